@@ -1,0 +1,156 @@
+"""Settings: read once, from the environment and `.env`, by the doors only (`app.py`, `manage.py`).
+
+Every setting is listed with its default and its reason in `.env.example`. Secrets hide their value in `repr`.
+"""
+
+import json
+import os
+import secrets
+from ipaddress import IPv4Network, IPv6Network
+from pathlib import Path
+from typing import Annotated, Literal
+
+from cryptography.fernet import Fernet
+from pydantic import AfterValidator, Field, SecretStr, ValidationError, field_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from domain.errors import ConfigurationError
+
+Port = Annotated[int, Field(ge=1, le=65535)]
+Seconds = Annotated[float, Field(gt=0)]
+BaseUrl = Annotated[str, Field(pattern=r"^https?://"), AfterValidator(lambda url: url.rstrip("/"))]
+
+
+class Settings(BaseSettings):
+    """Everything that can be set from outside; names are the environment variables in lower case."""
+
+    model_config = SettingsConfigDict(env_file=".env", extra="ignore", frozen=True, hide_input_in_errors=True)
+
+    data_dir: Path = Path("var")
+    database_url: str = ""
+
+    api_host: str = "127.0.0.1"
+    api_port: Port = 2212
+    realtime_host: str = "127.0.0.1"
+    realtime_port: Port = 2213
+    public_url: BaseUrl | None = None
+
+    jwt_secret: SecretStr | None = None
+    encryption_keys: SecretStr | None = None
+
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    log_format: Literal["auto", "json", "console"] = "auto"
+
+    max_body_bytes: Annotated[int, Field(ge=1024)] = 48 * 1024 * 1024
+    max_recording_bytes: Annotated[int, Field(ge=1024)] = 256 * 1024 * 1024
+    tool_replay_seconds: Annotated[float, Field(ge=0)] = 30
+    tool_secret_overlap_minutes: Annotated[float, Field(ge=0)] = 60
+    sms_timeout_seconds: Annotated[float, Field(gt=0, le=4)] = 4
+
+    download_timeout_seconds: Seconds = 60
+    download_allowed_networks: Annotated[list[IPv4Network | IPv6Network], NoDecode] = []
+
+    r2_endpoint_url: BaseUrl | None = None
+    r2_bucket: str | None = None
+    r2_access_key_id: str | None = None
+    r2_secret_access_key: SecretStr | None = None
+    r2_region: str = "auto"
+
+    elevenlabs_url: BaseUrl = "https://api.elevenlabs.io"
+    elevenlabs_timeout_seconds: Seconds = 10
+    twilio_url: BaseUrl = "https://api.twilio.com"
+    textgrid_url: BaseUrl = "https://api.textgrid.com"
+    sinch_auth_url: BaseUrl = "https://auth.sinch.com"
+    sinch_sms_url: BaseUrl | None = None
+
+    event_retention_hours: Annotated[float, Field(gt=0)] = 24
+    realtime_allowed_origins: Annotated[list[str], NoDecode] = []
+
+    @field_validator("download_allowed_networks", "realtime_allowed_origins", mode="before")
+    @classmethod
+    def _split(cls, value: object) -> object:
+        return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
+
+    @field_validator("public_url", "r2_endpoint_url", "sinch_sms_url", mode="before")
+    @classmethod
+    def _blank_is_absent(cls, value: object) -> object:
+        return None if value == "" else value
+
+    @property
+    def resolved_database_url(self) -> str:
+        """`database_url`, or the embedded database inside `data_dir`."""
+        return self.database_url or f"sqlite:///{self.data_dir / 'relay.db'}"
+
+    @property
+    def is_embedded(self) -> bool:
+        """Whether the database is the embedded SQLite file."""
+        return self.resolved_database_url.startswith("sqlite:")
+
+    @property
+    def uses_object_storage(self) -> bool:
+        """Whether recordings go to R2 or S3 rather than to the local disk."""
+        return self.r2_bucket is not None
+
+
+def load_settings(**overrides: object) -> Settings:
+    """Read the settings; an embedded installation gets secrets of its own on first use, kept in `data_dir`.
+
+    Raises:
+        ConfigurationError: when a setting is bad, a needed secret is missing, or `data_dir` cannot be written.
+    """
+    try:
+        settings = Settings(**overrides)  # type: ignore[arg-type]
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = ".".join(str(part) for part in first["loc"]).upper()
+        raise ConfigurationError(f"Setting {name} is not valid: {first['msg']}.") from error
+    if bool(settings.r2_bucket) != bool(settings.r2_endpoint_url):
+        raise ConfigurationError("Set both R2_BUCKET and R2_ENDPOINT_URL, or neither to keep recordings on disk.")
+    return settings if _has_secrets(settings) else _with_local_secrets(settings)
+
+
+def _has_secrets(settings: Settings) -> bool:
+    return settings.jwt_secret is not None and settings.encryption_keys is not None
+
+
+def _with_local_secrets(settings: Settings) -> Settings:
+    if not settings.is_embedded:
+        raise ConfigurationError(
+            "Set JWT_SECRET and ENCRYPTION_KEYS: every process on a shared database needs the same ones."
+        )
+    kept = _local_secrets(settings.data_dir)
+    return settings.model_copy(
+        update={
+            "jwt_secret": settings.jwt_secret or SecretStr(kept["jwtSecret"]),
+            "encryption_keys": settings.encryption_keys or SecretStr(kept["encryptionKeys"]),
+        }
+    )
+
+
+def _local_secrets(data_dir: Path) -> dict[str, str]:
+    path = data_dir / "secrets.json"
+    try:
+        data_dir.mkdir(parents=True, exist_ok=True)
+        if not path.exists():
+            _write_once(path, {"jwtSecret": secrets.token_hex(32), "encryptionKeys": Fernet.generate_key().decode()})
+        kept: dict[str, str] = json.loads(path.read_text())
+    except OSError as error:
+        raise ConfigurationError(
+            f"The data folder {data_dir} cannot be used: {error.strerror}. Set DATA_DIR to a folder you can write to."
+        ) from error
+    except ValueError as error:
+        raise ConfigurationError(f"{path} is not readable JSON; restore it from a backup.") from error
+    return kept
+
+
+def _write_once(path: Path, content: dict[str, str]) -> None:
+    # Two processes may start at once: each writes a whole file of its own, and the first link wins.
+    draft = path.with_suffix(f".{os.getpid()}.tmp")
+    draft.touch(mode=0o600)
+    draft.write_text(json.dumps(content))
+    try:
+        os.link(draft, path)
+    except FileExistsError:
+        pass
+    finally:
+        draft.unlink()

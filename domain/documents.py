@@ -1,0 +1,107 @@
+"""JSON text in and out: the one place that decides what JSON we accept and how we write it.
+
+Accepted is RFC 8259 JSON in UTF-8 with finite numbers, at most `MAX_DEPTH` levels deep and without U+0000, which
+PostgreSQL cannot hold (so no engine may). Of a repeated key the last value counts. Integers keep all their digits.
+"""
+
+import json
+import math
+from collections.abc import Callable
+from typing import Any
+
+import orjson
+
+from domain.errors import InvalidRequest
+
+MAX_DEPTH = 100
+
+_EXACT_LIMIT = float(1 << 63)
+
+
+def load(text: bytes | bytearray | memoryview | str) -> Any:
+    """Read one JSON document.
+
+    Raises:
+        InvalidRequest: when `text` is not JSON as described at the head of this file.
+    """
+    raw = text.encode("utf-8", "surrogatepass") if isinstance(text, str) else bytes(text)
+    try:
+        document = orjson.loads(raw)
+        if _depth_bound(raw) > MAX_DEPTH and _depth(document) > MAX_DEPTH:
+            raise InvalidRequest(f"JSON is nested more than {MAX_DEPTH} levels deep")
+        if b"\\u0000" in raw and _holds(document, _has_nul):
+            raise InvalidRequest("Text contains the character U+0000")
+        # orjson rounds integers beyond 64 bits to floats; the slower reader keeps every digit.
+        return _load_exactly(raw) if _holds(document, _is_rounded) else document
+    except (orjson.JSONDecodeError, RecursionError) as error:
+        raise InvalidRequest("Request body is not valid JSON") from error
+
+
+def _load_exactly(raw: bytes) -> Any:
+    try:
+        return json.loads(raw, parse_float=_finite)
+    except ValueError as error:
+        raise InvalidRequest("Request body is not valid JSON") from error
+
+
+def _finite(digits: str) -> float:
+    number = float(digits)
+    if not math.isfinite(number):
+        raise ValueError("number out of range")
+    return number
+
+
+def dump(document: Any) -> bytes:
+    """Write `document` as compact UTF-8 JSON."""
+    try:
+        return orjson.dumps(document)
+    except orjson.JSONEncodeError:
+        return json.dumps(document, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
+
+
+def canonical(document: Any) -> bytes:
+    """Write `document` with sorted keys, so that equal documents give equal bytes."""
+    try:
+        return orjson.dumps(document, option=orjson.OPT_SORT_KEYS)
+    except orjson.JSONEncodeError:
+        return json.dumps(document, ensure_ascii=False, allow_nan=False, separators=(",", ":"), sort_keys=True).encode()
+
+
+def _depth_bound(raw: bytes) -> int:
+    return raw.count(b"[") + raw.count(b"{")
+
+
+def _depth(document: Any) -> int:
+    level, depth = [document], 0
+    while level:
+        depth += 1
+        level = [
+            child
+            for node in level
+            if isinstance(node, dict | list)
+            for child in (node.values() if isinstance(node, dict) else node)
+            if isinstance(child, dict | list)
+        ]
+    return depth
+
+
+def _has_nul(node: Any) -> bool:
+    return isinstance(node, str) and "\0" in node
+
+
+def _is_rounded(node: Any) -> bool:
+    return isinstance(node, float) and abs(node) >= _EXACT_LIMIT
+
+
+def _holds(document: Any, wanted: Callable[[Any], bool]) -> bool:
+    stack = [document]
+    while stack:
+        node = stack.pop()
+        if isinstance(node, dict):
+            stack.extend(node)
+            stack.extend(node.values())
+        elif isinstance(node, list):
+            stack.extend(node)
+        elif wanted(node):
+            return True
+    return False

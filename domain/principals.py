@@ -1,0 +1,45 @@
+"""Who is asking, once a token has been believed."""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from domain.errors import Unauthenticated
+
+
+class Role(StrEnum):
+    """What a user may do, least first."""
+
+    AGENT = "agent"
+    ADMIN = "admin"
+    SUPERADMIN = "superadmin"
+
+
+class TokenKind(StrEnum):
+    """The three kinds of bearer token; each is accepted on its own operations only."""
+
+    JWT = "JWT"
+    API_KEY = "API key"
+    TOOL_SECRET = "tool secret"
+
+
+@dataclass(frozen=True, slots=True)
+class Principal:
+    """A believed token: the organization it selects and, unless it is a tool secret, its user.
+
+    `expires_at` is Unix seconds for a JWT and None for tokens that live until they are revoked.
+    """
+
+    kind: TokenKind
+    organization_id: str
+    user_id: str | None = None
+    role: Role | None = None
+    expires_at: float | None = None
+
+    def require(self, role: Role) -> None:
+        """Insist on `role`.
+
+        Raises:
+            Unauthenticated: when the principal has another role; the published pages answer 401, never 403.
+        """
+        if self.role is not role:
+            raise Unauthenticated(f"This operation needs the role {role.value}")
