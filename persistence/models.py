@@ -1,0 +1,303 @@
+"""The tables. Times are ISO 8601 text in UTC, ids 24 hex digits; every row belongs to an organization."""
+
+from typing import Any
+
+from peewee import (
+    AutoField,
+    BigIntegerField,
+    BooleanField,
+    CharField,
+    DoubleField,
+    ForeignKeyField,
+    IntegerField,
+    TextField,
+)
+
+from domain.identifiers import new_id
+from domain.times import now
+from persistence.database import Row
+
+
+def Id() -> Any:  # noqa: N802 - it stands where a field class would
+    """The primary key of a noun."""
+    return CharField(max_length=24, primary_key=True, default=new_id)
+
+
+def Moment(**options: Any) -> Any:  # noqa: N802
+    """A moment in wire form."""
+    return CharField(max_length=24, **options)
+
+
+def Belongs(model: type[Row], **options: Any) -> Any:  # noqa: N802
+    """A reference that keeps the row it points at from vanishing."""
+    return ForeignKeyField(model, on_delete="RESTRICT", lazy_load=False, **options)
+
+
+class Organization(Row):
+    """A tenant. `event_sequence` is the sequence of its newest event."""
+
+    id = Id()
+    name = CharField(max_length=200)
+    default_region = CharField(max_length=2, null=True)
+    event_sequence = BigIntegerField(default=0)
+    created_at = Moment(default=now)
+
+
+class User(Row):
+    """A person who signs in. A higher `token_version` makes every earlier token worthless."""
+
+    id = Id()
+    organization = Belongs(Organization)
+    email = CharField(max_length=320, unique=True)
+    full_name = CharField(max_length=200)
+    password_hash = CharField(max_length=200)
+    role = CharField(max_length=16)
+    token_version = IntegerField(default=0)
+    created_at = Moment(default=now)
+
+
+class ApiKey(Row):
+    """A user's API key: a digest to find it by, a sealed copy to show it again."""
+
+    id = Id()
+    organization = Belongs(Organization)
+    user = Belongs(User, unique=True)
+    digest = CharField(max_length=64, unique=True)
+    sealed = TextField()
+    created_at = Moment(default=now)
+
+
+class PhoneNumber(Row):
+    """A number of ours."""
+
+    id = Id()
+    organization = Belongs(Organization, index=False)
+    number = CharField(max_length=16)
+    label = CharField(max_length=100, null=True)
+    is_default = BooleanField(default=False)
+    created_at = Moment(default=now)
+
+    class Meta:
+        indexes = ((("organization", "number"), True),)
+
+
+class VoiceAiConfig(Row):
+    """How an organization's voice AI is set up; sealed columns hold encrypted text, digests hold SHA-256."""
+
+    organization = Belongs(Organization, primary_key=True)
+    ai_voice_provider = CharField(max_length=64, null=True)
+    elevenlabs_api_key_sealed = TextField(null=True)
+    tool_secret_digest = CharField(max_length=64, null=True, unique=True)
+    previous_tool_secret_digest = CharField(max_length=64, null=True, index=True)
+    previous_tool_secret_expires_at = Moment(null=True)
+    sinch_est_key_id = TextField(null=True)
+    sinch_est_key_secret_sealed = TextField(null=True)
+    sinch_est_project_id = TextField(null=True)
+    sinch_est_trunk_id = TextField(null=True)
+    sinch_est_trunk_domain = TextField(null=True)
+    webhook_status = CharField(max_length=16, default="not_configured")
+    webhook_id = CharField(max_length=200, null=True)
+    webhook_url = TextField(null=True)
+    webhook_secret_sealed = TextField(null=True)
+    webhook_error = TextField(null=True)
+    webhook_checked_at = Moment(null=True)
+    webhook_claimed_until = Moment(null=True)
+    updated_at = Moment(default=now)
+
+
+class SmsConfig(Row):
+    """Which provider sends an organization's texts, and with which (sealed) credentials."""
+
+    organization = Belongs(Organization, primary_key=True)
+    provider = CharField(max_length=16)
+    credentials_sealed = TextField()
+    updated_at = Moment(default=now)
+
+
+class Contact(Row):
+    """A person on the far side of a call or a text; unique by number within the organization."""
+
+    id = Id()
+    organization = Belongs(Organization, index=False)
+    phone_number = CharField(max_length=16)
+    name = TextField()
+    name_is_placeholder = BooleanField(default=False)
+    created_at = Moment(default=now)
+    updated_at = Moment(default=now)
+
+    class Meta:
+        indexes = ((("organization", "phone_number"), True),)
+
+
+class Conversation(Row):
+    """One thread with a contact, over one channel and one of our numbers."""
+
+    id = Id()
+    organization = Belongs(Organization)
+    contact = Belongs(Contact, index=False)
+    channel_type = CharField(max_length=16)
+    channel_identifier = CharField(max_length=16)
+    last_message_at = Moment(null=True)
+    created_at = Moment(default=now)
+
+    class Meta:
+        indexes = ((("contact", "channel_type", "channel_identifier"), True),)
+
+
+class Call(Row):
+    """A finished call. `external_call_id` is the caller's own id and unique within the organization."""
+
+    id = Id()
+    organization = Belongs(Organization, index=False)
+    contact = Belongs(Contact, index=False)
+    conversation = Belongs(Conversation)
+    external_call_id = TextField(null=True)
+    elevenlabs_conversation_id = CharField(max_length=200, null=True)
+    source = CharField(max_length=16)
+    direction = CharField(max_length=8)
+    from_number = CharField(max_length=16)
+    to_number = CharField(max_length=16)
+    status = CharField(max_length=16)
+    duration = DoubleField()
+    started_at = Moment()
+    ended_at = Moment()
+    summary = TextField(null=True)
+    transcript = TextField(null=True)
+    agent_name = TextField(null=True)
+    caller_name = TextField(null=True)
+    provider_metadata = TextField(default="{}")
+    payload_digests = TextField(default="{}")
+    created_at = Moment(default=now)
+
+    class Meta:
+        indexes = (
+            (("organization", "external_call_id"), True),
+            (("organization", "elevenlabs_conversation_id"), False),
+            (("organization", "started_at"), False),
+            (("contact", "started_at"), False),
+        )
+
+
+class Recording(Row):
+    """The stored audio of a call; `key` names the object in the recording store, `size` is in bytes."""
+
+    id = Id()
+    organization = Belongs(Organization)
+    call = Belongs(Call, unique=True)
+    key = CharField(max_length=300, unique=True)
+    content_type = CharField(max_length=100)
+    size = BigIntegerField()
+    sha256 = CharField(max_length=64)
+    created_at = Moment(default=now)
+
+
+class ContactNote(Row):
+    """A note about a contact; `ai_summary` notes were written by an agent, others by a user."""
+
+    id = Id()
+    organization = Belongs(Organization)
+    contact = Belongs(Contact, index=False)
+    user = Belongs(User, null=True)
+    type = CharField(max_length=16)
+    note = TextField()
+    source_tool = CharField(max_length=32, null=True)
+    elevenlabs_conversation_id = TextField(null=True)
+    created_at = Moment(default=now)
+
+    class Meta:
+        indexes = ((("contact", "created_at"), False),)
+
+
+class Message(Row):
+    """One text message and how far it got."""
+
+    id = Id()
+    organization = Belongs(Organization, index=False)
+    conversation = Belongs(Conversation, index=False)
+    contact = Belongs(Contact)
+    direction = CharField(max_length=8)
+    author = CharField(max_length=16)
+    text = TextField()
+    from_number = CharField(max_length=16)
+    to_number = CharField(max_length=16)
+    status = CharField(max_length=16)
+    skip_automation = BooleanField(default=False)
+    provider = CharField(max_length=16)
+    provider_message_id = CharField(max_length=200, null=True)
+    error = TextField(null=True)
+    source_tool = CharField(max_length=32, null=True)
+    elevenlabs_conversation_id = TextField(null=True)
+    created_at = Moment(default=now)
+    updated_at = Moment(default=now)
+
+    class Meta:
+        indexes = (
+            (("conversation", "created_at"), False),
+            (("organization", "provider_message_id"), False),
+            (("status", "created_at"), False),
+        )
+
+
+class TransferRequest(Row):
+    """A caller's wish to speak to a person, tied to its call once that is known."""
+
+    id = Id()
+    organization = Belongs(Organization, index=False)
+    contact = Belongs(Contact, null=True)
+    call = Belongs(Call, null=True)
+    elevenlabs_conversation_id = TextField(null=True)
+    called_number = CharField(max_length=16, null=True)
+    reason = TextField(null=True)
+    requested_at = Moment(default=now)
+
+    class Meta:
+        indexes = ((("organization", "elevenlabs_conversation_id"), False),)
+
+
+class ToolInvocation(Row):
+    """What a tool call led to, so that the same call again leads to nothing new."""
+
+    id = Id()
+    organization = Belongs(Organization, index=False)
+    tool = CharField(max_length=32)
+    fingerprint = CharField(max_length=64)
+    result_id = CharField(max_length=24)
+    invoked_at = Moment(default=now)
+
+    class Meta:
+        indexes = ((("organization", "fingerprint"), True),)
+
+
+class Event(Row):
+    """The outbox: one row per event, in the transaction that caused it. `data` is JSON text."""
+
+    id = AutoField()
+    organization = Belongs(Organization, index=False)
+    sequence = BigIntegerField()
+    name = CharField(max_length=32)
+    at = Moment()
+    contact_id = CharField(max_length=24, null=True)
+    conversation_id = CharField(max_length=24, null=True)
+    data = TextField()
+
+    class Meta:
+        indexes = ((("organization", "sequence"), True),)
+
+
+MODELS = (
+    Organization,
+    User,
+    ApiKey,
+    PhoneNumber,
+    VoiceAiConfig,
+    SmsConfig,
+    Contact,
+    Conversation,
+    Call,
+    Recording,
+    ContactNote,
+    Message,
+    TransferRequest,
+    ToolInvocation,
+    Event,
+)

@@ -1,0 +1,118 @@
+"""The outbox: every event is written in the transaction that caused it, under a sequence of its organization.
+
+The guarantee: within an organization sequences start at 1, have no gaps, and ascend in commit order. It rests on one
+thing: the sequence is taken by updating the organization's row, whose lock is held until commit, so no other
+transaction can take the next one before this one is visible. Taking sequences any other way (a separate counter,
+MAX + 1 without the lock) would break it.
+
+Order *across* organizations is not promised. `following` reads what was committed after a position in the log; on
+SQLite, with its single writer, row ids are that order.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+from peewee import fn
+
+from domain.documents import dump
+from domain.events import Event, StoredEvent
+from domain.times import now
+from persistence import models
+
+Cursor = int
+
+
+def append(organization_id: str, events: Sequence[Event]) -> int:
+    """Write `events` in order, inside the caller's transaction; return the sequence of the last one."""
+    head = _advance(organization_id, len(events))
+    first, at = head - len(events) + 1, now()
+    models.Event.insert_many(
+        [
+            {
+                "organization": organization_id,
+                "sequence": first + index,
+                "name": event.name.value,
+                "at": at,
+                "contact_id": event.contact_id,
+                "conversation_id": event.conversation_id,
+                "data": dump(event.data).decode(),
+            }
+            for index, event in enumerate(events)
+        ]
+    ).execute()
+    return head
+
+
+def head(organization_id: str) -> int:
+    """Return the sequence of the organization's newest event, 0 when it has had none."""
+    query = models.Organization.select(models.Organization.event_sequence)
+    return query.where(models.Organization.id == organization_id).scalar() or 0
+
+
+def heads() -> dict[str, int]:
+    """Return every organization's newest sequence."""
+    query: Any = models.Organization.select(models.Organization.id, models.Organization.event_sequence).tuples()
+    return dict(query)
+
+
+def oldest(organization_id: str) -> int | None:
+    """Return the lowest sequence still held for the organization, None when nothing is."""
+    query = models.Event.select(fn.MIN(models.Event.sequence))
+    sequence: int | None = query.where(models.Event.organization == organization_id).scalar()
+    return sequence
+
+
+def after(organization_id: str, sequence: int, limit: int, up_to: int | None = None) -> list[StoredEvent]:
+    """Return at most `limit` events of the organization after `sequence` (and not after `up_to`), in order."""
+    query = _events().where(models.Event.organization == organization_id, models.Event.sequence > sequence)
+    if up_to is not None:
+        query = query.where(models.Event.sequence <= up_to)
+    return [StoredEvent(*row) for row in query.order_by(models.Event.sequence).limit(limit).tuples()]
+
+
+def tail_position() -> Cursor:
+    """Return the position after everything committed so far."""
+    return models.Event.select(fn.MAX(models.Event.id)).scalar() or 0
+
+
+def following(cursor: Cursor, limit: int) -> tuple[Cursor, list[StoredEvent]]:
+    """Return at most `limit` events committed after `cursor`, and the position to go on from."""
+    rows = list(
+        _events(models.Event.id).where(models.Event.id > cursor).order_by(models.Event.id).limit(limit).tuples()
+    )
+    return (rows[-1][-1] if rows else cursor), [StoredEvent(*row[:-1]) for row in rows]
+
+
+def prune(before: str, limit: int) -> int:
+    """Delete at most `limit` events older than `before`, never an organization's newest; return how many went."""
+    newest = models.Event.organization.in_(
+        models.Organization.select(models.Organization.id).where(
+            models.Organization.event_sequence == models.Event.sequence
+        )
+    )
+    old = models.Event.select(models.Event.id).where(models.Event.at < before, ~newest).limit(limit)
+    return int(models.Event.delete().where(models.Event.id.in_(old)).execute())
+
+
+def _advance(organization_id: str, by: int) -> int:
+    counter = models.Organization.event_sequence
+    changed = (
+        models.Organization.update({counter: counter + by}).where(models.Organization.id == organization_id).execute()
+    )
+    if changed != 1:
+        raise LookupError(f"no organization {organization_id}")
+    return head(organization_id)
+
+
+def _events(*extra: Any) -> Any:
+    event = models.Event
+    return event.select(
+        event.organization,
+        event.sequence,
+        event.name,
+        event.at,
+        event.data,
+        event.contact_id,
+        event.conversation_id,
+        *extra,
+    )
