@@ -1,0 +1,73 @@
+"""What passes between the enforcement of the contract and a handler.
+
+A handler is a function of one operation: `async def <operationId>(request, …) -> <one of its responses>`. The values
+the document declares arrive by name and already validated; `request` carries the rest. It answers with one of the
+response classes generated for its operation, or raises an error from `domain.errors`, which is answered in the
+operation's own envelope.
+"""
+
+from collections.abc import AsyncIterator, Callable, Mapping
+from dataclasses import dataclass, field
+from typing import ClassVar, Generic, TypeVar
+
+from domain.errors import Unauthenticated
+from domain.principals import Principal
+
+R_co = TypeVar("R_co", covariant=True)
+B_co = TypeVar("B_co", covariant=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Request(Generic[R_co]):
+    """One request that passed routing, authentication and validation.
+
+    `relay` is the application's own services, `operation` the operationId, `id` the request id, `headers` are looked up
+    whatever their case, `client` is the peer's address as the server saw it.
+    """
+
+    relay: R_co
+    operation: str
+    id: str
+    headers: Mapping[str, str] = field(default_factory=dict, repr=False)
+    client: str | None = None
+    principal: Principal | None = None
+    open_stream: Callable[[], AsyncIterator[bytes]] = field(default=lambda: _no_body(), repr=False)
+
+    @property
+    def caller(self) -> Principal:
+        """The believed token's principal.
+
+        Raises:
+            Unauthenticated: on an operation that asks for no token.
+        """
+        if self.principal is None:
+            raise Unauthenticated
+        return self.principal
+
+    def stream(self) -> AsyncIterator[bytes]:
+        """Return the undecoded body, chunk by chunk, of an operation whose body is not parsed; it can be read once.
+
+        Raises:
+            PayloadTooLarge: while reading, as soon as the body exceeds the operation's limit.
+        """
+        return self.open_stream()
+
+
+async def _no_body() -> AsyncIterator[bytes]:
+    return
+    yield b""
+
+
+@dataclass(frozen=True, slots=True)
+class Response(Generic[B_co]):
+    """One documented answer; the generated subclasses fix `status` and the type of `body`.
+
+    `body` is a generated model (or a list or plain value where the document says so), `bytes` where the media type is
+    not JSON, and None where the document declares no content.
+    """
+
+    status: ClassVar[int]
+    media_type: ClassVar[str | None] = "application/json"
+
+    body: B_co
+    headers: Mapping[str, str] = field(default_factory=dict)
