@@ -1,0 +1,19 @@
+"""API keys: one per user, found by digest."""
+
+from persistence.models import ApiKey
+
+
+def by_digest(digest: str) -> ApiKey | None:
+    """Return the key whose SHA-256 is `digest`; the lookup by which a key is believed."""
+    return ApiKey.get_or_none(ApiKey.digest == digest)
+
+
+def of_user(organization_id: str, user_id: str) -> ApiKey | None:
+    """Return the user's key."""
+    return ApiKey.get_or_none(ApiKey.organization == organization_id, ApiKey.user == user_id)
+
+
+def put(organization_id: str, user_id: str, *, digest: str, sealed: str) -> None:
+    """Give the user this key, in place of any earlier one."""
+    ApiKey.delete().where(ApiKey.organization == organization_id, ApiKey.user == user_id).execute()
+    ApiKey.create(organization=organization_id, user=user_id, digest=digest, sealed=sealed)

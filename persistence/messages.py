@@ -1,0 +1,53 @@
+"""Text messages, and how far each got."""
+
+from typing import Any
+
+from domain.statuses import MessageStatus, may_follow
+from domain.times import now
+from persistence.models import Message
+
+
+def queue(organization_id: str, values: dict[str, Any]) -> Message:
+    """Write an outbound message that has yet to be sent."""
+    return Message.create(
+        organization=organization_id, direction="outbound", status=MessageStatus.QUEUED.value, **values
+    )
+
+
+def get(organization_id: str, message_id: str) -> Message | None:
+    """Return the organization's message of that id."""
+    return Message.get_or_none(Message.organization == organization_id, Message.id == message_id)
+
+
+def advance(
+    organization_id: str,
+    message_id: str,
+    status: MessageStatus,
+    *,
+    provider_message_id: str | None = None,
+    error: str | None = None,
+) -> Message | None:
+    """Move the message forward; None, and nothing changed, when `status` may not follow the present one."""
+    message = get(organization_id, message_id)
+    if message is None or not may_follow(MessageStatus(message.status), status):
+        return None
+    message.status, message.updated_at = status.value, now()
+    message.error = error
+    message.provider_message_id = provider_message_id or message.provider_message_id
+    message.save()
+    return message
+
+
+def stranded(before: str) -> list[Message]:
+    """Return the messages still queued from before that moment: their sender died, and nobody knows if they left."""
+    query = Message.select().where(Message.status == MessageStatus.QUEUED.value, Message.created_at < before)
+    return list(query.order_by(Message.id).limit(1000))
+
+
+def contact_in(organization_id: str, elevenlabs_conversation_id: str) -> str | None:
+    """Return the contact a text was sent to during that ElevenLabs conversation."""
+    query = Message.select(Message.contact).where(
+        Message.organization == organization_id, Message.elevenlabs_conversation_id == elevenlabs_conversation_id
+    )
+    contact_id: str | None = query.order_by(Message.id.desc()).scalar()
+    return contact_id

@@ -1,0 +1,15 @@
+"""Recordings: which object in the store holds the audio of which call."""
+
+from persistence.models import Recording
+
+
+def add(organization_id: str, call_id: str, *, key: str, content_type: str, size: int, sha256: str) -> Recording:
+    """Write down where the call's audio is; `size` in bytes."""
+    return Recording.create(
+        organization=organization_id, call=call_id, key=key, content_type=content_type, size=size, sha256=sha256
+    )
+
+
+def of_call(organization_id: str, call_id: str) -> Recording | None:
+    """Return the recording of the call."""
+    return Recording.get_or_none(Recording.organization == organization_id, Recording.call == call_id)

@@ -1,0 +1,51 @@
+"""How an organization's voice AI is set up."""
+
+from typing import Any
+
+from domain.times import now
+from persistence.models import VoiceAiConfig
+
+
+def get(organization_id: str) -> VoiceAiConfig | None:
+    """Return the organization's configuration."""
+    return VoiceAiConfig.get_or_none(VoiceAiConfig.organization == organization_id)
+
+
+def by_tool_secret(digest: str) -> str | None:
+    """Return the organization whose tool secret has this SHA-256; the previous secret counts while it lasts."""
+    config = VoiceAiConfig
+    query = config.select(config.organization).where(
+        (config.tool_secret_digest == digest)
+        | ((config.previous_tool_secret_digest == digest) & (config.previous_tool_secret_expires_at > now()))
+    )
+    organization_id: str | None = query.scalar()
+    return organization_id
+
+
+def update(organization_id: str, values: dict[str, Any]) -> VoiceAiConfig:
+    """Change the given columns, creating the configuration if there is none, and return it."""
+    VoiceAiConfig.insert(organization=organization_id).on_conflict_ignore().execute()
+    changes = {**values, "updated_at": now()}
+    VoiceAiConfig.update(changes).where(VoiceAiConfig.organization == organization_id).execute()
+    return VoiceAiConfig.get(VoiceAiConfig.organization == organization_id)
+
+
+def replace_tool_secret(organization_id: str, digest: str, previous_expires_at: str) -> None:
+    """Make `digest` the tool secret; the one before it stays good until `previous_expires_at`."""
+    config = update(organization_id, {})
+    update(
+        organization_id,
+        {
+            "tool_secret_digest": digest,
+            "previous_tool_secret_digest": config.tool_secret_digest,
+            "previous_tool_secret_expires_at": previous_expires_at if config.tool_secret_digest else None,
+        },
+    )
+
+
+def claim_webhook_setup(organization_id: str, until: str) -> bool:
+    """Take the right to set up the webhook until that moment; False while somebody else holds it."""
+    config = VoiceAiConfig
+    free = config.webhook_claimed_until.is_null() | (config.webhook_claimed_until < now())
+    claim = config.update(webhook_claimed_until=until).where(config.organization == organization_id, free)
+    return bool(claim.execute())
