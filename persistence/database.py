@@ -21,7 +21,7 @@ import threading
 from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import peewee
 from playhouse.migrations import Runner
@@ -56,6 +56,11 @@ class Row(peewee.Model):
     class Meta:
         model_metadata_class = _CurrentDatabaseMetadata
         legacy_table_names = False
+
+    if TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> Any:
+            """Stand for the columns peewee adds to a model, such as `contact_id` of `contact`."""
 
 
 class Wakeups(Protocol):

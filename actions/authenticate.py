@@ -1,0 +1,54 @@
+"""Believing tokens. Each kind is recognised on its own; a token of another kind is as good as none."""
+
+from actions.relay import Relay
+from actions.vault import digest
+from domain.errors import Unauthenticated
+from domain.principals import Principal, Role, TokenKind
+from persistence import api_keys, users, voice_ai_configs
+
+API_KEY_PREFIX = "tk_live_"
+
+
+async def authenticate(relay: Relay, kind: TokenKind, token: str) -> Principal:
+    """Return the principal a token of that kind belongs to.
+
+    Raises:
+        Unauthenticated: when it is none, whatever the reason.
+    """
+    if kind is TokenKind.JWT:
+        return await _by_jwt(relay, token)
+    if kind is TokenKind.API_KEY:
+        return await _by_api_key(relay, token)
+    return await _by_tool_secret(relay, token)
+
+
+async def identify(relay: Relay, token: str) -> Principal:
+    """Return the principal of a listener, who may bring a JWT or an API key.
+
+    Raises:
+        Unauthenticated: when the token is neither.
+    """
+    kind = TokenKind.API_KEY if token.startswith(API_KEY_PREFIX) else TokenKind.JWT
+    return await authenticate(relay, kind, token)
+
+
+async def _by_jwt(relay: Relay, token: str) -> Principal:
+    claims = relay.tokens.verify(token)
+    user = await relay.database.read(lambda: users.get(claims.user_id))
+    if user is None or user.token_version != claims.token_version:
+        raise Unauthenticated("Invalid token")
+    return Principal(TokenKind.JWT, user.organization_id, user.id, Role(user.role), claims.expires_at)
+
+
+async def _by_api_key(relay: Relay, token: str) -> Principal:
+    key = await relay.database.read(lambda: api_keys.by_digest(digest(token)))
+    if key is None:
+        raise Unauthenticated("Invalid API key")
+    return Principal(TokenKind.API_KEY, key.organization_id, key.user_id)
+
+
+async def _by_tool_secret(relay: Relay, token: str) -> Principal:
+    organization_id = await relay.database.read(lambda: voice_ai_configs.by_tool_secret(digest(token)))
+    if organization_id is None:
+        raise Unauthenticated("Invalid tool secret")
+    return Principal(TokenKind.TOOL_SECRET, organization_id)

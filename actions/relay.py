@@ -1,0 +1,66 @@
+"""What every action works with: the database, the outside world, and the rules that were set."""
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from providers.elevenlabs import ElevenLabs
+from providers.storage import RecordingStore
+from pydantic import SecretStr
+
+from actions.tokens import Tokens
+from actions.turns import Turns
+from actions.vault import Vault
+from domain.messages import TextProvider
+from persistence.database import Database
+
+
+class Download(Protocol):
+    """A recording that is being fetched."""
+
+    def chunks(self) -> AsyncIterator[bytes]:
+        """Return the body piece by piece."""
+        ...
+
+
+class Downloads(Protocol):
+    """Fetches recordings from public addresses."""
+
+    def open(self, url: str) -> AbstractAsyncContextManager[Download]:
+        """Begin to fetch `url`.
+
+        Raises:
+            RecordingRejected: when the address is refused or does not deliver.
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """The settings actions heed; durations in seconds, sizes in bytes."""
+
+    tool_replay: float = 30
+    tool_secret_overlap: float = 3600
+    sms_timeout: float = 4
+    max_recording_bytes: int = 256 * 1024 * 1024
+    public_url: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Relay:
+    """Everything the product does is done with these; built once, at the front door.
+
+    `text_provider` makes the client of an SMS provider by its name and opened credentials, `elevenlabs` the client for
+    an API key.
+    """
+
+    database: Database
+    vault: Vault
+    tokens: Tokens
+    store: RecordingStore
+    downloads: Downloads
+    text_provider: Callable[[str, dict[str, Any]], TextProvider]
+    elevenlabs: Callable[[SecretStr], ElevenLabs]
+    rules: Rules = Rules()
+    turns: Turns = field(default_factory=Turns)

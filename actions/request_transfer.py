@@ -1,0 +1,79 @@
+"""Writing down that a caller wants a person, so that one can join."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from actions.relay import Relay
+from actions.tool_calls import fingerprint, normalise
+from domain.events import Event, EventName
+from persistence import calls, contact_notes, messages, outbox, tool_invocations, transfer_requests
+from persistence.models import TransferRequest
+
+TOOL = "transfer"
+
+
+@dataclass(frozen=True, slots=True)
+class TransferWish:
+    """A wish for a person as the agent sends it; everything in it is optional."""
+
+    reason: str | None = field(default=None, repr=False)
+    conversation_id: str | None = None
+    called_id: str | None = field(default=None, repr=False)
+
+
+async def request_transfer(relay: Relay, organization_id: str, wish: TransferWish) -> str:
+    """Store the request once and tell the listeners; return its id."""
+    reason = (wish.reason or "").strip() or None
+    same_call = fingerprint(TOOL, wish.conversation_id, reason, wish.called_id)
+
+    def unit() -> str:
+        request_id, _ = tool_invocations.once(
+            organization_id,
+            TOOL,
+            same_call,
+            relay.rules.tool_replay,
+            lambda: _write(organization_id, wish, reason),
+        )
+        return request_id
+
+    return await relay.database.write(unit)
+
+
+def _write(organization_id: str, wish: TransferWish, reason: str | None) -> str:
+    request = transfer_requests.add(
+        organization_id,
+        {
+            "reason": reason,
+            "elevenlabs_conversation_id": wish.conversation_id,
+            "called_number": normalise(organization_id, wish.called_id) if wish.called_id else None,
+            **_known_of(organization_id, wish.conversation_id),
+        },
+    )
+    outbox.append(organization_id, [_transfer_requested(request)])
+    return str(request.id)
+
+
+def _known_of(organization_id: str, conversation_id: str | None) -> dict[str, Any]:
+    # The tool carries no phone number. What else happened in the same conversation tells whose call it is.
+    if conversation_id is None:
+        return {}
+    call = calls.by_elevenlabs_conversation(organization_id, conversation_id)
+    if call is not None:
+        return {"call": call.id, "contact": call.contact_id}
+    sources = (contact_notes.contact_in, messages.contact_in)
+    found = (contact_in(organization_id, conversation_id) for contact_in in sources)
+    return {"contact": next((contact_id for contact_id in found if contact_id), None)}
+
+
+def _transfer_requested(request: TransferRequest) -> Event:
+    data = {
+        "transferRequestId": request.id,
+        "reason": request.reason,
+        "elevenlabsConversationId": request.elevenlabs_conversation_id,
+        "callId": request.call_id,
+        "contactId": request.contact_id,
+        "calledNumber": request.called_number,
+        "requestedAt": request.requested_at,
+    }
+    present = {name: value for name, value in data.items() if value is not None}
+    return Event(EventName.TRANSFER_REQUESTED, present, contact_id=request.contact_id)

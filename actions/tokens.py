@@ -1,0 +1,63 @@
+"""Signed tokens (JWT, RFC 7519): who the bearer is, until when, and at which token version."""
+
+import time
+from dataclasses import dataclass
+
+import jwt
+from pydantic import SecretStr
+
+from domain.errors import Unauthenticated
+
+_ALGORITHM = "HS256"
+_AUDIENCE = "tether-relay"
+_MAX_LENGTH = 4096
+
+
+@dataclass(frozen=True, slots=True)
+class Claims:
+    """What a believed token says; `expires_at` is Unix seconds."""
+
+    user_id: str
+    token_version: int
+    expires_at: float
+
+
+class Tokens:
+    """Issues and believes tokens signed with one secret; the algorithm is pinned, never read from the token."""
+
+    def __init__(self, secret: SecretStr) -> None:
+        self._secret = secret
+
+    def issue(self, user_id: str, token_version: int, seconds: float) -> str:
+        """Sign a token for the user, good for `seconds`."""
+        issued_at = int(time.time())
+        claims = {
+            "sub": user_id,
+            "ver": token_version,
+            "aud": _AUDIENCE,
+            "iat": issued_at,
+            "exp": issued_at + int(seconds),
+        }
+        return jwt.encode(claims, self._secret.get_secret_value(), algorithm=_ALGORITHM)
+
+    def verify(self, token: str) -> Claims:
+        """Return what `token` says.
+
+        Raises:
+            Unauthenticated: when it is malformed, expired, not yet valid, signed otherwise or says too little.
+        """
+        if len(token) > _MAX_LENGTH:
+            raise Unauthenticated("Invalid token")
+        try:
+            claims = jwt.decode(
+                token,
+                self._secret.get_secret_value(),
+                algorithms=[_ALGORITHM],
+                audience=_AUDIENCE,
+                options={"require": ["exp", "sub", "aud"]},
+            )
+            return Claims(str(claims["sub"]), int(claims["ver"]), float(claims["exp"]))
+        except jwt.ExpiredSignatureError as error:
+            raise Unauthenticated("Token has expired") from error
+        except (jwt.InvalidTokenError, KeyError, TypeError, ValueError) as error:
+            raise Unauthenticated("Invalid token") from error
