@@ -29,6 +29,19 @@ class SentText:
     status: MessageStatus = MessageStatus.SENT
 
 
+@dataclass(frozen=True, slots=True)
+class StatusReport:
+    """What a vendor reports later about a text: its own id for it, the status to record, and why if it failed.
+
+    `reference` is our own message id, from vendors that send it back.
+    """
+
+    provider_message_id: str
+    status: MessageStatus
+    error_code: str | None = None
+    reference: str | None = None
+
+
 class TextProvider(Protocol):
     """A vendor that sends text messages."""
 
