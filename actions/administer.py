@@ -1,0 +1,124 @@
+"""What the person at the command line does: organizations, users, keys, numbers, providers."""
+
+import secrets
+
+from argon2 import PasswordHasher
+from pydantic import SecretStr
+
+from actions.authenticate import API_KEY_PREFIX
+from actions.configure_voice_ai import rotate_tool_secret
+from actions.relay import Relay
+from actions.vault import digest
+from domain.errors import InvalidRequest, NotFound
+from domain.phones import is_region, to_e164
+from domain.principals import Role
+from persistence import api_keys, contacts, organizations, phone_numbers, sms_configs, users
+from persistence.models import Contact, Organization, PhoneNumber, User
+
+
+async def create_organization(relay: Relay, name: str, default_region: str | None = None) -> Organization:
+    """Create an organization whose national numbers are read as numbers of `default_region` (`CA`)."""
+    region = _region(default_region)
+    return await relay.database.write(lambda: organizations.add(name, region))
+
+
+async def set_default_region(relay: Relay, organization_id: str, default_region: str | None) -> None:
+    """Change the region in which the organization's national numbers are read."""
+    region = _region(default_region)
+    await relay.database.write(lambda: organizations.set_region(organization_id, region))
+
+
+async def add_phone_number(
+    relay: Relay, organization_id: str, number: str, *, label: str | None = None, is_default: bool = False
+) -> PhoneNumber:
+    """Give the organization a number of its own.
+
+    Raises:
+        InvalidRequest: when `number` is no phone number.
+    """
+    organization = await relay.database.read(lambda: organizations.get(organization_id))
+    e164 = to_e164(number, organization.default_region if organization else None)
+    return await relay.database.write(
+        lambda: phone_numbers.add(organization_id, e164, label=label, is_default=is_default)
+    )
+
+
+async def add_contact(relay: Relay, organization_id: str, number: str, name: str) -> Contact:
+    """Add a contact, or give a nameless one its name."""
+    e164 = to_e164(number)
+    return await relay.database.write(lambda: contacts.upsert(organization_id, e164, name))
+
+
+async def configure_sms(relay: Relay, organization_id: str, provider: str, credentials: dict[str, object]) -> None:
+    """Send the organization's texts through `provider` with `credentials`.
+
+    Raises:
+        InvalidRequest: when the provider is unknown or the credentials are not what it needs.
+    """
+    relay.text_provider(provider, credentials)
+    sealed = relay.vault.seal_document(credentials)
+    await relay.database.write(lambda: sms_configs.put(organization_id, provider=provider, credentials_sealed=sealed))
+
+
+async def create_user(
+    relay: Relay, organization_id: str, *, email: str, full_name: str, password: SecretStr, role: Role
+) -> User:
+    """Create a user.
+
+    Raises:
+        InvalidRequest: when somebody has that address already.
+    """
+    password_hash = PasswordHasher().hash(password.get_secret_value())
+
+    def unit() -> User:
+        if users.by_email(email) is not None:
+            raise InvalidRequest(f"There is a user {email} already")
+        return users.add(
+            organization_id,
+            email=email.strip().lower(),
+            full_name=full_name,
+            password_hash=password_hash,
+            role=role.value,
+        )
+
+    return await relay.database.write(unit)
+
+
+async def issue_token(relay: Relay, email: str, seconds: float) -> SecretStr:
+    """Sign a token for the user with that address.
+
+    Raises:
+        NotFound: when there is none.
+    """
+    user = await relay.database.read(lambda: users.by_email(email))
+    if user is None:
+        raise NotFound(f"There is no user {email}")
+    return SecretStr(relay.tokens.issue(user.id, user.token_version, seconds))
+
+
+async def api_key_of(relay: Relay, organization_id: str, user_id: str, *, renew: bool = False) -> SecretStr:
+    """Return the user's API key, made on first use or when `renew` is asked for; an earlier key then stops working."""
+
+    def unit() -> SecretStr:
+        known = api_keys.of_user(organization_id, user_id)
+        if known is not None and not renew:
+            return relay.vault.open(known.sealed)
+        key = API_KEY_PREFIX + secrets.token_hex(18)
+        api_keys.put(organization_id, user_id, digest=digest(key), sealed=relay.vault.seal(key))
+        return SecretStr(key)
+
+    return await relay.database.write(unit)
+
+
+async def new_tool_secret(relay: Relay, organization_id: str) -> SecretStr:
+    """Make a fresh tool secret; the one before it stays good for the overlap."""
+    secret = SecretStr(secrets.token_hex(32))
+    await relay.database.write(lambda: rotate_tool_secret(relay, organization_id, secret))
+    return secret
+
+
+def _region(code: str | None) -> str | None:
+    region = code.upper() if code else None
+    if region is not None and not is_region(region):
+        raise InvalidRequest(f"{code} is not a region with a numbering plan; use two letters such as CA or GB")
+    return region

@@ -1,0 +1,142 @@
+"""Configuring an organization's voice AI, and keeping its one webhook at ElevenLabs in order."""
+
+import asyncio
+import secrets
+from dataclasses import dataclass, field
+from typing import Any
+
+import structlog
+from providers.elevenlabs import CreatedWebhook, ElevenLabs, Webhook
+from pydantic import SecretStr
+
+from actions.relay import Relay
+from actions.vault import digest
+from domain.errors import ProviderError, ProviderRejected, RelayError
+from domain.statuses import SetupStatus
+from domain.times import later, now
+from persistence import voice_ai_configs
+from persistence.models import VoiceAiConfig
+
+WEBHOOK_PATH = "/api/webhook/elevenlabs"
+_SETUP_SECONDS = 30
+
+log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class VoiceAiChanges:
+    """What to change; a column that is not in `columns` and a secret that is None stay as they are."""
+
+    columns: dict[str, str | None] = field(default_factory=dict, repr=False)
+    elevenlabs_api_key: SecretStr | None = None
+    sinch_est_key_secret: SecretStr | None = None
+    generate_tool_secret: bool = False
+
+
+async def configure_voice_ai(relay: Relay, organization_id: str, changes: VoiceAiChanges) -> SecretStr | None:
+    """Save the changes, then see to the webhook; return the new tool secret if one was asked for.
+
+    A webhook that cannot be set up is logged and kept in the configuration; it never undoes the save.
+    """
+    fresh = SecretStr(secrets.token_hex(32)) if changes.generate_tool_secret else None
+    config = await relay.database.write(lambda: _save(relay, organization_id, changes, fresh))
+    if config.ai_voice_provider == "elevenlabs" and config.elevenlabs_api_key_sealed:
+        await asyncio.shield(set_up_webhook(relay, organization_id))
+    return fresh
+
+
+def rotate_tool_secret(relay: Relay, organization_id: str, secret: SecretStr) -> None:
+    """Make `secret` the tool secret, in a unit; the one before it stays good for the overlap."""
+    expires_at = later(relay.rules.tool_secret_overlap)
+    voice_ai_configs.replace_tool_secret(organization_id, digest(secret.get_secret_value()), expires_at)
+
+
+def _save(relay: Relay, organization_id: str, changes: VoiceAiChanges, fresh: SecretStr | None) -> VoiceAiConfig:
+    if fresh is not None:
+        rotate_tool_secret(relay, organization_id, fresh)
+    return voice_ai_configs.update(organization_id, {**changes.columns, **_sealed(relay, changes)})
+
+
+def _sealed(relay: Relay, changes: VoiceAiChanges) -> dict[str, str]:
+    given = {
+        "elevenlabs_api_key_sealed": changes.elevenlabs_api_key,
+        "sinch_est_key_secret_sealed": changes.sinch_est_key_secret,
+    }
+    return {
+        column: relay.vault.seal(secret.get_secret_value()) for column, secret in given.items() if secret is not None
+    }
+
+
+# The webhook. There is no idempotency key at ElevenLabs, so a lost answer to "create" leaves a webhook whose secret
+# nobody knows. We find it by its URL the next time, and replace it only while nothing uses it.
+
+
+async def set_up_webhook(relay: Relay, organization_id: str) -> None:
+    """Find or create our webhook, point the post-call setting at it, and write down how that went."""
+    claimed = await relay.database.write(
+        lambda: voice_ai_configs.claim_webhook_setup(organization_id, later(_SETUP_SECONDS))
+    )
+    if not claimed:
+        log.info("webhook.setup_under_way", organization_id=organization_id)
+        return
+    try:
+        async with asyncio.timeout(_SETUP_SECONDS - 1):
+            await _set_up(relay, organization_id)
+        outcome: dict[str, Any] = {"webhook_status": SetupStatus.CONFIGURED.value, "webhook_error": None}
+    except (RelayError, TimeoutError) as error:
+        reason = str(error) or "ElevenLabs did not answer in time"
+        log.warning("webhook.setup_failed", organization_id=organization_id, reason=reason)
+        outcome = {"webhook_status": SetupStatus.FAILED.value, "webhook_error": reason}
+    finished = {**outcome, "webhook_checked_at": now(), "webhook_claimed_until": None}
+    await relay.database.write(lambda: voice_ai_configs.update(organization_id, finished))
+
+
+async def _set_up(relay: Relay, organization_id: str) -> None:
+    if relay.rules.public_url is None:
+        raise RelayError("Set PUBLIC_URL, so that ElevenLabs can be told where to send finished calls")
+    config = await relay.database.read(lambda: voice_ai_configs.get(organization_id))
+    if config is None or config.elevenlabs_api_key_sealed is None:
+        return
+    elevenlabs = relay.elevenlabs(relay.vault.open(config.elevenlabs_api_key_sealed))
+    url = relay.rules.public_url + WEBHOOK_PATH
+    webhook_id = await _usable_webhook(relay, config, elevenlabs, url)
+    await elevenlabs.point_post_call_at(webhook_id)
+    await _ask_for_retries(elevenlabs, webhook_id)
+
+
+async def _usable_webhook(relay: Relay, config: VoiceAiConfig, elevenlabs: ElevenLabs, url: str) -> str:
+    found = await elevenlabs.find_webhook(url)
+    if found is not None and found.id == config.webhook_id and config.webhook_secret_sealed:
+        return found.id
+    if found is not None:
+        await _remove_unusable(elevenlabs, found)
+    created = await elevenlabs.create_webhook(_NAME, url)
+    await _remember(relay, config.organization_id, url, created)
+    return created.id
+
+
+_NAME = "Tether Relay post-call"
+
+
+async def _remove_unusable(elevenlabs: ElevenLabs, found: Webhook) -> None:
+    if found.usage:
+        raise ProviderRejected(
+            "elevenlabs",
+            "a webhook for our address is in use but its secret is not known here; "
+            "remove it at ElevenLabs and save again",
+        )
+    await elevenlabs.delete_webhook(found.id)
+
+
+async def _remember(relay: Relay, organization_id: str, url: str, created: CreatedWebhook) -> None:
+    sealed = relay.vault.seal(created.secret.get_secret_value()) if created.secret else None
+    columns = {"webhook_id": created.id, "webhook_url": url, "webhook_secret_sealed": sealed}
+    await relay.database.write(lambda: voice_ai_configs.update(organization_id, columns))
+
+
+async def _ask_for_retries(elevenlabs: ElevenLabs, webhook_id: str) -> None:
+    # Without retries a finished call that meets a restart is lost, but the webhook works all the same.
+    try:
+        await elevenlabs.enable_retries(webhook_id, _NAME)
+    except ProviderError as error:
+        log.warning("webhook.retries_not_enabled", webhook_id=webhook_id, reason=str(error))

@@ -1,0 +1,299 @@
+"""Recording a finished call: contact, conversation, call, recording and events, all of them or nothing.
+
+The recording is stored first, under a key of ours, and everything else is committed after it in one transaction; if
+that fails, the object goes again. The outside's own id makes a call unique for as long as it exists: a repeat touches
+nothing and is told whether it said the same thing.
+"""
+
+import asyncio
+import hashlib
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Any
+
+import structlog
+from providers.storage import StoredObject
+
+from actions.relay import Relay
+from domain.documents import canonical, dump, load
+from domain.errors import InvalidRequest, RecordingRejected, RelayError
+from domain.events import Event, EventName
+from domain.identifiers import new_id
+from domain.phones import to_e164
+from domain.recordings import HEAD_BYTES, RecordingForm, audio_type, classify, decode
+from domain.times import from_wire, now, to_wire
+from persistence import calls, contacts, conversations, outbox, recordings, transfer_requests
+from persistence.models import Call
+
+_CHUNK = 256 * 1024
+_WORTH_A_THREAD = 256 * 1024
+
+log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class FinishedCall:
+    """A finished call as it was reported; `duration` in seconds, `started_at` in wire form, None for now.
+
+    `payload` is what was sent, field by field; it decides whether a repeat says the same thing.
+    """
+
+    direction: str
+    from_number: str = field(repr=False)
+    to_number: str = field(repr=False)
+    duration: float
+    status: str
+    source: str = "ingest"
+    transcript: list[dict[str, Any]] | None = field(default=None, repr=False)
+    summary: str | None = field(default=None, repr=False)
+    recording: str | None = field(default=None, repr=False)
+    external_call_id: str | None = None
+    elevenlabs_conversation_id: str | None = None
+    agent_name: str | None = None
+    caller_name: str | None = field(default=None, repr=False)
+    started_at: str | None = None
+    provider_metadata: dict[str, Any] = field(default_factory=dict, repr=False)
+    payload: dict[str, Any] = field(default_factory=dict, repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class RecordedCall:
+    """What became of a report: the call's ids, and for a repeat which fields said something else."""
+
+    call_id: str
+    contact_id: str
+    conversation_id: str
+    is_repeat: bool = False
+    differing_fields: list[str] = field(default_factory=list)
+
+
+async def record_call(relay: Relay, organization_id: str, finished: FinishedCall) -> RecordedCall:
+    """Record the call once.
+
+    Raises:
+        InvalidRequest: when a number, the start or the duration makes no sense.
+        RecordingRejected: when the recording cannot be fetched, decoded or recognised as audio.
+        StorageUnavailable: when the recording cannot be stored.
+    """
+    external_id = finished.external_call_id
+    if external_id is None:
+        return await _record_new(relay, organization_id, finished)
+    async with relay.turns.of((organization_id, external_id)):
+        known = await relay.database.read(lambda: calls.by_external_id(organization_id, external_id))
+        if known is not None:
+            return await _repeated(known, finished)
+        return await _record_new(relay, organization_id, finished)
+
+
+async def _record_new(relay: Relay, organization_id: str, finished: FinishedCall) -> RecordedCall:
+    call_id = new_id()
+    row = _row(call_id, finished)
+    row["payload_digests"] = dump(await _digests(finished)).decode()
+    stored = await _keep_recording(relay, organization_id, call_id, finished.recording)
+    # Once audio is stored the rest must run to its end, or the object would be left without its call.
+    return await asyncio.shield(_commit(relay, organization_id, finished, row, stored))
+
+
+async def _commit(
+    relay: Relay, organization_id: str, finished: FinishedCall, row: dict[str, Any], stored: "_Stored | None"
+) -> RecordedCall:
+    try:
+        recorded = await relay.database.write(lambda: _write(organization_id, finished, row, stored))
+    except Exception:
+        await _discard(relay, stored)
+        raise
+    if recorded is not None:
+        return recorded
+    # Another process was faster with the same id; ours becomes the repeat.
+    await _discard(relay, stored)
+    external_id = finished.external_call_id or ""
+    known = await relay.database.read(lambda: calls.by_external_id(organization_id, external_id))
+    if known is None:
+        raise RelayError("The call was recorded elsewhere and removed again; report it once more")
+    return await _repeated(known, finished)
+
+
+def _row(call_id: str, finished: FinishedCall) -> dict[str, Any]:
+    started_at = finished.started_at or now()
+    return {
+        "id": call_id,
+        "source": finished.source,
+        "external_call_id": finished.external_call_id,
+        "elevenlabs_conversation_id": finished.elevenlabs_conversation_id,
+        "direction": finished.direction,
+        "from_number": _number(finished.from_number, "fromNumber"),
+        "to_number": _number(finished.to_number, "toNumber"),
+        "status": finished.status,
+        "duration": finished.duration,
+        "started_at": started_at,
+        "ended_at": _end(started_at, finished.duration),
+        "summary": finished.summary,
+        "transcript": None if finished.transcript is None else dump(finished.transcript).decode(),
+        "agent_name": finished.agent_name,
+        "caller_name": finished.caller_name,
+        "provider_metadata": dump(finished.provider_metadata).decode(),
+    }
+
+
+def _number(text: str, name: str) -> str:
+    try:
+        return to_e164(text)
+    except InvalidRequest as error:
+        raise InvalidRequest(f"Invalid field: {name} is not an E.164 phone number") from error
+
+
+def _end(started_at: str, duration: float) -> str:
+    try:
+        return to_wire(from_wire(started_at) + timedelta(seconds=duration))
+    except OverflowError as error:
+        raise InvalidRequest("Invalid field: duration is out of range") from error
+
+
+# Writing.
+
+
+def _write(
+    organization_id: str, finished: FinishedCall, row: dict[str, Any], stored: "_Stored | None"
+) -> RecordedCall | None:
+    inbound = finished.direction == "inbound"
+    far, ours = (row["from_number"], row["to_number"]) if inbound else (row["to_number"], row["from_number"])
+    contact = contacts.upsert(organization_id, far, (finished.caller_name or "").strip() or None)
+    conversation = conversations.find_or_create(organization_id, contact.id, "voice", ours)
+    call = {**row, "contact": contact.id, "conversation": conversation.id}
+    if not calls.add(organization_id, call):
+        return None
+    if stored is not None:
+        recordings.add(organization_id, row["id"], **stored.columns())
+    conversations.touch(conversation.id, row["ended_at"])
+    if finished.elevenlabs_conversation_id:
+        transfer_requests.attach_to_call(organization_id, finished.elevenlabs_conversation_id, row["id"], contact.id)
+    outbox.append(organization_id, _events(call, stored))
+    return RecordedCall(row["id"], contact.id, conversation.id)
+
+
+def _events(call: dict[str, Any], stored: "_Stored | None") -> list[Event]:
+    ids = {"callId": call["id"], "contactId": call["contact"], "conversationId": call["conversation"]}
+    initiated = {
+        "direction": call["direction"],
+        "from": call["from_number"],
+        "to": call["to_number"],
+        "externalCallId": call["external_call_id"],
+        "startedAt": call["started_at"],
+        "agentName": call["agent_name"],
+    }
+    ended = {
+        "direction": call["direction"],
+        "status": call["status"],
+        "duration": call["duration"],
+        "endedAt": call["ended_at"],
+        "summary": call["summary"],
+    }
+    told: list[tuple[EventName, dict[str, Any]]] = [
+        (EventName.CALL_INITIATED, initiated),
+        (EventName.CALL_ENDED, ended),
+    ]
+    if stored is not None:
+        ready = {"duration": call["duration"], "contentType": stored.content_type, "size": stored.object.size}
+        told.append((EventName.CALL_RECORDING_READY, ready))
+    told.append((EventName.FETCH_MESSAGES, {"channelType": "voice"}))
+    return [
+        Event(
+            name,
+            ids | {key: value for key, value in facts.items() if value is not None},
+            call["contact"],
+            call["conversation"],
+        )
+        for name, facts in told
+    ]
+
+
+# Recordings.
+
+
+@dataclass(frozen=True, slots=True)
+class _Stored:
+    object: StoredObject
+    content_type: str
+
+    def columns(self) -> dict[str, Any]:
+        return {
+            "key": self.object.key,
+            "content_type": self.content_type,
+            "size": self.object.size,
+            "sha256": self.object.sha256,
+        }
+
+
+async def _keep_recording(relay: Relay, organization_id: str, call_id: str, recording: str | None) -> _Stored | None:
+    if recording is None:
+        return None
+    key = f"org/{organization_id}/calls/{call_id}/recording.mp3"
+    if classify(recording) is RecordingForm.LINK:
+        return await _keep_downloaded(relay, key, recording)
+    audio = await _aside(len(recording), decode, recording, relay.rules.max_recording_bytes)
+    return _Stored(await relay.store.store(key, _pieces(audio), "audio/mpeg"), "audio/mpeg")
+
+
+async def _keep_downloaded(relay: Relay, key: str, url: str) -> _Stored:
+    async with relay.downloads.open(url) as download:
+        chunks = download.chunks()
+        head = await _head(chunks)
+        content_type = audio_type(head)
+        if content_type is None:
+            raise RecordingRejected("Recording could not be downloaded: what came is not audio")
+        return _Stored(await relay.store.store(key, _joined(head, chunks), content_type), content_type)
+
+
+async def _head(chunks: AsyncIterator[bytes]) -> bytes:
+    head = b""
+    async for chunk in chunks:
+        head += chunk
+        if len(head) >= HEAD_BYTES:
+            break
+    return head
+
+
+async def _joined(head: bytes, rest: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    yield head
+    async for chunk in rest:
+        yield chunk
+
+
+async def _pieces(audio: bytes) -> AsyncIterator[bytes]:
+    view = memoryview(audio)
+    for start in range(0, len(view), _CHUNK):
+        yield bytes(view[start : start + _CHUNK])
+
+
+async def _discard(relay: Relay, stored: _Stored | None) -> None:
+    if stored is None:
+        return
+    try:
+        await relay.store.remove(stored.object.key)
+    except RelayError as error:
+        log.warning("recording.orphaned", key=stored.object.key, reason=str(error))
+
+
+# Repeats.
+
+
+async def _repeated(known: Call, finished: FinishedCall) -> RecordedCall:
+    before: dict[str, str] = load(known.payload_digests)
+    again = await _digests(finished)
+    differing = sorted(name for name in before.keys() | again.keys() if before.get(name) != again.get(name))
+    return RecordedCall(known.id, known.contact_id, known.conversation_id, is_repeat=True, differing_fields=differing)
+
+
+async def _digests(finished: FinishedCall) -> dict[str, str]:
+    size = len(finished.recording or "")
+    return await _aside(size, lambda: {name: _digest(value) for name, value in finished.payload.items()})
+
+
+def _digest(value: Any) -> str:
+    return hashlib.sha256(value.encode() if isinstance(value, str) else canonical(value)).hexdigest()[:32]
+
+
+async def _aside(size: int, work: Any, *arguments: Any) -> Any:
+    # Megabytes of base64 would hold up every other caller; a few kilobytes are done before a thread could start.
+    return await asyncio.to_thread(work, *arguments) if size > _WORTH_A_THREAD else work(*arguments)

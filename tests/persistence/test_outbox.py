@@ -1,0 +1,58 @@
+import asyncio
+
+from domain.events import Event, EventName
+from persistence import organizations, outbox
+from persistence.database import Database
+
+
+def happened(index: int) -> Event:
+    return Event(EventName.NOTE_CREATED, {"index": index})
+
+
+async def append(database: Database, organization_id: str, *indexes: int) -> None:
+    await database.write(lambda: outbox.append(organization_id, [happened(index) for index in indexes]))
+
+
+async def test_sequences_are_counted_per_organization_without_gaps(database: Database) -> None:
+    """Two organizations that write at once each get 1, 2, 3 …"""
+    one, two = [(await database.write(lambda: organizations.add("Org", None))).id for _ in range(2)]
+    await asyncio.gather(*[append(database, organization, 0, 1) for organization in [one, two] * 25])
+
+    for organization in (one, two):
+        events = await database.read(lambda organization=organization: outbox.after(organization, 0, 1000))
+        assert [event.sequence for event in events] == list(range(1, 51))
+
+
+async def test_replay_is_bounded_on_both_sides(database: Database, organization_id: str) -> None:
+    """A page starts after the given sequence, ends at the bound, and holds no more than asked for."""
+    await append(database, organization_id, *range(10))
+    page = await database.read(lambda: outbox.after(organization_id, 3, 100, up_to=6))
+    short = await database.read(lambda: outbox.after(organization_id, 3, 2))
+
+    assert [event.sequence for event in page] == [4, 5, 6]
+    assert [event.sequence for event in short] == [4, 5]
+
+
+async def test_following_the_log_yields_every_event_once(database: Database, organization_id: str) -> None:
+    """Reading on from the returned position never repeats and never skips."""
+    start = await database.read(outbox.tail_position)
+    await append(database, organization_id, *range(7))
+    seen, cursor = [], start
+    while True:
+        cursor, events = await database.read(lambda cursor=cursor: outbox.following(cursor, 3))
+        if not events:
+            break
+        seen += [event.sequence for event in events]
+
+    assert seen == list(range(1, 8))
+    assert cursor == await database.read(outbox.tail_position)
+
+
+async def test_pruning_keeps_the_newest_event_of_each_organization(database: Database, organization_id: str) -> None:
+    """However old it is, the newest event stays, so positions in the log never start over."""
+    await append(database, organization_id, *range(5))
+    removed = await database.write(lambda: outbox.prune("9999-01-01T00:00:00.000Z", 100))
+    oldest = await database.read(lambda: outbox.oldest(organization_id))
+
+    assert (removed, oldest) == (4, 5)
+    assert await database.read(lambda: outbox.head(organization_id)) == 5
