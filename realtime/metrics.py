@@ -1,0 +1,51 @@
+"""What the broadcaster counts, for `/metrics`; every server has a registry of its own."""
+
+import time
+from collections.abc import Callable
+from datetime import datetime
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+
+from domain.events import StoredEvent
+
+Number = Callable[[], float]
+
+_LAG_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1, 5, 30)
+
+
+class Metrics:
+    """Counters and gauges of one broadcaster process."""
+
+    def __init__(self, *, listeners: Number, behind: Number, tail_idle: Number) -> None:
+        self._registry = CollectorRegistry()
+        self.lag_seconds = 0.0
+        self.events = self._counter("events", "Events read from the outbox")
+        self.deliveries = self._counter("deliveries", "Event frames written to live listeners")
+        self.held = self._counter("held", "Listeners taken out of live delivery because their write buffer was full")
+        self.replays = self._counter("replay_pages", "Pages replayed", ["source"])
+        self.gaps = self._counter("gaps", "Gap frames sent because a resume reached below what is kept")
+        self.refused = self._counter("refused", "Connections refused before or instead of a hello", ["reason"])
+        self.closed = self._counter("closed", "Connections closed by us", ["code"])
+        self._lag = Histogram(
+            "realtime_lag_seconds", "From an event's time to its write", buckets=_LAG_BUCKETS, registry=self._registry
+        )
+        self._gauge("realtime_listeners", "Authenticated listeners", listeners)
+        self._gauge("realtime_listeners_behind", "Listeners that are catching up", behind)
+        self._gauge("realtime_tail_idle_seconds", "Seconds since the outbox was last read", tail_idle)
+
+    def delivered(self, events: list[StoredEvent], count: int) -> None:
+        """Count one pass: its events, and the frames written for them."""
+        self.events.inc(len(events))
+        self.deliveries.inc(count)
+        self.lag_seconds = max(0.0, time.time() - datetime.fromisoformat(events[0].at).timestamp())
+        self._lag.observe(self.lag_seconds)
+
+    def exposition(self) -> bytes:
+        """Return everything in Prometheus' text format."""
+        return generate_latest(self._registry)
+
+    def _counter(self, name: str, text: str, labels: list[str] | None = None) -> Counter:
+        return Counter(f"realtime_{name}", text, labels or [], registry=self._registry)
+
+    def _gauge(self, name: str, text: str, read: Callable[[], float]) -> None:
+        Gauge(name, text, registry=self._registry).set_function(read)

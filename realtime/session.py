@@ -1,0 +1,73 @@
+"""One listener's connection: a `Listener` of the broadcaster that can be written to.
+
+Frames go straight to the transport. That is sound because a session never sends fragmented messages, and because
+nothing is written once the closing handshake has begun (RFC 6455 §5.5.1 forbids data after a close frame).
+"""
+
+import asyncio
+
+from websockets.asyncio.server import ServerConnection
+from websockets.protocol import OPEN
+
+from domain.principals import Principal
+from realtime.broadcaster import Listener
+
+_CLOSE_SECONDS = 5.0
+
+
+class Session(Listener):
+    """State of one connection, from its handshake to its end."""
+
+    __slots__ = ("address", "budget", "budget_at", "connection", "expiry", "principal", "replay", "timer")
+
+    def __init__(self, connection: ServerConnection, address: str) -> None:
+        super().__init__()
+        self.connection = connection
+        self.address = address
+        self.principal: Principal | None = None
+        self.replay: asyncio.Task[None] | None = None
+        self.timer: asyncio.TimerHandle | None = None
+        self.budget = 0.0
+        self.budget_at = 0.0
+
+    @property
+    def is_open(self) -> bool:
+        """Whether frames may still be written."""
+        return self.connection.protocol.state is OPEN
+
+    @property
+    def unsent(self) -> int:
+        """Bytes that wait for the peer to read."""
+        return self.connection.transport.get_write_buffer_size()
+
+    def write(self, data: bytes) -> None:
+        """Write ready frames, unless the connection is closing."""
+        if data and self.connection.protocol.state is OPEN:
+            self.connection.transport.write(data)
+
+    async def drained(self) -> None:
+        """Wait until the peer has read most of what was written."""
+        await self.connection.drain()
+
+    def close(self, code: int, reason: str) -> None:
+        """Begin the closing handshake; a peer that does not answer is cut off after a few seconds."""
+        if not self.is_open:
+            return
+        self.connection.protocol.send_close(code, reason)
+        self.connection.send_data()
+        self.connection.loop.call_later(_CLOSE_SECONDS, self.connection.transport.abort)
+
+    def spend(self, now: float, rate: float, burst: float) -> bool:
+        """Take one message from the budget, which refills at `rate` a second; False when it is used up."""
+        self.budget = min(burst, self.budget + (now - self.budget_at) * rate) if self.budget_at else burst
+        self.budget_at = now
+        if self.budget < 1:
+            return False
+        self.budget -= 1
+        return True
+
+    def set_timer(self, timer: asyncio.TimerHandle | None) -> None:
+        """Keep at most one timer running: first for authentication, later for the token's end."""
+        if self.timer:
+            self.timer.cancel()
+        self.timer = timer
