@@ -1,4 +1,4 @@
-"""How log lines look: one JSON object each, or coloured text for a person at a terminal; secrets and numbers are masked."""
+"""How log lines look: one JSON object each, or coloured text at a terminal; secrets and phone numbers are masked."""
 
 import logging
 import re

@@ -6,7 +6,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import structlog
-from providers.elevenlabs import CreatedWebhook, ElevenLabs, Webhook
 from pydantic import SecretStr
 
 from actions.relay import Relay
@@ -16,6 +15,7 @@ from domain.statuses import SetupStatus
 from domain.times import later, now
 from persistence import voice_ai_configs
 from persistence.models import VoiceAiConfig
+from providers.elevenlabs import CreatedWebhook, ElevenLabs, Webhook
 
 WEBHOOK_PATH = "/api/webhook/elevenlabs"
 _SETUP_SECONDS = 30

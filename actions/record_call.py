@@ -17,11 +17,11 @@ from providers.storage import StoredObject
 
 from actions.relay import Relay
 from domain.documents import canonical, dump, load
-from domain.errors import InvalidRequest, RecordingRejected, RelayError
+from domain.errors import InvalidRequest, RelayError
 from domain.events import Event, EventName
 from domain.identifiers import new_id
 from domain.phones import to_e164
-from domain.recordings import HEAD_BYTES, RecordingForm, audio_type, classify, decode
+from domain.recordings import RecordingForm, classify, decode
 from domain.times import from_wire, now, to_wire
 from persistence import calls, contacts, conversations, outbox, recordings, transfer_requests
 from persistence.models import Call
@@ -236,28 +236,9 @@ async def _keep_recording(relay: Relay, organization_id: str, call_id: str, reco
 
 
 async def _keep_downloaded(relay: Relay, key: str, url: str) -> _Stored:
-    async with relay.downloads.open(url) as download:
-        chunks = download.chunks()
-        head = await _head(chunks)
-        content_type = audio_type(head)
-        if content_type is None:
-            raise RecordingRejected("Recording could not be downloaded: what came is not audio")
-        return _Stored(await relay.store.store(key, _joined(head, chunks), content_type), content_type)
-
-
-async def _head(chunks: AsyncIterator[bytes]) -> bytes:
-    head = b""
-    async for chunk in chunks:
-        head += chunk
-        if len(head) >= HEAD_BYTES:
-            break
-    return head
-
-
-async def _joined(head: bytes, rest: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-    yield head
-    async for chunk in rest:
-        yield chunk
+    async with relay.downloader.open(url) as download:
+        stored = await relay.store.store(key, download.chunks(), download.content_type)
+        return _Stored(stored, download.content_type)
 
 
 async def _pieces(audio: bytes) -> AsyncIterator[bytes]:

@@ -1,11 +1,9 @@
 """What every action works with: the database, the outside world, and the rules that were set."""
 
-from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractAsyncContextManager
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any
 
-from providers.elevenlabs import ElevenLabs
 from providers.storage import RecordingStore
 from pydantic import SecretStr
 
@@ -14,26 +12,8 @@ from actions.turns import Turns
 from actions.vault import Vault
 from domain.messages import TextProvider
 from persistence.database import Database
-
-
-class Download(Protocol):
-    """A recording that is being fetched."""
-
-    def chunks(self) -> AsyncIterator[bytes]:
-        """Return the body piece by piece."""
-        ...
-
-
-class Downloads(Protocol):
-    """Fetches recordings from public addresses."""
-
-    def open(self, url: str) -> AbstractAsyncContextManager[Download]:
-        """Begin to fetch `url`.
-
-        Raises:
-            RecordingRejected: when the address is refused or does not deliver.
-        """
-        ...
+from providers.download import Downloader
+from providers.elevenlabs import ElevenLabs
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +39,7 @@ class Relay:
     vault: Vault
     tokens: Tokens
     store: RecordingStore
-    downloads: Downloads
+    downloader: Downloader
     text_provider: Callable[[str, dict[str, Any]], TextProvider]
     elevenlabs: Callable[[SecretStr], ElevenLabs]
     rules: Rules = Rules()

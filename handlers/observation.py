@@ -31,7 +31,7 @@ class Observation:
             "relay_request_seconds", "Time to the last byte.", ("operation",), buckets=_BUCKETS, registry=registry
         )
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: D102 - ASGI
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return

@@ -135,7 +135,8 @@ async def test_everything_acknowledged_survives_sigkill(database_url: str, tmp_p
         "async def main():\n"
         "    database = open_database(sys.argv[1]); database.migrate()\n"
         "    while True:\n"
-        "        rows = await asyncio.gather(*[database.write(lambda: organizations.add('x', None).id) for _ in range(8)])\n"
+        "        writes = [database.write(lambda: organizations.add('x', None).id) for _ in range(8)]\n"
+        "        rows = await asyncio.gather(*writes)\n"
         "        print(*rows, flush=True)\n"
         "asyncio.run(main())\n"
     )

@@ -1,0 +1,61 @@
+.DEFAULT_GOAL := help
+.PHONY: help install lock run test check format fuzz generate migrate serve broadcast clean
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+RUNTIME := $(VENV)/.runtime
+
+help: ## Say what can be made
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
+
+install: $(INSTALLED) ## Make the virtual environment with everything, development tools included
+
+$(BIN)/pip:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed; set PYTHON to one."; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+
+$(RUNTIME): requirements.lock | $(BIN)/pip
+	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	@touch $@
+
+$(INSTALLED): requirements-dev.lock requirements.lock | $(BIN)/pip
+	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements-dev.lock
+	@touch $@ $(RUNTIME)
+
+run: $(RUNTIME) ## Start everything on this machine, with a demo organization and its credentials
+	@exec $(BIN)/python manage.py up
+
+serve: $(RUNTIME) ## Start the API alone
+	@exec $(BIN)/python manage.py serve
+
+broadcast: $(RUNTIME) ## Start the realtime broadcaster alone
+	@exec $(BIN)/python manage.py broadcast
+
+migrate: $(RUNTIME) ## Bring the database up to date
+	$(BIN)/python manage.py migrate
+
+test: $(INSTALLED) ## Run every test
+	$(BIN)/python -m pytest
+
+check: $(INSTALLED) ## Style, types, arrows between the rooms, and drift from the contract
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/python manage.py contract check
+
+format: $(INSTALLED) ## Put the code into its standard form
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+generate: $(INSTALLED) ## Generate models, operations and missing stubs from the contract
+	$(BIN)/python manage.py contract generate
+
+lock: ## Resolve the dependencies again (needs uv)
+	uv pip compile pyproject.toml --group dev --universal --generate-hashes --no-emit-index-url --no-header --quiet --output-file requirements-dev.lock
+	uv pip compile pyproject.toml --constraint requirements-dev.lock --universal --generate-hashes --no-emit-index-url --no-header --quiet --output-file requirements.lock
+
+clean: ## Remove the virtual environment and all caches; data in var/ stays
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

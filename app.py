@@ -1,0 +1,136 @@
+"""The front door: builds the relay from its settings, and the application around it. Importing it does nothing."""
+
+import contextlib
+import hashlib
+from collections.abc import AsyncIterator, Callable
+from functools import partial
+from typing import Any
+
+import httpx
+from prometheus_client import CollectorRegistry
+from pydantic import ValidationError
+from starlette.types import ASGIApp
+
+from actions.authenticate import authenticate
+from actions.relay import Relay, Rules
+from actions.tokens import Tokens
+from actions.vault import Vault
+from config import Settings
+from domain.errors import ConfigurationError, InvalidRequest
+from domain.messages import TextProvider
+from handlers.health import Health
+from handlers.observation import Observation
+from handlers.own_paths import OwnPaths
+from openapi import document, enforcement
+from persistence.database import Database, open_database
+from providers.console import Console
+from providers.download import Downloader, DownloadLimits
+from providers.elevenlabs import ElevenLabs
+from providers.sinch import AccessTokens, Sinch
+from providers.sinch import read_credentials as read_sinch_credentials
+from providers.storage import DiskStore, RecordingStore, connect_s3
+from providers.textgrid import TextGrid, TextGridCredentials
+from providers.twilio import Twilio, TwilioCredentials
+
+TextProviders = dict[str, Callable[[dict[str, Any]], TextProvider]]
+
+
+@contextlib.asynccontextmanager
+async def open_relay(settings: Settings) -> AsyncIterator[Relay]:
+    """Build everything the actions work with, and let go of it at the end.
+
+    Raises:
+        ConfigurationError: when the database cannot be opened or a secret is missing.
+    """
+    database = open_database(settings.resolved_database_url)
+    try:
+        async with httpx.AsyncClient(trust_env=False) as http:
+            yield _relay(settings, database, http)
+    finally:
+        database.close()
+
+
+def create_app(relay: Relay) -> ASGIApp:
+    """Build the application: the contract's operations, and the server's own paths beside them."""
+    registry = CollectorRegistry()
+    contract = document.load()
+    operations = enforcement.build(contract, relay, partial(authenticate, relay))
+    health = Health(relay, registry)
+    own = {"/healthz": health.healthz, "/readyz": health.readyz, "/metrics": health.metrics}
+    return Observation(OwnPaths(operations, own), registry)
+
+
+def _relay(settings: Settings, database: Database, http: httpx.AsyncClient) -> Relay:
+    if settings.jwt_secret is None or settings.encryption_keys is None:
+        raise ConfigurationError("Set JWT_SECRET and ENCRYPTION_KEYS.")
+    providers = _text_providers(settings, http)
+    return Relay(
+        database=database,
+        vault=Vault(settings.encryption_keys),
+        tokens=Tokens(settings.jwt_secret),
+        store=_store(settings),
+        downloader=_downloader(settings),
+        text_provider=partial(_text_provider, providers),
+        elevenlabs=lambda key: ElevenLabs(http, settings.elevenlabs_url, key, settings.elevenlabs_timeout_seconds),
+        rules=Rules(
+            tool_replay=settings.tool_replay_seconds,
+            tool_secret_overlap=settings.tool_secret_overlap_minutes * 60,
+            sms_timeout=settings.sms_timeout_seconds,
+            max_recording_bytes=settings.max_recording_bytes,
+            public_url=settings.public_url,
+        ),
+    )
+
+
+def _text_providers(settings: Settings, http: httpx.AsyncClient) -> TextProviders:
+    tokens = AccessTokens()
+    return {
+        "console": lambda _: Console(),
+        "twilio": lambda given: Twilio(http, settings.twilio_url, TwilioCredentials.model_validate(given)),
+        "textgrid": lambda given: TextGrid(http, settings.textgrid_url, TextGridCredentials.model_validate(given)),
+        "sinch": lambda given: Sinch(
+            http,
+            read_sinch_credentials(given),
+            auth_url=settings.sinch_auth_url,
+            sms_url=settings.sinch_sms_url,
+            tokens=tokens,
+        ),
+    }
+
+
+def _text_provider(providers: TextProviders, name: str, credentials: dict[str, Any]) -> TextProvider:
+    if name not in providers:
+        raise InvalidRequest(f"There is no SMS provider {name!r}; choose one of {', '.join(sorted(providers))}")
+    try:
+        return providers[name](credentials)
+    except ValidationError as error:
+        problems = "; ".join(
+            f"{'.'.join(str(part) for part in problem['loc']) or 'credentials'}: {problem['msg']}"
+            for problem in error.errors()
+        )
+        raise InvalidRequest(f"These are not credentials for {name}: {problems}") from None
+
+
+def _downloader(settings: Settings) -> Downloader:
+    limits = DownloadLimits(settings.max_recording_bytes, total_seconds=settings.download_timeout_seconds)
+    return Downloader(limits, allowed_networks=settings.download_allowed_networks)
+
+
+def _store(settings: Settings) -> RecordingStore:
+    if settings.r2_bucket and settings.r2_endpoint_url:
+        secret = settings.r2_secret_access_key
+        return connect_s3(
+            endpoint_url=settings.r2_endpoint_url,
+            bucket=settings.r2_bucket,
+            access_key_id=settings.r2_access_key_id,
+            secret_access_key=secret,
+            region=settings.r2_region,
+        )
+    base_url = settings.public_url or f"http://{settings.api_host}:{settings.api_port}"
+    return DiskStore(settings.data_dir / "recordings", link_secret=_link_secret(settings), base_url=base_url)
+
+
+def _link_secret(settings: Settings) -> bytes:
+    # Links are signed with a key of their own, so that a signature can never pass for a token.
+    secret = settings.jwt_secret.get_secret_value() if settings.jwt_secret else ""
+    return hashlib.sha256(b"recording links\0" + secret.encode()).digest()

@@ -1,0 +1,29 @@
+"""The paths this server has for itself, beside the contract's: health, metrics, documents, pages."""
+
+from collections.abc import Awaitable, Callable, Mapping
+
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, Response
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+Page = Callable[[Request], Awaitable[Response]]
+
+
+class OwnPaths:
+    """Answers GET and HEAD on its own paths and hands everything else on; one look-up a request."""
+
+    def __init__(self, app: ASGIApp, pages: Mapping[str, Page]) -> None:
+        self._app = app
+        self._pages = pages
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: D102 - ASGI
+        page = self._pages.get(scope.get("path", ""))
+        if page is None or scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        await (await self._answer(page, Request(scope, receive)))(scope, receive, send)
+
+    async def _answer(self, page: Page, request: Request) -> Response:
+        if request.method not in ("GET", "HEAD"):
+            return PlainTextResponse("Method Not Allowed", 405, {"Allow": "GET, HEAD"})
+        return await page(request)
