@@ -6,11 +6,11 @@ response classes generated for its operation, or raises an error from `domain.er
 operation's own envelope.
 """
 
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
-from typing import ClassVar, Generic, TypeVar
+from typing import Any, ClassVar, Generic, TypeAlias, TypeVar
 
-from domain.errors import Unauthenticated
+from domain.errors import RelayError, Unauthenticated
 from domain.principals import Principal
 
 R_co = TypeVar("R_co", covariant=True)
@@ -71,3 +71,26 @@ class Response(Generic[B_co]):
 
     body: B_co
     headers: Mapping[str, str] = field(default_factory=dict)
+
+
+Handler: TypeAlias = Callable[..., Awaitable[Response[Any]]]
+
+
+@dataclass(frozen=True, slots=True)
+class Binding:
+    """What was generated for one operation.
+
+    `handler` is where its handler lives (`calls.post_calls_ingest`), `body` the type its body is read as (None when it
+    takes no body, or takes it undecoded), `parameters` the keyword each parameter is passed as, by place and name.
+    """
+
+    handler: str
+    body: Any
+    parameters: Mapping[tuple[str, str], str]
+    responses: tuple[type[Response[Any]], ...]
+
+
+class NotWritten(RelayError):
+    """Raised by the stub of an operation that the document declares and nobody has written yet."""
+
+    code = "NOT_IMPLEMENTED"

@@ -1,0 +1,252 @@
+"""The contract as this server keeps it: the published document, the overlay, and the two together.
+
+`openapi.yaml` is what Tether publishes, byte for byte. `overlay.yaml` is what this server adds, as an OpenAPI Overlay
+1.0 whose every action says why it is there. The served document is the first with the second applied; it is what is
+enforced, what code is generated from, and what `GET /openapi.json` answers.
+"""
+
+import copy
+import hashlib
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import jsonpath_rfc9535 as jsonpath
+from jsonpath_rfc9535.selectors import NameSelector
+
+from openapi import media, validity
+from openapi.references import METHODS, Document, InvalidDocument, follow, operation_id, resource
+from openapi.yaml_text import parse
+
+HERE = Path(__file__).parent
+PUBLISHED = HERE / "openapi.yaml"
+OVERLAY = HERE / "overlay.yaml"
+
+
+@dataclass(frozen=True, slots=True)
+class Action:
+    """One action of the overlay and the places of the document it changed, each a tuple of keys and indexes."""
+
+    target: str
+    reason: str
+    places: tuple[tuple[str | int, ...], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Operation:
+    """One operation of the served document, with references to parameters, bodies and responses followed.
+
+    `responses` is keyed by the status as the document writes it ("200", "4XX", "default"); `security` is empty when the
+    operation is open.
+    """
+
+    method: str
+    path: str
+    id: str
+    definition: Mapping[str, Any] = field(repr=False)
+    parameters: tuple[Mapping[str, Any], ...] = field(repr=False)
+    body: Mapping[str, Any] | None = field(repr=False)
+    responses: Mapping[str, Mapping[str, Any]] = field(repr=False)
+    security: list[dict[str, list[str]]] = field(repr=False)
+
+    @property
+    def key(self) -> str:
+        """METHOD and path, which is how an operation is recognised when its operationId changes."""
+        return f"{self.method} {self.path}"
+
+    @property
+    def module(self) -> str:
+        """The module in handlers/ that serves it."""
+        return resource(self.path)
+
+    @property
+    def is_raw(self) -> bool:
+        """Whether the handler reads the body itself, undecoded: declared so, or not JSON at all."""
+        content = (self.body or {}).get("content", {})
+        return self.body is not None and (bool(self.definition.get("x-raw-body")) or media.json_of(content) is None)
+
+    @property
+    def body_schema(self) -> Mapping[str, Any] | None:
+        """The schema of the JSON body, if there is one to parse."""
+        return None if self.body is None or self.is_raw else media.json_of(self.body["content"])
+
+    @property
+    def is_open(self) -> bool:
+        """Whether a request without any token is let in."""
+        return not self.security or {} in self.security
+
+    def response(self, status: int) -> Mapping[str, Any] | None:
+        """Return what the document declares for `status`, directly, by range or by default."""
+        for key in (str(status), f"{status // 100}XX", "default"):
+            if key in self.responses:
+                return self.responses[key]
+        return None
+
+
+@dataclass(frozen=True, slots=True)
+class Contract:
+    """The published document, the overlay's actions as they were applied, and the served document."""
+
+    published: Document = field(repr=False)
+    served: Document = field(repr=False)
+    actions: tuple[Action, ...] = field(repr=False)
+    published_digest: str
+    overlay_digest: str
+    operations: tuple[Operation, ...] = field(repr=False)
+
+
+def load(published: Path = PUBLISHED, overlay: Path = OVERLAY) -> Contract:
+    """Read both files and put them together.
+
+    Raises:
+        InvalidDocument: when either cannot be read, an action matches nothing, or the result is not OpenAPI 3.0.
+    """
+    return assemble(_read(published), _read(overlay), names=(published.name, overlay.name))
+
+
+def assemble(published: bytes, overlay: bytes, names: tuple[str, str] = ("openapi.yaml", "overlay.yaml")) -> Contract:
+    """Put the two documents together; `names` are what error messages call them.
+
+    Raises:
+        InvalidDocument: as `load`.
+    """
+    document = parse(published, names[0])
+    _refuse(validity.problems(document), names[0])
+    served, actions = apply_overlay(document, parse(overlay, names[1]), names[1])
+    _refuse(validity.problems(served), f"{names[0]} with {names[1]}")
+    return Contract(
+        published=document,
+        served=served,
+        actions=actions,
+        published_digest=hashlib.sha256(published).hexdigest(),
+        overlay_digest=hashlib.sha256(overlay).hexdigest(),
+        operations=tuple(operations_of(served)),
+    )
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise InvalidDocument(f"{path.name} cannot be read: {error.strerror}.") from error
+
+
+def _refuse(problems: list[str], name: str) -> None:
+    if problems:
+        raise InvalidDocument(f"{name} is not a usable OpenAPI 3.0 document:\n" + "\n".join(f"  {p}" for p in problems))
+
+
+# Operations
+
+
+def operations_of(document: Document) -> Iterator[Operation]:
+    """Yield every operation in the order of the document."""
+    for path, item in document.get("paths", {}).items():
+        shared = item.get("parameters", [])
+        for method, definition in item.items():
+            if method in METHODS:
+                yield _operation(document, method, path, definition, shared)
+
+
+def _operation(document: Document, method: str, path: str, definition: Document, shared: list[Document]) -> Operation:
+    body = definition.get("requestBody")
+    return Operation(
+        method=method.upper(),
+        path=path,
+        id=operation_id(method, path, definition),
+        definition=definition,
+        parameters=_parameters(document, [*shared, *definition.get("parameters", [])]),
+        body=None if body is None else follow(document, body),
+        responses={str(status): follow(document, node) for status, node in definition["responses"].items()},
+        security=definition.get("security", document.get("security")) or [],
+    )
+
+
+def _parameters(document: Document, declared: list[Document]) -> tuple[Document, ...]:
+    # What an operation says about a parameter replaces what its path says.
+    found = [follow(document, node) for node in declared]
+    return tuple({(node["in"], node["name"]): node for node in found}.values())
+
+
+# The overlay
+
+
+def apply_overlay(document: Document, overlay: Document, name: str) -> tuple[Document, tuple[Action, ...]]:
+    """Return `document` with the actions of `overlay` applied in order, and where each of them matched.
+
+    Raises:
+        InvalidDocument: when the overlay is malformed, or an action matches nothing.
+    """
+    if not isinstance(overlay.get("overlay"), str) or not isinstance(overlay.get("actions"), list):
+        raise InvalidDocument(f"{name} is not an OpenAPI Overlay: it needs `overlay` and `actions`.")
+    result = copy.deepcopy(document)
+    return result, tuple(
+        _apply(result, action, f"{name}, action {i}") for i, action in enumerate(overlay["actions"], 1)
+    )
+
+
+def _apply(document: Document, action: Document, name: str) -> Action:
+    target, reason = action.get("target"), action.get("description")
+    if not isinstance(target, str) or not isinstance(reason, str):
+        raise InvalidDocument(f"{name} needs a `target` and a `description` that gives its reason.")
+    if action.get("remove") is not True and "update" not in action:
+        raise InvalidDocument(f"{name} ({target}) neither updates nor removes anything.")
+    nodes = _matches(document, target, f"{name} ({reason})")
+    if action.get("remove") is True:
+        _remove(nodes)
+    else:
+        for node in nodes:
+            _update(node, action["update"], f"{name} ({reason})")
+    return Action(target=target, reason=reason, places=tuple(_places(nodes, action.get("update"))))
+
+
+def _places(nodes: list[jsonpath.JSONPathNode], update: Any) -> Iterator[tuple[str | int, ...]]:
+    for node in nodes:
+        if isinstance(update, dict) and not isinstance(node.value, list):
+            yield from ((*node.location, key) for key in update)
+        else:
+            yield node.location
+
+
+def _matches(document: Document, target: str, name: str) -> list[jsonpath.JSONPathNode]:
+    try:
+        query = jsonpath.compile(target)
+        nodes = list(query.find(document))
+    except jsonpath.JSONPathError as error:
+        raise InvalidDocument(f"{name}: {target} is not JSONPath: {error}.") from error
+    selectors = [segment.selectors for segment in query.segments]
+    named = all(isinstance(selector, NameSelector) for group in selectors for selector in group)
+    # A target made of names alone promises that every one of them is there.
+    if len(nodes) < (math.prod(len(group) for group in selectors) if named else 1):
+        raise InvalidDocument(f"{name}: nothing in the document matches {target}, or not all of it.")
+    return nodes
+
+
+def _remove(nodes: list[jsonpath.JSONPathNode]) -> None:
+    # From the back, so that removing an item of an array does not move those still to be removed.
+    for node in sorted(nodes, key=lambda node: [str(part).zfill(9) for part in node.location], reverse=True):
+        container: Any = node.parent.value if node.parent else None
+        if container is not None:
+            del container[node.location[-1]]
+
+
+def _update(node: jsonpath.JSONPathNode, update: Any, name: str) -> None:
+    if isinstance(node.value, list):
+        node.value.append(copy.deepcopy(update))
+    elif isinstance(node.value, dict) and isinstance(update, dict):
+        _merge(node.value, update)
+    else:
+        raise InvalidDocument(f"{name}: {node.path()} is neither an object nor an array that can be updated so.")
+
+
+def _merge(target: Document, update: Document) -> None:
+    for key, value in update.items():
+        present = target.get(key)
+        if isinstance(present, dict) and isinstance(value, dict):
+            _merge(present, value)
+        elif isinstance(present, list) and isinstance(value, list):
+            present.extend(copy.deepcopy(value))
+        else:
+            target[key] = copy.deepcopy(value)

@@ -1,0 +1,91 @@
+"""Whether a document is an OpenAPI 3.0 document this server can keep.
+
+The shape is checked against the specification's own schema, and then what a schema cannot say: that every reference
+leads somewhere, that operationIds and paths are unique, and that path parameters are declared. It takes milliseconds,
+so it runs at every start; tests hold it against `openapi-spec-validator`.
+"""
+
+import re
+from collections.abc import Iterator
+from functools import lru_cache
+from typing import Any
+
+import jsonschema_rs
+from openapi_spec_validator.schemas import schema_v30
+
+from openapi.references import METHODS, Document, follow, lookup, operation_id
+
+_TEMPLATE = re.compile(r"\{([^{}]*)\}")
+
+
+def problems(document: Document) -> list[str]:
+    """Return what is wrong with `document`, each with its place; empty when it is usable."""
+    version = document.get("openapi")
+    if not isinstance(version, str) or not version.startswith("3.0."):
+        return [f"openapi: this server understands OpenAPI 3.0, not {version!r}"]
+    shape = [f"{_place(error.instance_path)}: {_brief(error.message)}" for error in _schema().iter_errors(document)]
+    return shape[:20] or [*_dangling(document), *_unclear_operations(document)]
+
+
+@lru_cache(maxsize=1)
+def _schema() -> jsonschema_rs.Draft4Validator:
+    return jsonschema_rs.Draft4Validator(dict(schema_v30))
+
+
+def _place(path: list[str | int]) -> str:
+    return "/".join(str(part) for part in path) or "root"
+
+
+def _brief(message: str) -> str:
+    return message if len(message) <= 200 else f"{message[:200]} …"
+
+
+def _dangling(document: Document) -> Iterator[str]:
+    for place, reference in _references(document, ()):
+        try:
+            lookup(document, reference)
+        except LookupError:
+            yield f"{'/'.join(place)}: the reference {reference} leads nowhere"
+
+
+def _references(node: Any, place: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], str]]:
+    if isinstance(node, dict):
+        reference = node.get("$ref")
+        if isinstance(reference, str):
+            yield place, reference
+            return
+        for key, value in node.items():
+            if key not in ("example", "examples", "default", "enum") or place[-1:] == ("properties",):
+                yield from _references(value, (*place, key))
+    elif isinstance(node, list):
+        for index, value in enumerate(node):
+            yield from _references(value, (*place, str(index)))
+
+
+def _unclear_operations(document: Document) -> Iterator[str]:
+    ids: dict[str, str] = {}
+    shapes: dict[str, str] = {}
+    for path, item in document["paths"].items():
+        shape = _TEMPLATE.sub("{}", path)
+        if shapes.setdefault(shape, path) != path:
+            yield f"paths/{path}: is the same path as {shapes[shape]}"
+        for method, definition in item.items():
+            if method not in METHODS:
+                continue
+            key, name = f"{method.upper()} {path}", operation_id(method, path, definition)
+            if ids.setdefault(name, key) != key:
+                yield f"paths/{path}/{method}: the operationId {name} is already that of {ids[name]}"
+            yield from _undeclared(
+                document, path, method, [*item.get("parameters", []), *definition.get("parameters", [])]
+            )
+
+
+def _undeclared(document: Document, path: str, method: str, declared: list[Any]) -> Iterator[str]:
+    try:
+        parameters = [follow(document, node) for node in declared]
+    except LookupError:
+        return
+    known = {node["name"] for node in parameters if node["in"] == "path"}
+    for name in _TEMPLATE.findall(path):
+        if name not in known:
+            yield f"paths/{path}/{method}: the path parameter {name} is not declared"
