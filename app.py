@@ -8,6 +8,7 @@ from typing import Any
 
 import httpx
 from prometheus_client import CollectorRegistry
+from providers.storage import DiskStore, RecordingStore, connect_s3
 from pydantic import ValidationError
 from starlette.types import ASGIApp
 
@@ -28,7 +29,6 @@ from providers.download import Downloader, DownloadLimits
 from providers.elevenlabs import ElevenLabs
 from providers.sinch import AccessTokens, Sinch
 from providers.sinch import read_credentials as read_sinch_credentials
-from providers.storage import DiskStore, RecordingStore, connect_s3
 from providers.textgrid import TextGrid, TextGridCredentials
 from providers.twilio import Twilio, TwilioCredentials
 

@@ -1,0 +1,124 @@
+"""Calls: finished ones pushed in from outside, and the configuration of voice AI."""
+
+from typing import Any
+
+from pydantic import SecretStr
+
+from actions.configure_voice_ai import VoiceAiChanges, configure_voice_ai
+from actions.read_voice_ai import read_voice_ai
+from actions.record_call import FinishedCall, RecordedCall, record_call
+from actions.relay import Relay
+from domain.principals import Role
+from domain.times import to_wire
+from openapi import models
+from openapi.exchange import Request
+from openapi.operations import (
+    GetCallsVoiceAiConfig200,
+    GetCallsVoiceAiConfigAnswer,
+    PostCallsIngest200,
+    PostCallsIngest201,
+    PostCallsIngestAnswer,
+    PostCallsVoiceAiConfig200,
+    PostCallsVoiceAiConfigAnswer,
+)
+
+
+async def post_calls_ingest(
+    request: Request[Relay], *, body: models.CallsIngestExternalCallRequest
+) -> PostCallsIngestAnswer:
+    """Record a finished call once, or say that it is known."""
+    recorded = await record_call(request.relay, request.caller.organization_id, _finished(body))
+    if recorded.is_repeat:
+        return PostCallsIngest200(_repeat(recorded))
+    return PostCallsIngest201(
+        models.CallsIngestCreatedResponse(
+            success=True,
+            callId=recorded.call_id,
+            contactId=recorded.contact_id,
+            conversationId=recorded.conversation_id,
+        )
+    )
+
+
+async def post_calls_voice_ai_config(
+    request: Request[Relay], *, body: models.CallsSaveVoiceAiConfigRequest
+) -> PostCallsVoiceAiConfigAnswer:
+    """Save what was supplied; reveal a fresh tool secret this once."""
+    request.caller.require(Role.SUPERADMIN)
+    fresh = await configure_voice_ai(request.relay, request.caller.organization_id, _changes(body))
+    saved = models.CallsVoiceAiConfigSavedResponse(success=True, message="Configuration saved")
+    if fresh is not None:
+        saved.elevenlabsToolSecret = fresh.get_secret_value()
+    return PostCallsVoiceAiConfig200(saved, headers={"Cache-Control": "no-store"})
+
+
+async def get_calls_voice_ai_config(request: Request[Relay]) -> GetCallsVoiceAiConfigAnswer:
+    """Say what is configured, without the secrets."""
+    config = await read_voice_ai(request.relay, request.caller.organization_id)
+    body = {"success": True, "config": config}
+    return GetCallsVoiceAiConfig200(models.CallsVoiceAiConfigResponse.model_validate(body))
+
+
+def _finished(body: models.CallsIngestExternalCallRequest) -> FinishedCall:
+    payload = body.model_dump(mode="json", exclude_unset=True)
+    return FinishedCall(
+        direction=body.direction,
+        from_number=body.fromNumber,
+        to_number=body.toNumber,
+        duration=body.duration,
+        status=body.status,
+        transcript=payload.get("transcript"),
+        summary=body.summary,
+        recording=body.recording,
+        external_call_id=_meaningful(body.externalCallId),
+        elevenlabs_conversation_id=_elevenlabs_conversation(body),
+        agent_name=body.agentName,
+        caller_name=body.callerName,
+        started_at=to_wire(body.callStartTime) if body.callStartTime else None,
+        provider_metadata=_provider_metadata(body),
+        payload=payload,
+    )
+
+
+def _meaningful(external_call_id: str | None) -> str | None:
+    # A blank id would make every later call with a blank id a repeat of the first.
+    return external_call_id if external_call_id and external_call_id.strip() else None
+
+
+def _provider_metadata(body: models.CallsIngestExternalCallRequest) -> dict[str, Any]:
+    # What the contract does not name is accepted, and kept where a person would look for it.
+    kept: dict[str, Any] = {"metadata": body.metadata, "additional": body.model_extra}
+    return {name: value for name, value in kept.items() if value}
+
+
+def _elevenlabs_conversation(body: models.CallsIngestExternalCallRequest) -> str | None:
+    named = (body.metadata or {}).get("conversation_id", body.externalCallId)
+    return named if isinstance(named, str) and named.startswith("conv_") else None
+
+
+def _repeat(recorded: RecordedCall) -> models.CallsIngestDedupResponse:
+    repeat = models.CallsIngestDedupResponse(
+        success=True, deduplicated=True, callId=recorded.call_id, payloadMatches=not recorded.differing_fields
+    )
+    if recorded.differing_fields:
+        repeat.differingFields = recorded.differing_fields
+    return repeat
+
+
+_COLUMNS = {
+    "aiVoiceProvider": "ai_voice_provider",
+    "sinchEstKeyId": "sinch_est_key_id",
+    "sinchEstProjectId": "sinch_est_project_id",
+    "sinchEstTrunkId": "sinch_est_trunk_id",
+    "sinchEstTrunkDomain": "sinch_est_trunk_domain",
+}
+
+
+def _changes(body: models.CallsSaveVoiceAiConfigRequest) -> VoiceAiChanges:
+    given = body.model_fields_set
+    return VoiceAiChanges(
+        columns={column: getattr(body, name) for name, column in _COLUMNS.items() if name in given},
+        elevenlabs_api_key=SecretStr(body.elevenlabsApiKey) if body.elevenlabsApiKey else None,
+        sinch_est_key_secret=SecretStr(body.sinchEstKeySecret) if body.sinchEstKeySecret else None,
+        generate_tool_secret=bool(body.generateToolSecret),
+    )
