@@ -8,7 +8,6 @@ from typing import Any
 
 import httpx
 from prometheus_client import CollectorRegistry
-from providers.storage import DiskStore, RecordingStore, connect_s3
 from pydantic import ValidationError
 from starlette.types import ASGIApp
 
@@ -29,6 +28,7 @@ from providers.download import Downloader, DownloadLimits
 from providers.elevenlabs import ElevenLabs
 from providers.sinch import AccessTokens, Sinch
 from providers.sinch import read_credentials as read_sinch_credentials
+from providers.storage import DiskStore, RecordingStore, connect_s3
 from providers.textgrid import TextGrid, TextGridCredentials
 from providers.twilio import Twilio, TwilioCredentials
 
@@ -117,13 +117,13 @@ def _downloader(settings: Settings) -> Downloader:
 
 
 def _store(settings: Settings) -> RecordingStore:
-    if settings.r2_bucket and settings.r2_endpoint_url:
-        secret = settings.r2_secret_access_key
+    secret = settings.r2_secret_access_key
+    if settings.r2_bucket and settings.r2_endpoint_url and settings.r2_access_key_id and secret:
         return connect_s3(
             endpoint_url=settings.r2_endpoint_url,
             bucket=settings.r2_bucket,
             access_key_id=settings.r2_access_key_id,
-            secret_access_key=secret,
+            secret_access_key=secret.get_secret_value(),
             region=settings.r2_region,
         )
     base_url = settings.public_url or f"http://{settings.api_host}:{settings.api_port}"

@@ -71,7 +71,17 @@ class Settings(BaseSettings):
     def _split(cls, value: object) -> object:
         return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
 
-    @field_validator("public_url", "r2_endpoint_url", "sinch_sms_url", mode="before")
+    @field_validator(
+        "public_url",
+        "r2_endpoint_url",
+        "r2_bucket",
+        "r2_access_key_id",
+        "r2_secret_access_key",
+        "sinch_sms_url",
+        "jwt_secret",
+        "encryption_keys",
+        mode="before",
+    )
     @classmethod
     def _blank_is_absent(cls, value: object) -> object:
         return None if value == "" else value
@@ -86,11 +96,6 @@ class Settings(BaseSettings):
         """Whether the database is the embedded SQLite file."""
         return self.resolved_database_url.startswith("sqlite:")
 
-    @property
-    def uses_object_storage(self) -> bool:
-        """Whether recordings go to R2 or S3 rather than to the local disk."""
-        return self.r2_bucket is not None
-
 
 def load_settings(**overrides: object) -> Settings:
     """Read the settings; an embedded installation gets secrets of its own on first use, kept in `data_dir`.
@@ -104,9 +109,22 @@ def load_settings(**overrides: object) -> Settings:
         first = error.errors()[0]
         name = ".".join(str(part) for part in first["loc"]).upper()
         raise ConfigurationError(f"Setting {name} is not valid: {first['msg']}.") from error
-    if bool(settings.r2_bucket) != bool(settings.r2_endpoint_url):
-        raise ConfigurationError("Set both R2_BUCKET and R2_ENDPOINT_URL, or neither to keep recordings on disk.")
+    _check_object_storage(settings)
     return settings if _has_secrets(settings) else _with_local_secrets(settings)
+
+
+def _check_object_storage(settings: Settings) -> None:
+    needed = {
+        "R2_ENDPOINT_URL": settings.r2_endpoint_url,
+        "R2_BUCKET": settings.r2_bucket,
+        "R2_ACCESS_KEY_ID": settings.r2_access_key_id,
+        "R2_SECRET_ACCESS_KEY": settings.r2_secret_access_key,
+    }
+    missing = [name for name, value in needed.items() if not value]
+    if missing and len(missing) < len(needed):
+        raise ConfigurationError(
+            f"Set {' and '.join(missing)} too, or none of the R2 settings to keep recordings on disk."
+        )
 
 
 def _has_secrets(settings: Settings) -> bool:

@@ -119,7 +119,7 @@ _NAME = "Tether Relay post-call"
 
 
 async def _remove_unusable(elevenlabs: ElevenLabs, found: Webhook) -> None:
-    if found.usage:
+    if found.usages:
         raise ProviderRejected(
             "elevenlabs",
             "a webhook for our address is in use but its secret is not known here; "

@@ -7,13 +7,12 @@ nothing and is told whether it said the same thing.
 
 import asyncio
 import hashlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 from datetime import timedelta
-from typing import Any
+from typing import Any, TypeVar
 
 import structlog
-from providers.storage import StoredObject
 
 from actions.relay import Relay
 from domain.documents import canonical, dump, load
@@ -25,6 +24,9 @@ from domain.recordings import RecordingForm, classify, decode
 from domain.times import from_wire, now, to_wire
 from persistence import calls, contacts, conversations, outbox, recordings, transfer_requests
 from persistence.models import Call
+from providers.storage import StoredObject
+
+R = TypeVar("R")
 
 _CHUNK = 256 * 1024
 _WORTH_A_THREAD = 256 * 1024
@@ -275,6 +277,6 @@ def _digest(value: Any) -> str:
     return hashlib.sha256(value.encode() if isinstance(value, str) else canonical(value)).hexdigest()[:32]
 
 
-async def _aside(size: int, work: Any, *arguments: Any) -> Any:
+async def _aside(size: int, work: Callable[..., R], *arguments: Any) -> R:
     # Megabytes of base64 would hold up every other caller; a few kilobytes are done before a thread could start.
     return await asyncio.to_thread(work, *arguments) if size > _WORTH_A_THREAD else work(*arguments)

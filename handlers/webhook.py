@@ -20,6 +20,8 @@ from openapi.operations import (
     PostWebhookElevenlabsToolsTransferAnswer,
 )
 
+_MAX_CONVERSATION_ID = 200
+
 # The documented answer: nobody transfers the call, but the request reaches the people who can join it.
 _HOLD = "Transfer is not yet implemented — please ask the caller to hold while a human agent joins."
 
@@ -46,12 +48,17 @@ async def post_webhook_elevenlabs_tools_transfer(
     request: Request[Relay], *, body: models.ElevenLabsTransferRequest
 ) -> PostWebhookElevenlabsToolsTransferAnswer:
     """Write down that the caller wants a person, and ask the agent to let them hold."""
-    wish = TransferWish(body.reason, body.conversation_id, body.called_id)
+    wish = TransferWish(body.reason, _usable(body.conversation_id), body.called_id)
     await request_transfer(request.relay, request.caller.organization_id, wish)
     return PostWebhookElevenlabsToolsTransfer200(models.ElevenLabsTransferResponse(success=False, message=_HOLD))
 
 
 def _conversation(body: BaseModel) -> str | None:
     # The page does not name it, but agents are commonly set up to send it along.
-    named = (body.model_extra or {}).get("conversation_id")
-    return named if isinstance(named, str) and named else None
+    return _usable((body.model_extra or {}).get("conversation_id"))
+
+
+def _usable(conversation_id: object) -> str | None:
+    # Ids are looked up by, so they have to fit into an index; ElevenLabs' own have 33 characters.
+    fits = isinstance(conversation_id, str) and 0 < len(conversation_id) <= _MAX_CONVERSATION_ID
+    return str(conversation_id) if fits else None

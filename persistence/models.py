@@ -85,7 +85,7 @@ class VoiceAiConfig(Row):
     """How an organization's voice AI is set up; sealed columns hold encrypted text, digests hold SHA-256."""
 
     organization = Belongs(Organization, primary_key=True)
-    ai_voice_provider = CharField(max_length=64, null=True)
+    ai_voice_provider = TextField(null=True)
     elevenlabs_api_key_sealed = TextField(null=True)
     tool_secret_digest = CharField(max_length=64, null=True, unique=True)
     previous_tool_secret_digest = CharField(max_length=64, null=True, index=True)

@@ -270,7 +270,7 @@ def up(migrator, db):
 
     class VoiceAiConfig(Model):
         organization = ForeignKeyField(Organization, primary_key=True, on_delete="RESTRICT")
-        ai_voice_provider = CharField(null=True, max_length=64)
+        ai_voice_provider = TextField(null=True)
         elevenlabs_api_key_sealed = TextField(null=True)
         tool_secret_digest = CharField(unique=True, null=True, max_length=64)
         previous_tool_secret_digest = CharField(index=True, null=True, max_length=64)

@@ -1,0 +1,530 @@
+"""The command line. `python manage.py --help` lists what it can do."""
+
+import asyncio
+import contextlib
+import json
+import os
+import signal
+import socket
+import sys
+import time
+from collections.abc import Awaitable, Callable, Iterator
+from functools import partial
+from pathlib import Path
+from typing import Annotated, TypeVar
+
+import httpx
+import structlog
+import typer
+import uvicorn
+import uvloop
+from cryptography.fernet import Fernet
+from pydantic import SecretStr
+from rich.console import Console
+from rich.table import Table
+
+from actions import administer
+from actions.authenticate import identify
+from actions.relay import Relay
+from actions.set_up_demo import set_up_demo
+from actions.text_caller import recover_stranded
+from app import create_app, open_relay
+from config import Settings, load_settings
+from domain.errors import ConfigurationError, NotFound, RelayError
+from domain.principals import Role
+from logs import configure_logging
+from persistence import organizations, phone_numbers, users
+from persistence.database import open_database
+from persistence.models import Organization
+from realtime import client as realtime_client
+from realtime import server as realtime_server
+from supervisor import Supervisor
+
+R = TypeVar("R")
+
+_TOKEN_DAYS = 30
+_START_SECONDS = 30
+_GRACE_SECONDS = 8
+_HOUSEKEEPING_SECONDS = 60
+
+log = structlog.get_logger()
+
+out = Console(highlight=False)
+cli = typer.Typer(help="Tether Relay: the voice slice of Tether's API, self-hosted.", no_args_is_help=True)
+org = typer.Typer(help="Organizations: their numbers, region and SMS provider.", no_args_is_help=True)
+user = typer.Typer(help="Users and their access tokens.", no_args_is_help=True)
+key = typer.Typer(help="API keys, tool secrets and encryption keys.", no_args_is_help=True)
+cli.add_typer(org, name="org")
+cli.add_typer(user, name="user")
+cli.add_typer(key, name="key")
+
+
+def main() -> None:
+    """Run the command; what goes wrong is one sentence and a non-zero exit."""
+    try:
+        cli()
+    except RelayError as error:
+        print(f"tether-relay: {error}", file=sys.stderr)  # noqa: T201
+        sys.exit(1)
+
+
+# Running
+
+
+@cli.command()
+def up() -> None:
+    """Start the API and the broadcaster together, with a demo organization on first use."""
+    settings = load_settings()
+    for host, port, name in _addresses(settings):
+        _bind(host, port, name).close()
+    open_and_migrate(settings)
+    credentials = asyncio.run(_demo(settings))
+    with Supervisor([[__file__, "serve"], [__file__, "broadcast"]]) as supervisor:
+        if _wait_until_ready(settings, lambda: supervisor.is_running) and credentials:
+            _show(credentials)
+        status = supervisor.wait()
+    sys.exit(status)
+
+
+@cli.command()
+def serve() -> None:
+    """Start the API."""
+    settings = _settings()
+    listening = _bind(settings.api_host, settings.api_port, "API")
+    uvloop.run(_serve(settings, listening))
+
+
+@cli.command()
+def broadcast() -> None:
+    """Start the realtime broadcaster."""
+    settings = _settings()
+    asyncio.run(_broadcast(settings))
+
+
+@cli.command()
+def migrate() -> None:
+    """Bring the database up to date."""
+    applied = open_and_migrate(_settings())
+    out.print(f"Applied {', '.join(applied)}." if applied else "The database is up to date.")
+
+
+@cli.command()
+def listen(
+    url: Annotated[str, typer.Option(help="The broadcaster; by default the one on this machine.")] = "",
+    token: Annotated[str, typer.Option(envvar="RELAY_TOKEN", help="An API key or JWT.")] = "",
+    since: Annotated[int | None, typer.Option(help="Begin after this sequence.")] = None,
+    event: Annotated[list[str] | None, typer.Option(help="Only events of this name; may be repeated.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print each frame as one line of JSON.")] = False,
+) -> None:
+    """Print events as they happen, reconnecting and resuming by itself."""
+    settings = load_settings()
+    token = token or _demo_credentials(settings).get("apiKey", "")
+    if not token:
+        raise ConfigurationError("Give an API key or JWT with --token or in RELAY_TOKEN.")
+    url = url or _realtime_url(settings)
+    try:
+        asyncio.run(_listen(url, token, since, event or [], as_json=as_json))
+    except KeyboardInterrupt:
+        sys.exit(0)
+
+
+# Organizations
+
+
+@org.command("add")
+def org_add(
+    name: str, region: Annotated[str | None, typer.Option(help="Where national numbers are read: CA, GB …")] = None
+) -> None:
+    """Create an organization."""
+    created = _run(lambda relay: administer.create_organization(relay, name, region))
+    out.print(f"Created {created.name} with the id {created.id}.")
+
+
+@org.command("list")
+def org_list() -> None:
+    """List the organizations and their numbers."""
+    table = Table("id", "name", "region", "numbers")
+    for organization, numbers in _run(lambda relay: relay.database.read(_everyone)):
+        table.add_row(organization.id, organization.name, organization.default_region or "", ", ".join(numbers))
+    out.print(table)
+
+
+@org.command("region")
+def org_region(organization: str, region: str) -> None:
+    """Set the region in which the organization's national phone numbers are read."""
+    _run(lambda relay: _of(relay, organization, lambda found: administer.set_default_region(relay, found.id, region)))
+    out.print(f"National numbers are now read as numbers of {region.upper()}.")
+
+
+@org.command("number")
+def org_number(
+    organization: str,
+    number: str,
+    label: Annotated[str | None, typer.Option(help="What people call it.")] = None,
+    default: Annotated[bool, typer.Option("--default", help="Send texts from it unless another was called.")] = False,
+) -> None:
+    """Give the organization a phone number."""
+    added = _run(
+        lambda relay: _of(
+            relay,
+            organization,
+            lambda found: administer.add_phone_number(relay, found.id, number, label=label, is_default=default),
+        )
+    )
+    out.print(f"Added {added.number}.")
+
+
+@org.command("sms")
+def org_sms(
+    organization: str,
+    provider: Annotated[str, typer.Argument(help="twilio, sinch, textgrid or console")],
+    credentials: Annotated[
+        Path | None, typer.Option(help="A JSON file with the credentials; - reads them here.")
+    ] = None,
+) -> None:
+    """Choose the organization's SMS provider. Credentials come from a file, never from the command line."""
+    document = _read_credentials(credentials)
+    _run(
+        lambda relay: _of(
+            relay, organization, lambda found: administer.configure_sms(relay, found.id, provider, document)
+        )
+    )
+    out.print(f"Texts now go through {provider}.")
+
+
+@org.command("contact")
+def org_contact(organization: str, number: str, name: str) -> None:
+    """Add a contact."""
+    added = _run(
+        lambda relay: _of(relay, organization, lambda found: administer.add_contact(relay, found.id, number, name))
+    )
+    out.print(f"Added {added.name} with the id {added.id}.")
+
+
+# Users and keys
+
+
+@user.command("add")
+def user_add(
+    organization: str,
+    email: str,
+    full_name: Annotated[str, typer.Option("--name", help="The person's name.")],
+    role: Annotated[Role, typer.Option(help="What the person may do.")] = Role.AGENT,
+    password: Annotated[str, typer.Option(envvar="RELAY_PASSWORD", prompt=True, hide_input=True)] = "",
+) -> None:
+    """Create a user; the password is asked for or read from RELAY_PASSWORD."""
+    created = _run(
+        lambda relay: _of(
+            relay,
+            organization,
+            lambda found: administer.create_user(
+                relay, found.id, email=email, full_name=full_name, password=SecretStr(password), role=role
+            ),
+        )
+    )
+    out.print(f"Created {created.email} with the id {created.id}.")
+
+
+@user.command("token")
+def user_token(email: str, days: Annotated[float, typer.Option(help="How long it is good for.")] = 1) -> None:
+    """Print an access token (JWT) for the user."""
+    token = _run(lambda relay: administer.issue_token(relay, email, days * 86_400))
+    out.print(token.get_secret_value(), soft_wrap=True)
+
+
+@key.command("api")
+def key_api(
+    email: str,
+    renew: Annotated[bool, typer.Option("--renew", help="Make a new one; the old one stops working.")] = False,
+) -> None:
+    """Print the user's API key, made on first use."""
+
+    async def act(relay: Relay) -> SecretStr:
+        found = await relay.database.read(lambda: users.by_email(email))
+        if found is None:
+            raise NotFound(f"There is no user {email}.")
+        return await administer.api_key_of(relay, found.organization_id, found.id, renew=renew)
+
+    out.print(_run(act).get_secret_value())
+
+
+@key.command("tool")
+def key_tool(organization: str) -> None:
+    """Make a fresh tool secret; the one before it keeps working for the overlap."""
+    secret = _run(lambda relay: _of(relay, organization, lambda found: administer.new_tool_secret(relay, found.id)))
+    out.print(secret.get_secret_value())
+
+
+@key.command("encryption")
+def key_encryption() -> None:
+    """Print a new key for ENCRYPTION_KEYS."""
+    out.print(Fernet.generate_key().decode())
+
+
+# How commands work
+
+
+def open_and_migrate(settings: Settings) -> list[str]:
+    """Apply pending migrations and return their names."""
+    database = open_database(settings.resolved_database_url)
+    try:
+        return database.migrate()
+    finally:
+        database.close()
+
+
+def _settings() -> Settings:
+    settings = load_settings()
+    configure_logging(settings.log_level, settings.log_format)
+    return settings
+
+
+def _run(act: Callable[[Relay], Awaitable[R]]) -> R:
+    async def inside() -> R:
+        async with open_relay(load_settings()) as relay:
+            return await act(relay)
+
+    return asyncio.run(inside())
+
+
+async def _of(relay: Relay, organization: str, act: Callable[[Organization], Awaitable[R]]) -> R:
+    found = await relay.database.read(lambda: organizations.get(organization) or organizations.by_name(organization))
+    if found is None:
+        raise NotFound(f"There is no organization {organization!r}; `manage.py org list` shows them all.")
+    return await act(found)
+
+
+def _everyone() -> list[tuple[Organization, list[str]]]:
+    return [
+        (organization, [number.number for number in phone_numbers.everyone(organization.id)])
+        for organization in organizations.everyone()
+    ]
+
+
+def _read_credentials(path: Path | None) -> dict[str, object]:
+    if path is None:
+        return {}
+    try:
+        document = json.loads(sys.stdin.read() if str(path) == "-" else path.read_text())
+    except (OSError, ValueError) as error:
+        raise ConfigurationError(f"The credentials cannot be read from {path}: {error}.") from error
+    if not isinstance(document, dict):
+        raise ConfigurationError(f"{path} must hold one JSON object.")
+    return document
+
+
+# How servers work
+
+
+def _addresses(settings: Settings) -> list[tuple[str, int, str]]:
+    return [
+        (settings.api_host, settings.api_port, "API"),
+        (settings.realtime_host, settings.realtime_port, "REALTIME"),
+    ]
+
+
+def _bind(host: str, port: int, name: str) -> socket.socket:
+    try:
+        family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
+        listening = socket.socket(family, socket.SOCK_STREAM)
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listening.bind((host, port))
+    except OSError as error:
+        raise ConfigurationError(
+            f"Cannot listen on {host}:{port}: {error.strerror}. Set {name}_HOST and {name}_PORT to a free address."
+        ) from error
+    return listening
+
+
+class _Server(uvicorn.Server):
+    """Stops on SIGTERM and SIGINT like uvicorn's own, but returns, so that what we opened is closed."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self.handle_exit, number, None)
+        yield
+
+
+async def _serve(settings: Settings, listening: socket.socket) -> None:
+    async with open_relay(settings) as relay:
+        config = uvicorn.Config(
+            create_app(relay),
+            loop="none",
+            http="httptools",
+            ws="none",
+            lifespan="off",
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            timeout_graceful_shutdown=_GRACE_SECONDS,
+        )
+        house = asyncio.create_task(_keep_house(relay))
+        try:
+            await _Server(config).serve(sockets=[listening])
+        finally:
+            house.cancel()
+
+
+async def _keep_house(relay: Relay) -> None:
+    while True:
+        try:
+            stranded = await recover_stranded(relay)
+            if stranded:
+                log.warning("sms.stranded", messages=stranded)
+        except RelayError as error:
+            log.warning("housekeeping.failed", reason=str(error))
+        await asyncio.sleep(_HOUSEKEEPING_SECONDS)
+
+
+async def _broadcast(settings: Settings) -> None:
+    async with open_relay(settings) as relay:
+        await realtime_server.serve(
+            relay.database,
+            partial(identify, relay),
+            host=settings.realtime_host,
+            port=settings.realtime_port,
+            allowed_origins=settings.realtime_allowed_origins,
+            retention_hours=settings.event_retention_hours,
+        )
+
+
+async def _listen(url: str, token: str, since: int | None, events: list[str], *, as_json: bool) -> None:
+    async for frame in realtime_client.listen(url, token, since=since, events=events):
+        if as_json:
+            print(json.dumps(frame, ensure_ascii=False), flush=True)  # noqa: T201
+        else:
+            out.print(frame)
+
+
+# The demo
+
+
+def _api_url(settings: Settings) -> str:
+    return f"http://{settings.api_host}:{settings.api_port}"
+
+
+def _realtime_url(settings: Settings) -> str:
+    return f"ws://{settings.realtime_host}:{settings.realtime_port}"
+
+
+def _demo_credentials(settings: Settings) -> dict[str, str]:
+    path = settings.data_dir / "demo.json"
+    credentials: dict[str, str] = json.loads(path.read_text()) if path.exists() else {}
+    return credentials
+
+
+async def _demo(settings: Settings) -> dict[str, str]:
+    async with open_relay(settings) as relay:
+        made = await set_up_demo(relay)
+        credentials = _demo_credentials(settings)
+        if made is not None:
+            credentials = {
+                "superadminEmail": made.superadmin_email,
+                "superadminPassword": made.superadmin_password.get_secret_value(),
+                "apiKey": made.api_key.get_secret_value(),
+                "toolSecret": made.tool_secret.get_secret_value(),
+                "contactPhone": made.contact_phone,
+                "organizationPhone": made.organization_phone,
+            }
+        if credentials:
+            token = await administer.issue_token(relay, credentials["superadminEmail"], _TOKEN_DAYS * 86_400)
+            credentials |= {
+                "apiUrl": _api_url(settings),
+                "realtimeUrl": _realtime_url(settings),
+                "superadminToken": token.get_secret_value(),
+            }
+            _write_private(settings.data_dir / "demo.json", credentials)
+    return credentials
+
+
+def _write_private(path: Path, document: dict[str, str]) -> None:
+    draft = path.with_suffix(".tmp")
+    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with os.fdopen(descriptor, "w") as file:
+        json.dump(document, file, indent=2)
+    draft.replace(path)
+
+
+def _wait_until_ready(settings: Settings, is_running: Callable[[], bool]) -> bool:
+    pages = [f"http://{host}:{port}/healthz" for host, port, _ in _addresses(settings)]
+    deadline = time.monotonic() + _START_SECONDS
+    while is_running() and time.monotonic() < deadline:
+        if all(_answers(page) for page in pages):
+            return True
+        time.sleep(0.1)
+    return False
+
+
+def _answers(page: str) -> bool:
+    try:
+        return httpx.get(page, trust_env=False, timeout=1).is_success
+    except httpx.HTTPError:
+        return False
+
+
+def _show(demo: dict[str, str]) -> None:
+    api, tool, phone = demo["apiUrl"], demo["toolSecret"], demo["contactPhone"]
+    tools = f"{api}/api/webhook/elevenlabs/tools"
+    print(  # noqa: T201
+        f"""
+Tether Relay is running. Ctrl-C stops it; its data stays.
+
+  API          {api}     (try it in a browser: {api}/docs)
+  Realtime     {demo["realtimeUrl"]}
+  Superadmin   {demo["superadminEmail"]} / {demo["superadminPassword"]}
+  API key      {demo["apiKey"]}
+  Tool secret  {tool}
+  Contact      {phone}
+  Our number   {demo["organizationPhone"]}
+
+Save a note, as the agent does in the middle of a call:
+
+{_curl(f"{tools}/create-note", tool, {"phone_number": phone, "note": "Wants a callback on Friday."})}
+
+Text the caller (the demo's provider only writes to the log):
+
+{_curl(f"{tools}/send-sms", tool, {"phone_number": phone, "message": "Here is the link we spoke about."})}
+
+Ask for a person:
+
+{_curl(f"{tools}/transfer", tool, {"reason": "Caller asked for a supervisor"})}
+
+Push a finished call:
+
+{_curl(f"{api}/api/calls/ingest", demo["apiKey"], _EXAMPLE_CALL)}
+
+Configure voice AI:
+
+{_curl(f"{api}/api/calls/voice-ai/config", demo["superadminToken"], {"sinchEstTrunkDomain": "example.sip.sinch.com"})}
+
+Listen to what happens:
+
+  {sys.executable} manage.py listen
+
+The same for scripts: {Path("demo.json")} in the data folder.
+""",
+        flush=True,
+    )
+
+
+_EXAMPLE_CALL = {
+    "direction": "outbound",
+    "fromNumber": "+12362320246",
+    "toNumber": "+14165550100",
+    "duration": 0,
+    "status": "no-answer",
+    "externalCallId": "demo-call-1",
+}
+
+
+def _curl(url: str, token: str, body: dict[str, object]) -> str:
+    return f"""  curl -s {url} \\
+    -H 'Authorization: Bearer {token}' \\
+    -H 'Content-Type: application/json' \\
+    -d '{json.dumps(body)}'"""
+
+
+if __name__ == "__main__":
+    main()
