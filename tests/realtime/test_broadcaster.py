@@ -1,0 +1,136 @@
+from typing import Any
+
+from hypothesis import settings
+
+from domain.events import StoredEvent
+from realtime.broadcaster import Broadcaster, Filter, Listener
+from tests.realtime.model import BroadcasterMachine, decode
+
+TestBroadcasterMachine: Any = BroadcasterMachine.TestCase
+TestBroadcasterMachine.settings = settings(max_examples=150, stateful_step_count=60, deadline=None)
+
+
+def event(sequence: int, name: str = "call_ended", contact: str | None = None, size: int = 2) -> StoredEvent:
+    data = "{" + " " * (size - 2) + "}"
+    return StoredEvent("org", sequence, name, "2026-05-15T09:10:00.000Z", data, contact)
+
+
+def sequences(data: bytes) -> list[int]:
+    return [frame["seq"] for frame in decode(data) if frame["type"] == "event"]
+
+
+def live(broadcaster: Broadcaster[Listener], since: int | None = None, wanted: Filter | None = None) -> Listener:
+    listener = Listener()
+    broadcaster.join(listener, "org", wanted or Filter(), since)
+    assert broadcaster.advance(listener) is None
+    return listener
+
+
+def test_listeners_with_one_filter_share_one_joined_write() -> None:
+    """All listeners of an organization who want the same get the very same bytes."""
+    broadcaster: Broadcaster[Listener] = Broadcaster()
+    listeners = {live(broadcaster) for _ in range(3)}
+
+    deliveries = broadcaster.publish([event(1), event(2)])
+
+    assert [(set(group), sequences(data), count) for group, data, count in deliveries] == [(listeners, [1, 2], 2)]
+
+
+def test_filters_make_groups_of_their_own() -> None:
+    """Each filter gets one write that holds what it admits; a filter that admits nothing gets none."""
+    broadcaster: Broadcaster[Listener] = Broadcaster()
+    everything = live(broadcaster)
+    notes = live(broadcaster, wanted=Filter(events=frozenset({"note_created"})))
+    live(broadcaster, wanted=Filter(contact_id="nobody"))
+
+    deliveries = broadcaster.publish([event(1), event(2, "note_created")])
+
+    assert [(list(group), sequences(data)) for group, data, _ in deliveries] == [([everything], [1, 2]), ([notes], [2])]
+
+
+def test_an_event_published_twice_is_delivered_once() -> None:
+    """A repeat, alone or inside a batch, changes nothing."""
+    broadcaster: Broadcaster[Listener] = Broadcaster()
+    live(broadcaster)
+
+    first = broadcaster.publish([event(1), event(1), event(2)])
+    again = broadcaster.publish([event(1), event(2), event(3)])
+
+    assert [sequences(data) for _, data, _ in first + again] == [[1, 2], [3]]
+
+
+def test_a_hole_is_told_to_live_listeners() -> None:
+    """Should the outbox ever skip a sequence, listeners hear of it before what follows."""
+    broadcaster: Broadcaster[Listener] = Broadcaster()
+    live(broadcaster, wanted=Filter(events=frozenset({"note_created"})))
+
+    deliveries = broadcaster.publish([event(1), event(4, "note_created")])
+
+    told = [frame for _, data, _ in deliveries for frame in decode(data)]
+    assert [(frame["type"], frame.get("oldest") or frame.get("seq")) for frame in told] == [("gap", 4), ("event", 4)]
+    assert told[0]["since"] == 1
+
+
+def test_a_listener_ahead_of_the_tail_gets_nothing_twice() -> None:
+    """Who comes from a faster broadcaster waits until this one gets there, then goes on live."""
+    broadcaster: Broadcaster[Listener] = Broadcaster()
+    listener = live(broadcaster, since=2)
+    follower = live(broadcaster)
+
+    deliveries = broadcaster.publish([event(1), event(2), event(3)])
+
+    assert [(list(group), sequences(data)) for group, data, _ in deliveries] == [
+        ([follower], [1, 2, 3]),
+        ([listener], [3]),
+    ]
+    assert listener.is_live
+
+
+def test_the_ring_is_bounded_in_bytes_and_in_events() -> None:
+    """Old frames go when either limit is passed; what is left always reaches up to the head."""
+    broadcaster: Broadcaster[Listener] = Broadcaster(ring_events=3, ring_bytes=3000)
+    feed = live(broadcaster).feed
+    assert feed is not None
+
+    broadcaster.publish([event(sequence) for sequence in range(1, 6)])
+    by_events = [entry.sequence for entry in feed.ring]
+    broadcaster.publish([event(6, size=1500), event(7, size=1400)])
+    by_bytes = [entry.sequence for entry in feed.ring]
+    broadcaster.publish([event(8, size=5000)])
+
+    assert by_events == [3, 4, 5]
+    assert by_bytes == [7]
+    assert (list(feed.ring), feed.floor, feed.size) == ([], 8, 0)
+
+
+def test_nothing_is_kept_for_an_organization_without_listeners() -> None:
+    """An organization nobody follows is counted, not kept; one that was followed is forgotten after two sweeps."""
+    broadcaster: Broadcaster[Listener] = Broadcaster()
+    broadcaster.publish([event(1)])
+    listener = live(broadcaster)
+    feed = listener.feed
+    assert feed is not None
+    broadcaster.publish([event(2)])
+    broadcaster.leave(listener)
+
+    broadcaster.cool()
+    kept = len(feed.ring)
+    broadcaster.cool()
+
+    assert (kept, len(feed.ring), broadcaster.head("org")) == (1, 0, 2)
+
+
+def test_pages_of_a_replay_are_bounded() -> None:
+    """A replay from the ring comes in pages of about `page_bytes`, so that the peer's reading sets the pace."""
+    broadcaster: Broadcaster[Listener] = Broadcaster(page_bytes=1000)
+    live(broadcaster)
+    broadcaster.publish([event(sequence, size=400) for sequence in range(1, 6)])
+    late = Listener()
+    broadcaster.join(late, "org", since=0)
+
+    pages = []
+    while isinstance(page := broadcaster.advance(late), bytes):
+        pages.append(sequences(page))
+
+    assert pages == [[1, 2, 3], [4, 5]]
+    assert late.is_live

@@ -1,0 +1,616 @@
+import asyncio
+import contextlib
+import json
+import os
+import time
+import zlib
+from typing import Any
+
+import pytest
+from websockets.exceptions import InvalidStatus
+
+from domain.errors import ConfigurationError
+from domain.events import EventName
+from domain.principals import Principal, TokenKind
+from persistence import outbox
+from realtime.server import Limits
+from tests.realtime.conftest import CONTACT, CONVERSATION, World, make_event
+
+QUICK = Limits(drain_seconds=0.1, auth_seconds=0.2)
+
+
+# Authentication.
+
+
+async def test_a_header_opens_the_stream(world: World) -> None:
+    """With a token in the header the first frame is the hello, and committed events follow."""
+    async with world.broadcaster() as station, station.listener() as radio:
+        hello = await radio.next()
+        await world.commit(make_event())
+        event = await radio.next()
+
+    assert (hello["type"], hello["sequence"], hello["since"]) == ("hello", 0, 0)
+    assert (event["seq"], event["event"], event["data"]["contactId"]) == (1, "call_ended", CONTACT)
+
+
+async def test_a_first_message_opens_the_stream(world: World) -> None:
+    """Browsers, which cannot set headers, send the token first, with where to start."""
+    await world.commit(make_event(), make_event())
+    async with world.broadcaster() as station, station.listener(None) as radio:
+        hello = await radio.ask(type="auth", token="ours", since=1)
+        event = await radio.next()
+
+    assert (hello["since"], hello["sequence"], event["seq"]) == (1, 2, 2)
+
+
+async def test_a_subprotocol_opens_the_stream_and_is_not_echoed(world: World) -> None:
+    """A token may be offered as a subprotocol; only ours is selected."""
+    async with (
+        world.broadcaster() as station,
+        station.listener(None, subprotocols=["tether.v1", "bearer.ours"]) as radio,
+    ):
+        hello = await radio.next()
+        assert radio.connection.subprotocol == "tether.v1"
+
+    assert hello["type"] == "hello"
+
+
+@pytest.mark.parametrize("token", ["nobody", "tool"])
+async def test_a_wrong_header_token_is_refused_before_the_upgrade(world: World, token: str) -> None:
+    """An unknown token, and a tool secret, get 401 with a challenge."""
+    async with world.broadcaster() as station:
+        with pytest.raises(InvalidStatus) as refused:
+            async with station.listener(token):
+                pass
+
+    assert refused.value.response.status_code == 401
+    assert refused.value.response.headers["WWW-Authenticate"] == "Bearer"
+
+
+@pytest.mark.parametrize("header", ["ours", "Basic ours", "Bearer", "Bearer "])
+async def test_a_malformed_header_is_refused(world: World, header: str) -> None:
+    """Only `Bearer <token>` is a token."""
+    async with world.broadcaster() as station:
+        with pytest.raises(InvalidStatus) as refused:
+            async with station.listener(None, additional_headers={"Authorization": header}):
+                pass
+
+    assert refused.value.response.status_code == 401
+
+
+async def test_a_wrong_message_token_closes_with_4401(world: World) -> None:
+    """A refusal after the upgrade is an error frame and a close code of its own."""
+    async with world.broadcaster() as station, station.listener(None) as radio:
+        error = await radio.ask(type="auth", token="nobody")
+
+        assert error["code"] == "unauthenticated"
+        assert await radio.closed() == 4401
+
+
+async def test_a_wrong_subprotocol_token_closes_with_4401(world: World) -> None:
+    """A browser cannot see a status, so it is told by close code."""
+    async with (
+        world.broadcaster() as station,
+        station.listener(None, subprotocols=["tether.v1", "bearer.nobody"]) as radio,
+    ):
+        assert (await radio.next())["code"] == "unauthenticated"
+        assert await radio.closed() == 4401
+
+
+async def test_silence_is_closed_with_4408(world: World) -> None:
+    """Who does not authenticate in time is closed."""
+    async with world.broadcaster(limits=QUICK) as station, station.listener(None) as radio:
+        assert (await radio.next())["code"] == "auth_timeout"
+        assert await radio.closed() == 4408
+
+
+async def test_a_half_open_handshake_is_cut_off(world: World) -> None:
+    """A peer that never finishes its request does not hold a socket for ever."""
+    async with world.broadcaster(limits=QUICK) as station:
+        reader, writer = await asyncio.open_connection("127.0.0.1", station.port)
+        writer.write(b"GET /v1 HTTP/1.1\r\nHost: x\r\n")
+
+        async with asyncio.timeout(5):
+            with contextlib.suppress(ConnectionError):
+                assert await reader.read() == b""
+        writer.close()
+
+
+async def test_nothing_is_told_before_authentication(world: World) -> None:
+    """Without a token there are no events, and every other message is answered with an error."""
+    await world.commit(make_event())
+    async with world.broadcaster() as station, station.listener(None) as radio:
+        answers = [await radio.ask(type="resume", since=0), await radio.ask(type="ping")]
+
+    assert [answer["code"] for answer in answers] == ["unauthenticated", "unauthenticated"]
+
+
+async def test_a_token_in_the_address_is_refused(world: World) -> None:
+    """Addresses end up in logs, so a token there is an error, whatever it is called."""
+    async with world.broadcaster() as station:
+        for name in ("token", "access_token"):
+            status, _, body = await station.get(f"/v1?{name}=ours")
+            assert status == 400
+            assert b"ours" not in body
+
+
+async def test_expiry_closes_with_its_own_code(world: World) -> None:
+    """When the token ends, so does the connection."""
+    world.tokens["brief"] = Principal(TokenKind.JWT, world.ours, expires_at=time.time() + 0.2)
+    async with world.broadcaster() as station, station.listener("brief") as radio:
+        assert (await radio.next())["expiresAt"] is not None
+        assert await radio.closed() == 4498
+
+
+async def test_a_fresh_token_in_place_renews_the_connection(world: World) -> None:
+    """A token sent before the old one expires takes over, without a hole."""
+    world.tokens["brief"] = Principal(TokenKind.JWT, world.ours, expires_at=time.time() + 0.3)
+    async with world.broadcaster() as station, station.listener("brief") as radio, station.listener("brief") as other:
+        await radio.next()
+        await world.commit(make_event())
+        await radio.until(1)
+        renewed = await radio.ask(type="auth", token="ours")
+        foreign = await radio.ask(type="auth", token="theirs")
+        wrong = await radio.ask(type="auth", token="nobody")
+        mixed = await radio.ask(type="auth", token="ours", since=0)
+        assert await other.closed() == 4498  # the first token's end has come, and passes without effect here
+        await world.commit(make_event())
+        assert await radio.until(2) == [2]
+
+    assert (renewed["type"], renewed["since"], renewed["expiresAt"]) == ("hello", 1, None)
+    assert [each["code"] for each in (foreign, wrong, mixed)] == [
+        "unauthenticated",
+        "unauthenticated",
+        "invalid_message",
+    ]
+
+
+async def test_a_database_out_of_order_means_try_later(world: World) -> None:
+    """When tokens cannot be checked nobody is called unauthorized."""
+    world.is_down = True
+    async with world.broadcaster() as station:
+        with pytest.raises(InvalidStatus) as refused:
+            async with station.listener():
+                pass
+        async with station.listener(None) as radio:
+            assert (await radio.ask(type="auth", token="ours"))["code"] == "try_later"
+            assert await radio.closed() == 1013
+
+    assert refused.value.response.status_code == 503
+    assert "Retry-After" in refused.value.response.headers
+
+
+# Whose events.
+
+
+async def test_organizations_are_kept_apart(world: World) -> None:
+    """A listener sees its organization's events and sequence only, live and replayed, whatever it filters for."""
+    await world.commit(make_event(), organization_id=world.theirs)
+    async with (
+        world.broadcaster() as station,
+        station.listener(query=f"?since=0&contactId={CONTACT}") as ours,
+        station.listener("theirs", query="?since=0") as theirs,
+    ):
+        hellos = [await ours.next(), await theirs.next()]
+        await world.commit(make_event(), organization_id=world.theirs)
+        await world.commit(make_event())
+        assert await ours.until(1) == [1]
+        assert await theirs.until(2) == [1, 2]
+
+    assert [hello["sequence"] for hello in hellos] == [0, 1]
+
+
+# Resuming.
+
+
+async def test_live_starts_now_without_since(world: World) -> None:
+    """A listener that asks for nothing gets what is committed from its hello on."""
+    await world.commit_many(3)
+    async with world.broadcaster() as station, station.listener() as radio:
+        hello = await radio.next()
+        await world.commit(make_event())
+        assert await radio.until(4) == [4]
+
+    assert (hello["sequence"], hello["since"]) == (3, 3)
+
+
+@pytest.mark.parametrize("since", [0, 4, 37, 59, 60])
+async def test_resume_brings_what_was_missed_then_live(world: World, small_ring: Any, since: int) -> None:
+    """From memory, from the outbox, or from both: every event after `since`, once, in order, and on into live."""
+    await world.commit_many(60)
+    async with (
+        world.broadcaster(broadcaster=small_ring()) as station,
+        station.listener(query=f"?since={since}") as radio,
+    ):
+        assert (await radio.next())["since"] == since
+        last = await world.commit_many(20)
+        assert await radio.until(last) == list(range(since + 1, 81))
+
+
+async def test_resume_while_events_pour_in(world: World, small_ring: Any) -> None:
+    """Replay and live meet without a hole or a double while commits go on."""
+    await world.commit_many(50)
+    async with world.broadcaster(broadcaster=small_ring()) as station, contextlib.AsyncExitStack() as stack:
+        radios = [await stack.enter_async_context(station.listener(query=f"?since={5 * n}")) for n in range(10)]
+        writing = asyncio.create_task(world.commit_many(300))
+        for radio in radios:
+            await radio.next()
+        got = await asyncio.gather(*(radio.until(350) for radio in radios))
+        await writing
+
+    assert got == [list(range(5 * n + 1, 351)) for n in range(10)]
+
+
+async def test_a_restarted_broadcaster_goes_on(world: World) -> None:
+    """What a listener missed while there was no broadcaster is replayed by the next one."""
+    async with world.broadcaster() as station, station.listener() as radio:
+        await radio.next()
+        await world.commit_many(3)
+        await radio.until(3)
+    await world.commit_many(3)
+    async with world.broadcaster() as station, station.listener(query="?since=3") as radio:
+        hello = await radio.next()
+        await world.commit(make_event())
+        assert await radio.until(7) == [4, 5, 6, 7]
+
+    assert hello["sequence"] == 6
+
+
+async def test_what_is_gone_is_said(world: World) -> None:
+    """When retention overtook a listener it is told before it gets what is left."""
+    await world.commit_many(5)
+    async with world.broadcaster() as station:
+        await world.database.write(lambda: outbox.prune("9999", 3))
+        async with station.listener(query="?since=1") as radio:
+            hello, gap = await radio.next(), await radio.next()
+            assert await radio.until(5) == [4, 5]
+
+    assert hello["since"] == 1
+    assert gap == {"type": "gap", "since": 1, "oldest": 4}
+
+
+async def test_a_sequence_that_never_was_is_a_gap(world: World) -> None:
+    """Who claims to know more than was ever committed is told so, and goes on live."""
+    await world.commit_many(2)
+    async with world.broadcaster() as station, station.listener(query="?since=99") as radio:
+        hello, gap = await radio.next(), await radio.next()
+        await world.commit(make_event())
+        assert await radio.until(3) == [3]
+
+    assert (hello["since"], gap) == (2, {"type": "gap", "since": 99, "oldest": 3})
+
+
+async def test_a_listener_starts_over_in_place(world: World) -> None:
+    """`resume` answers with a hello, then replays."""
+    await world.commit_many(4)
+    async with world.broadcaster() as station, station.listener() as radio:
+        await radio.next()
+        hello = await radio.ask(type="resume", since=2)
+        assert await radio.until(4) == [3, 4]
+
+    assert (hello["type"], hello["since"], hello["sequence"]) == ("hello", 2, 4)
+
+
+async def test_who_comes_from_a_faster_broadcaster_gets_no_double(world: World) -> None:
+    """An event already seen elsewhere is not sent again by a broadcaster that reads it later."""
+    async with world.broadcaster(deaf=True) as slow, slow.listener() as early:
+        await early.next()
+        await world.commit_many(2)
+        async with slow.listener(query="?since=2") as radio:
+            hello = await radio.next()
+            await world.commit(make_event())
+            slow.catch_up()
+            assert await radio.until(3) == [3]
+            assert await early.until(3) == [1, 2, 3]
+
+    assert (hello["since"], hello["sequence"]) == (2, 2)
+
+
+# Filters.
+
+
+async def test_filters_hold_for_live_and_for_replay(world: World) -> None:
+    """Names, contact and conversation narrow what comes; a pong tells how far the listener is nevertheless."""
+    other = "e" * 24
+    await world.commit(make_event(), make_event(EventName.NOTE_CREATED), make_event(contact_id=other))
+    async with (
+        world.broadcaster() as station,
+        station.listener(query="?since=0&events=note_created") as notes,
+        station.listener(query=f"?since=0&contactId={other}") as contact,
+        station.listener(
+            query=f"?since=0&conversationId={CONVERSATION}&events=call_ended,note_created"
+        ) as conversation,
+    ):
+        for radio in (notes, contact, conversation):
+            await radio.next()
+        await world.commit(make_event(), make_event(EventName.NOTE_CREATED), make_event(contact_id=other))
+        assert await notes.until(5) == [2, 5]
+        assert await contact.until(6) == [3, 6]
+        assert await conversation.until(6) == [1, 3, 4, 6]
+        assert (await notes.ask(type="ping"))["sequence"] == 6
+
+
+async def test_subscribe_replaces_the_filters_from_here_on(world: World) -> None:
+    """The answer says what is in force, and after which sequence."""
+    async with world.broadcaster() as station, station.listener() as radio:
+        await radio.next()
+        await world.commit(make_event())
+        await radio.until(1)
+        answer = await radio.ask(type="subscribe", events=["note_created"], contactId=CONTACT)
+        await world.commit(make_event(), make_event(EventName.NOTE_CREATED))
+        assert await radio.until(3) == [3]
+        everything = await radio.ask(type="subscribe")
+
+    assert answer == {
+        "type": "subscribed",
+        "sequence": 1,
+        "events": ["note_created"],
+        "contactId": CONTACT,
+        "conversationId": None,
+    }
+    assert (everything["events"], everything["sequence"]) == (None, 3)
+
+
+# Bad input.
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        "",
+        "nonsense",
+        "[]",
+        "null",
+        "{}",
+        '{"type":"shout"}',
+        '{"type":["ping"]}',
+        '{"type":"resume"}',
+        '{"type":"resume","since":-1}',
+        '{"type":"resume","since":"3"}',
+        '{"type":"resume","since":true}',
+        '{"type":"resume","since":1e999}',
+        '{"type":"resume","since":99999999999999999999}',
+        '{"type":"subscribe","events":["nothing"]}',
+        '{"type":"subscribe","events":"call_ended"}',
+        '{"type":"subscribe","contactId":"7"}',
+        '{"type":"subscribe","contact_id":"' + CONTACT + '"}',
+        '{"type":"ping","more":1}',
+        '{"type":"ping"' + "," * 100,
+        "[" * 5000,
+        '{"type":"auth"}',
+        '{"type":"auth","token":""}',
+        b"\x00\x01\x02",
+        b'{"type":"ping"}',
+    ],
+)
+async def test_messages_nobody_published_are_answered_not_fatal(world: World, message: str | bytes) -> None:
+    """Garbage gets an error that repeats nothing of it, and the stream goes on."""
+    async with world.broadcaster() as station, station.listener() as radio:
+        await radio.next()
+        await radio.connection.send(message)
+        error = await radio.next()
+        await world.commit(make_event())
+        assert await radio.until(1) == [1]
+
+    assert (error["type"], error["code"]) == ("error", "invalid_message")
+
+
+async def test_a_fragmented_message_is_read_as_one(world: World) -> None:
+    """Fragments are legal and add up."""
+    async with world.broadcaster() as station, station.listener() as radio:
+        await radio.next()
+        await radio.connection.send(['{"type":', '"pi', 'ng"}'])
+        assert (await radio.next())["type"] == "pong"
+
+
+def wire(payload: bytes, *, opcode: int = 1, final: bool = True, compressed: bool = False) -> bytes:
+    """Write a client's frame by hand, masked with zeros, legal or not."""
+    head = bytes((final << 7 | compressed << 6 | opcode, 0x80 | 126)) + len(payload).to_bytes(2, "big")
+    return head + bytes(4) + payload
+
+
+@pytest.mark.parametrize(
+    ("sent", "code"),
+    [
+        (wire(b'{"type":"ping","x":"' + b"y" * 9000 + b'"}'), 1009),
+        (wire(b"\xff\xfe" * 70), 1007),
+        (wire(zlib.compress(b"0" * 5_000_000, 9)[2:], compressed=True), 1002),
+        (wire(b"the tail of nothing" * 10, opcode=0), 1002),
+        (wire(b"no such opcode" * 10, opcode=3), 1002),
+        (b"\x81\x05naked", 1002),
+    ],
+)
+async def test_illegal_frames_close_the_connection(world: World, sent: bytes, code: int) -> None:
+    """Too long, not UTF-8, compressed without agreement, out of order: the standard's code, and nobody else hurt."""
+    async with world.broadcaster() as station, station.listener() as radio, station.listener() as neighbour:
+        await radio.next()
+        await neighbour.next()
+        radio.connection.transport.write(sent)
+        assert await radio.closed() == code
+        await world.commit(make_event())
+        assert await neighbour.until(1) == [1]
+
+
+async def test_fragments_without_end_are_bounded(world: World) -> None:
+    """A message is limited as a whole, not by fragment."""
+    async with world.broadcaster() as station, station.listener() as radio:
+        await radio.next()
+        for number in range(12):
+            radio.connection.transport.write(wire(b"x" * 1000, opcode=0 if number else 1, final=False))
+        assert await radio.closed() == 1009
+
+
+@pytest.mark.parametrize(
+    ("path", "status"),
+    [
+        ("/nowhere", 404),
+        ("/v2", 404),
+        ("//[", 404),
+        ("/v1?since=-1", 400),
+        ("/v1?since=x", 400),
+        ("/v1?since=%C2%B2", 400),
+        ("/v1?since=99999999999999999999", 400),
+        ("/v1?since=1&since=2", 400),
+        ("/v1?events=call_ended,", 400),
+        ("/v1?contactId=abc", 400),
+        ("/v1?colour=red", 400),
+        ("/v1?" + "&".join(f"a{n}=1" for n in range(20)), 400),
+        ("/v1", 426),
+    ],
+)
+async def test_requests_that_cannot_become_a_stream(world: World, path: str, status: int) -> None:
+    """Paths and queries are checked before the upgrade."""
+    async with world.broadcaster() as station:
+        assert (await station.get(path))[0] == status
+
+
+async def test_garbage_instead_of_http_harms_nobody(world: World) -> None:
+    """Bytes that are no request end their own connection only."""
+    async with world.broadcaster() as station, station.listener() as radio:
+        await radio.next()
+        reader, writer = await asyncio.open_connection("127.0.0.1", station.port)
+        writer.write(os.urandom(500) + b"\r\n\r\n")
+        async with asyncio.timeout(10):
+            with contextlib.suppress(ConnectionError):
+                await reader.read()
+        writer.close()
+        await world.commit(make_event())
+        assert await radio.until(1) == [1]
+
+
+async def test_pages_of_other_origins_are_refused(world: World) -> None:
+    """Our own host may connect, listed origins may, others may not."""
+    async with world.broadcaster(allowed_origins=["https://desk.example"]) as station:
+        for origin in ("http://127.0.0.1:2212", "https://desk.example"):
+            async with station.listener(origin=origin) as radio:
+                assert (await radio.next())["type"] == "hello"
+        for origin in ("https://evil.example", "null", "http://["):
+            with pytest.raises(InvalidStatus) as refused:
+                async with station.listener(origin=origin):
+                    pass
+            assert refused.value.response.status_code == 403
+
+
+# Limits.
+
+
+async def test_too_many_messages_close_with_4429(world: World) -> None:
+    """A listener that floods us is closed."""
+    limits = Limits(drain_seconds=0.1, messages_per_second=1, message_burst=3)
+    async with world.broadcaster(limits=limits) as station, station.listener() as radio:
+        answers = [(await radio.ask(type="ping")) for _ in range(4)]
+
+        assert [answer["type"] for answer in answers] == ["hello", "pong", "pong", "pong"]
+        assert (await radio.ask(type="ping"))["code"] == "too_many"
+        assert await radio.closed() == 4429
+
+
+@pytest.mark.parametrize("limits", [Limits(per_organization=1), Limits(per_address=1), Limits(connections=1)])
+async def test_too_many_connections_are_refused(world: World, limits: Limits) -> None:
+    """One more than allowed gets 429 or 503 with `Retry-After`; when one leaves there is room again."""
+    async with world.broadcaster(limits=limits) as station:
+        async with station.listener() as radio:
+            await radio.next()
+            with pytest.raises(InvalidStatus) as refused:
+                async with station.listener():
+                    pass
+        async with station.listener() as radio:
+            assert (await radio.next())["type"] == "hello"
+
+    assert refused.value.response.status_code in (429, 503)
+    assert "Retry-After" in refused.value.response.headers
+
+
+async def test_the_limit_of_an_organization_holds_for_message_tokens(world: World) -> None:
+    """After the upgrade the same limit is a close code."""
+    limits = Limits(per_organization=1)
+    async with (
+        world.broadcaster(limits=limits) as station,
+        station.listener() as first,
+        station.listener(None) as second,
+    ):
+        await first.next()
+        assert (await second.ask(type="auth", token="ours"))["code"] == "too_many"
+        assert await second.closed() == 4429
+
+
+async def test_a_listener_that_does_not_read_delays_nobody_and_loses_nothing(world: World) -> None:
+    """Past the write buffer it gets nothing more; if it does not read then it is closed, and later it resumes."""
+    limits = Limits(drain_seconds=0.1, unsent_bytes=64 << 10, stall_seconds=0.3)
+    async with world.broadcaster(limits=limits) as station, station.listener() as good, station.listener() as stalled:
+        stalled.connection.transport.pause_reading()
+        await good.next()
+        reading = asyncio.create_task(good.until(3000))
+        for _ in range(30):
+            await world.commit(*(make_event(padding=1500) for _ in range(100)))
+        assert await reading == list(range(1, 3001))
+
+        async with asyncio.timeout(10):
+            while b'realtime_closed_total{code="4490"} 1.0' not in (await station.get("/metrics"))[2]:
+                pass
+        stalled.connection.transport.resume_reading()
+        await stalled.next()
+        seen = [frame["seq"] async for frame in stalled.frames()]
+        assert stalled.connection.close_code == 4490
+        assert seen == list(range(1, len(seen) + 1))
+
+        async with station.listener(query=f"?since={seen[-1]}") as again:
+            await again.next()
+            assert await again.until(3000) == list(range(seen[-1] + 1, 3001))
+
+
+async def test_a_slow_reader_is_served_at_its_own_pace(world: World) -> None:
+    """Who falls behind but goes on reading is not closed, and misses nothing."""
+    limits = Limits(drain_seconds=0.1, unsent_bytes=16 << 10)
+    async with world.broadcaster(limits=limits) as station, station.listener() as slow:
+        await slow.next()
+        slow.connection.transport.pause_reading()
+        for _ in range(30):
+            await world.commit(*(make_event(padding=1500) for _ in range(100)))
+        async with asyncio.timeout(10):
+            while b"realtime_held_total 0.0" in (await station.get("/metrics"))[2]:
+                pass
+        slow.connection.transport.resume_reading()
+        assert await slow.until(3000) == list(range(1, 3001))
+        last = await world.commit(make_event())
+        assert await slow.until(last) == [last]
+
+
+# Life.
+
+
+async def test_stopping_tells_everyone_to_come_back(world: World) -> None:
+    """A stopping broadcaster closes with 1012, everyone within the time it was given."""
+    async with contextlib.AsyncExitStack() as stack:
+        async with world.broadcaster(limits=Limits(drain_seconds=0.3)) as station:
+            radios = [await stack.enter_async_context(station.listener()) for _ in range(20)]
+            for radio in radios:
+                await radio.next()
+        codes = [await radio.closed() for radio in radios]
+
+    assert codes == [1012] * 20
+
+
+async def test_a_taken_port_is_one_clear_sentence(world: World) -> None:
+    """The person who starts the server is told what to do."""
+    async with world.broadcaster() as station:
+        with pytest.raises(ConfigurationError, match=f"127.0.0.1:{station.port}"):
+            async with world.server().running("127.0.0.1", station.port):
+                pass
+
+
+async def test_health_and_metrics_are_plain_http(world: World) -> None:
+    """Both are answered on the same port, with the listeners and the lag."""
+    async with world.broadcaster() as station, station.listener() as radio:
+        await radio.next()
+        await world.commit(make_event())
+        await radio.until(1)
+        status, headers, body = await station.get("/healthz")
+        exposition = (await station.get("/metrics"))[2].decode()
+
+    health = json.loads(body)
+    assert (status, headers["content-type"]) == (200, "application/json")
+    assert (health["status"], health["listeners"]) == ("ok", 1)
+    assert health["lagSeconds"] < 5
+    assert "realtime_deliveries_total 1.0" in exposition
+    assert "realtime_listeners 1.0" in exposition
