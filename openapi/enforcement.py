@@ -1,0 +1,429 @@
+"""The one middleware that enforces the served document, and the stack it stands in.
+
+    Envelope           answers every error in the operation's own envelope; nothing internal leaves
+    └── pages          /openapi.json, /docs and what else is not an operation
+        └── Routes     which operation
+            └── SecurityMiddleware   whose token (Connexion's)
+                └── Enforcement      parse, validate, call the handler, validate the answer, serialise
+
+Everything about an operation is compiled once, in `build`; what cannot be compiled stops the server there.
+"""
+
+import copy
+import functools
+import traceback
+from collections.abc import AsyncIterator, Mapping, Sequence
+from typing import Any
+
+import orjson
+import structlog
+from connexion import ConnexionMiddleware
+from connexion.middleware.abstract import RoutedAPI, RoutedMiddleware
+from connexion.middleware.lifespan import Lifespan, LifespanMiddleware
+from connexion.middleware.security import SecurityMiddleware
+from connexion.middleware.swagger_ui import SwaggerUIMiddleware
+from connexion.operations import AbstractOperation
+from connexion.options import SwaggerUIOptions
+from connexion.resolver import Resolution, Resolver
+from pydantic import BaseModel, TypeAdapter, ValidationError
+from starlette.datastructures import Headers
+from starlette.exceptions import HTTPException
+
+from domain import documents
+from domain.errors import ConfigurationError, InvalidRequest, NotFound, PayloadTooLarge, UnsupportedMediaType
+from openapi.authentication import Authenticate, principal_of, security_map
+from openapi.document import Contract, Operation
+from openapi.exchange import Binding, Handler, Request, Response
+from openapi.findings import Finding, Refused, findings, property_order
+from openapi.media import is_json
+from openapi.parameters import Parameters
+from openapi.problems import Answer, MethodNotAllowed, Problems, is_expected, unrouted
+from openapi.references import Document
+from openapi.routing import Routes, operation_of
+from openapi.schemas import Schemas, Validator
+
+Scope = Any
+Receive = Any
+Send = Any
+
+_log = structlog.get_logger()
+
+
+class Disconnected(Exception):
+    """Raised when the client goes away before its request is whole; there is nobody left to answer."""
+
+
+class Undocumented(Exception):
+    """Raised when a handler answers what the document does not declare."""
+
+
+def build(
+    contract: Contract,
+    bindings: Mapping[str, Binding],
+    handlers: Mapping[str, Handler],
+    relay: object,
+    authenticate: Authenticate,
+    *,
+    max_body_bytes: int = 48 * 1024 * 1024,
+    pages: Mapping[str, bytes] | None = None,
+    lifespan: Lifespan | None = None,
+) -> ConnexionMiddleware:
+    """Return the ASGI application that serves `contract`.
+
+    `bindings` are the generated ones and `handlers` the functions, both by METHOD and path. `relay` is handed to every
+    handler. `pages` are further JSON documents by path, served as they are. Nothing is opened or connected here.
+
+    Raises:
+        ConfigurationError: when a handler is missing or too many, or an operation cannot be enforced.
+    """
+    _insist_on_match(contract, bindings, handlers)
+    schemas = Schemas(contract.served)
+    enforced = {
+        operation.id: Enforced(contract.served, operation, schemas, bindings[operation.key], handlers[operation.key])
+        for operation in contract.operations
+    }
+    for one in enforced.values():
+        one.serve(relay, max_body_bytes)
+    served: dict[str, bytes] = {"/openapi.json": orjson.dumps(contract.served)} | dict(pages or {})
+    app = ConnexionMiddleware(
+        _nothing_else,
+        lifespan=lifespan,
+        middlewares=[
+            functools.partial(Envelope, enforced=enforced),
+            LifespanMiddleware,
+            functools.partial(Pages, documents=served),
+            Routes,
+            SecurityMiddleware,
+            functools.partial(Enforcement, enforced=enforced),
+        ],
+        resolver=_Resolver(handlers),
+        security_map=security_map(authenticate),
+        swagger_ui_options=SwaggerUIOptions(serve_spec=False, spec_path="/openapi.json", swagger_ui_path="/docs"),
+    )
+    app.add_api(_skeleton(contract))
+    return app
+
+
+def _insist_on_match(contract: Contract, bindings: Mapping[str, Binding], handlers: Mapping[str, Handler]) -> None:
+    declared = {operation.key: operation for operation in contract.operations}
+    complaints = [f"no handler for {key} ({declared[key].id})" for key in declared if key not in handlers]
+    complaints += [
+        f"a handler for {key}, which the document does not declare" for key in handlers if key not in declared
+    ]
+    complaints += [f"no generated types for {key}" for key in declared if key not in bindings]
+    if complaints:
+        raise ConfigurationError(
+            "The handlers do not match the contract; run `make generate`:\n"
+            + "\n".join(f"  {line}" for line in complaints)
+        )
+
+
+async def _nothing_else(scope: Scope, receive: Receive, send: Send) -> None:
+    del receive, send
+    if scope["type"] == "http":
+        raise NotFound
+
+
+def _skeleton(contract: Contract) -> Document:
+    """Return what Connexion needs of the served document: paths, operationIds and security.
+
+    Bodies and their schemas are enforced here. Connexion would resolve every reference in them, once per start and
+    once per reader of the document.
+    """
+    paths: Document = {}
+    for operation in contract.operations:
+        paths.setdefault(operation.path, {})[operation.method.lower()] = {
+            "operationId": operation.id,
+            "security": operation.security,
+            "responses": {"default": {"description": "See the served document."}},
+        }
+    schemes = contract.served.get("components", {}).get("securitySchemes", {})
+    skeleton: Document = {"openapi": contract.served["openapi"], "info": contract.served["info"]}
+    skeleton |= {"servers": contract.served.get("servers", []), "paths": paths}
+    return copy.deepcopy(skeleton | {"components": {"securitySchemes": schemes}})
+
+
+class _Resolver(Resolver):  # type: ignore[misc]  # Connexion is untyped
+    """Finds handlers by METHOD and path."""
+
+    def __init__(self, handlers: Mapping[str, Handler]) -> None:
+        super().__init__()
+        self._handlers = handlers
+
+    def resolve(self, operation: AbstractOperation) -> Resolution:
+        key = f"{operation.method.upper()} {operation.path}"
+        return Resolution(self._handlers[key], operation.operation_id)
+
+
+# One operation
+
+
+class Enforced:
+    """One operation: from the authenticated request to the validated answer."""
+
+    def __init__(
+        self, document: Document, operation: Operation, schemas: Schemas, binding: Binding, handler: Handler
+    ) -> None:
+        self.operation = operation
+        self.problems = Problems(document, operation, schemas)
+        self._handler = handler
+        self._parameters = Parameters(document, operation, schemas, binding.parameters)
+        self._responses = frozenset(binding.responses)
+        self._answers = _response_validators(operation, schemas)
+        self._body_required = bool((operation.body or {}).get("required"))
+        self._body_schema = operation.body_schema
+        if self._body_schema is not None:
+            self._validator = schemas.compile(self._body_schema, "request")
+            self._order = property_order(document, self._body_schema)
+            self._adapter: TypeAdapter[Any] = TypeAdapter(binding.body)
+        self.serve(None, 0)
+
+    def serve(self, relay: object, max_body_bytes: int) -> None:
+        """Hand over the services, and the limit of bodies that set none of their own."""
+        self._relay = relay
+        self._limit = int(self.operation.definition.get("x-max-body-bytes", max_body_bytes))
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request."""
+        arguments = self._parameters.read(scope)
+        if self._body_schema is not None:
+            arguments["body"] = await self._body(scope, receive)
+        response = await self._handler(self._request(scope, receive), **arguments)
+        await send_answer(self._answer(response), scope, send)
+
+    def _request(self, scope: Scope, receive: Receive) -> Request[Any]:
+        client = scope.get("client")
+        return Request(
+            relay=self._relay,
+            operation=self.operation.id,
+            id=request_id(scope),
+            headers=Headers(scope=scope),
+            client=client[0] if client else None,
+            principal=principal_of(scope),
+            open_stream=lambda: _chunks(scope, receive, self._limit),
+        )
+
+    # The body
+
+    async def _body(self, scope: Scope, receive: Receive) -> Any:
+        _insist_on_json(scope)
+        raw = await _whole(scope, receive, self._limit)
+        if not raw:
+            return self._no_body()
+        value = documents.load(raw)
+        if not self._validator.is_valid(value):
+            raise Refused(findings(self._validator, value, self._order) or [_UNCLEAR])
+        try:
+            return self._adapter.validate_python(value)
+        except ValidationError as error:
+            raise Refused([_finding(error)]) from error
+
+    def _no_body(self) -> None:
+        if self._body_required:
+            raise InvalidRequest("Request body is missing")
+
+    # The answer
+
+    def _answer(self, response: Response[Any]) -> Answer:
+        if type(response) not in self._responses:
+            raise Undocumented(f"an answer of type {type(response).__name__}")
+        if response.media_type is None or not is_json(response.media_type):
+            return Answer(response.status, response.body or b"", response.media_type, response.headers)
+        body = response.body
+        value = body.model_dump(mode="json", by_alias=True, exclude_unset=True) if isinstance(body, BaseModel) else body
+        validator = self._answers.get(response.status)
+        if validator is not None and not validator.is_valid(value):
+            broken = ", ".join(f"{finding.field or 'body'} {finding.rule}" for finding in findings(validator, value))
+            raise Undocumented(f"an answer {response.status} whose {broken}")
+        return Answer(response.status, documents.dump(value), response.media_type, response.headers)
+
+
+_UNCLEAR = Finding((), "invalid", "is not valid")
+
+
+def _finding(error: ValidationError) -> Finding:
+    first = error.errors(include_url=False, include_context=False, include_input=False)[0]
+    return Finding(tuple(first["loc"]), first["type"], "is not valid")
+
+
+def _response_validators(operation: Operation, schemas: Schemas) -> dict[int, Validator]:
+    return {
+        int(status): schemas.compile(described.get("schema", {}), "response")
+        for status, response in operation.responses.items()
+        for media_type, described in response.get("content", {}).items()
+        if status.isdigit() and is_json(media_type)
+    }
+
+
+# Reading the request
+
+
+def _insist_on_json(scope: Scope) -> None:
+    headers = dict(scope["headers"])
+    given = headers.get(b"content-type", b"").decode("latin-1")
+    if given.strip() and not is_json(given):
+        raise UnsupportedMediaType("Request body must be sent as application/json")
+    if headers.get(b"content-encoding", b"identity").lower() != b"identity":
+        raise UnsupportedMediaType("Request body must be sent without a content encoding")
+
+
+async def _whole(scope: Scope, receive: Receive, limit: int) -> bytes | bytearray:
+    chunks = [chunk async for chunk in _chunks(scope, receive, limit)]
+    return chunks[0] if len(chunks) == 1 else b"".join(chunks)
+
+
+async def _chunks(scope: Scope, receive: Receive, limit: int) -> AsyncIterator[bytes]:
+    """Yield the body as it arrives.
+
+    Raises:
+        PayloadTooLarge: as soon as it is known to exceed `limit`, before reading it when its length is announced.
+        Disconnected: when it ends too early.
+    """
+    _insist_on_length(scope, limit)
+    size, more = 0, True
+    while more:
+        message = await receive()
+        if message["type"] != "http.request":
+            raise Disconnected
+        chunk, more = message.get("body", b""), message.get("more_body", False)
+        size += len(chunk)
+        if size > limit:
+            raise PayloadTooLarge(limit)
+        if chunk:
+            yield chunk
+
+
+def _insist_on_length(scope: Scope, limit: int) -> None:
+    for name, value in scope["headers"]:
+        if name == b"content-length" and value.isdigit() and int(value[:20]) > limit:
+            raise PayloadTooLarge(limit)
+
+
+def request_id(scope: Scope) -> str:
+    """Return the request id the server's outer layer gave, or an empty string."""
+    found: str = (scope.get("state") or {}).get("request_id", "")
+    return found
+
+
+async def send_answer(answer: Answer, scope: Scope, send: Send) -> None:
+    """Send `answer`; a HEAD request gets its headers alone."""
+    headers = [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in answer.headers.items()]
+    if answer.media_type is not None:
+        headers.append((b"content-type", answer.media_type.encode("latin-1")))
+    if answer.status not in (204, 304):
+        headers.append((b"content-length", str(len(answer.body)).encode("ascii")))
+    await send({"type": "http.response.start", "status": answer.status, "headers": headers})
+    await send({"type": "http.response.body", "body": b"" if scope["method"] == "HEAD" else answer.body})
+
+
+# The layers
+
+
+class _EnforcementAPI(RoutedAPI):  # type: ignore[misc]  # Connexion is untyped
+    def __init__(self, *args: Any, enforced: Mapping[str, Enforced], **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._enforced = enforced
+        self.add_paths()
+
+    def make_operation(self, operation: AbstractOperation) -> Enforced:
+        return self._enforced[operation.operation_id]
+
+
+class Enforcement(RoutedMiddleware):  # type: ignore[misc]  # Connexion is untyped
+    """Connexion's last layer: hands the request to the operation it was routed to."""
+
+    api_cls = _EnforcementAPI
+
+    def __init__(self, app: Any, enforced: Mapping[str, Enforced]) -> None:
+        super().__init__(app)
+        self._enforced = enforced
+
+    def add_api(self, specification: Any, **kwargs: Any) -> Any:
+        """Register the operations of `specification`."""
+        return super().add_api(specification, enforced=self._enforced, **kwargs)
+
+
+class Pages(SwaggerUIMiddleware):  # type: ignore[misc]  # Connexion is untyped
+    """Swagger UI at /docs, and JSON documents at their paths; everything else passes without delay."""
+
+    def __init__(self, app: Any, documents: Mapping[str, bytes]) -> None:
+        super().__init__(app)
+        self._documents = documents
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve a page, or pass the request on."""
+        path = scope.get("path", "")
+        if path in self._documents:
+            if scope["method"] not in ("GET", "HEAD"):
+                raise MethodNotAllowed(("GET", "HEAD"))
+            await send_answer(Answer(200, self._documents[path]), scope, send)
+        elif path == "/docs" or path.startswith("/docs/"):
+            await super().__call__(scope, receive, send)
+        else:
+            await self.app(scope, receive, send)
+
+
+class Envelope:
+    """The outermost layer: whatever goes wrong below is answered here, in the envelope of the request's operation."""
+
+    def __init__(self, app: Any, enforced: Mapping[str, Enforced]) -> None:
+        self.app = app
+        self._enforced = enforced
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request, errors included."""
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        started = _Started(send)
+        try:
+            await self.app(scope, receive, started)
+        except Disconnected:
+            return
+        except Exception as error:
+            self._note(error, scope)
+            if started.is_started:
+                raise
+            await send_answer(self._answer(error, scope), scope, send)
+
+    def _answer(self, error: Exception, scope: Scope) -> Answer:
+        known = _translated(error)
+        enforced = self._enforced.get(operation_of(scope) or "")
+        return unrouted(known) if enforced is None else enforced.problems.answer(known)
+
+    def _note(self, error: Exception, scope: Scope) -> None:
+        # The frames say where; the message of a foreign error may quote what the caller sent.
+        if isinstance(error, HTTPException) or is_expected(error):
+            return
+        _log.error(
+            "request.failed",
+            request_id=request_id(scope),
+            operation=operation_of(scope),
+            error=type(error).__name__,
+            reason=str(error) if isinstance(error, Undocumented) else None,
+            frames=_frames(error),
+        )
+
+
+class _Started:
+    def __init__(self, send: Send) -> None:
+        self._send = send
+        self.is_started = False
+
+    async def __call__(self, message: Any) -> None:
+        self.is_started = True
+        await self._send(message)
+
+
+def _translated(error: Exception) -> Exception:
+    """Return a foreign layer's error as one of ours."""
+    if not isinstance(error, HTTPException):
+        return error
+    if error.status_code == 405:
+        return MethodNotAllowed(tuple(sorted((error.headers or {}).get("Allow", "").split(", "))))
+    return NotFound() if error.status_code == 404 else error
+
+
+def _frames(error: BaseException) -> list[str]:
+    frames: Sequence[traceback.FrameSummary] = traceback.extract_tb(error.__traceback__)
+    return [f"{frame.filename}:{frame.lineno} {frame.name}" for frame in frames[-12:]]
