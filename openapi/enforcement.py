@@ -59,24 +59,25 @@ class Undocumented(Exception):
 
 def build(
     contract: Contract,
-    bindings: Mapping[str, Binding],
-    handlers: Mapping[str, Handler],
     relay: object,
     authenticate: Authenticate,
     *,
+    bindings: Mapping[str, Binding],
+    handlers: Mapping[str, Handler],
     max_body_bytes: int = 48 * 1024 * 1024,
     pages: Mapping[str, bytes] | None = None,
     lifespan: Lifespan | None = None,
 ) -> ConnexionMiddleware:
     """Return the ASGI application that serves `contract`.
 
-    `bindings` are the generated ones and `handlers` the functions, both by METHOD and path. `relay` is handed to every
-    handler. `pages` are further JSON documents by path, served as they are. Nothing is opened or connected here.
+    `relay` is handed to every handler; `authenticate` believes a bearer token of a kind, or raises Unauthenticated.
+    `bindings` are the generated ones and `handlers` the functions (see `registry`), both by METHOD and path. `pages` are
+    further JSON documents by path, served as they are. Nothing is opened or connected here.
 
     Raises:
-        ConfigurationError: when a handler is missing or too many, or an operation cannot be enforced.
+        ConfigurationError: when the generated types are not of this contract, or an operation cannot be enforced.
     """
-    _insist_on_match(contract, bindings, handlers)
+    _insist_on_types(contract, bindings)
     schemas = Schemas(contract.served)
     enforced = {
         operation.id: Enforced(contract.served, operation, schemas, bindings[operation.key], handlers[operation.key])
@@ -104,18 +105,13 @@ def build(
     return app
 
 
-def _insist_on_match(contract: Contract, bindings: Mapping[str, Binding], handlers: Mapping[str, Handler]) -> None:
-    declared = {operation.key: operation for operation in contract.operations}
-    complaints = [f"no handler for {key} ({declared[key].id})" for key in declared if key not in handlers]
-    complaints += [
-        f"a handler for {key}, which the document does not declare" for key in handlers if key not in declared
-    ]
-    complaints += [f"no generated types for {key}" for key in declared if key not in bindings]
+def _insist_on_types(contract: Contract, bindings: Mapping[str, Binding]) -> None:
+    declared = {operation.key for operation in contract.operations}
+    complaints = [f"no generated types for {key}" for key in sorted(declared - bindings.keys())]
+    complaints += [f"generated types for {key}, which is not declared" for key in sorted(bindings.keys() - declared)]
     if complaints:
-        raise ConfigurationError(
-            "The handlers do not match the contract; run `make generate`:\n"
-            + "\n".join(f"  {line}" for line in complaints)
-        )
+        listed = "\n".join(f"  {complaint}" for complaint in complaints)
+        raise ConfigurationError(f"The generated types are of another document; run `make generate`:\n{listed}")
 
 
 async def _nothing_else(scope: Scope, receive: Receive, send: Send) -> None:

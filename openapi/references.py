@@ -77,5 +77,5 @@ def class_name(name: str) -> str:
 
 
 # Modules in handlers/ that hold no handlers.
-_HANDLER_MODULES = frozenset({"security", "responses", "relay"})
+_HANDLER_MODULES = frozenset({"health", "observation", "own_paths", "responses", "security"})
 _BUILTINS = frozenset(dir(builtins))
