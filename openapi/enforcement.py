@@ -71,8 +71,8 @@ def build(
     """Return the ASGI application that serves `contract`.
 
     `relay` is handed to every handler; `authenticate` believes a bearer token of a kind, or raises Unauthenticated.
-    `bindings` are the generated ones and `handlers` the functions (see `registry`), both by METHOD and path. `pages` are
-    further JSON documents by path, served as they are. Nothing is opened or connected here.
+    `bindings` are the generated ones and `handlers` the functions (see `registry`), both by METHOD and path. `pages`
+    are further JSON documents by path, served as they are. Nothing is opened or connected here.
 
     Raises:
         ConfigurationError: when the generated types are not of this contract, or an operation cannot be enforced.

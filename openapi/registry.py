@@ -50,5 +50,5 @@ def _is_handler(name: str, value: object, module: ModuleType) -> bool:
 
 
 def _place(handler: Handler) -> str:
-    code = inspect.unwrap(handler).__code__  # type: ignore[attr-defined]
+    code = inspect.unwrap(handler).__code__
     return f"{code.co_filename}:{code.co_firstlineno}"

@@ -86,6 +86,7 @@ class Routes(RoutingMiddleware):  # type: ignore[misc]  # Connexion is untyped
         scope.setdefault("extensions", {})[ROUTING_CONTEXT] = context
         scope["path_params"] = parameters
         if operation is not None:
+            scope.setdefault("state", {})["operation"] = operation
             await self.app(scope, receive, send)
         elif method == "OPTIONS":
             await _offer(path.allowed, send)
