@@ -47,6 +47,7 @@ _READ_AHEAD = 32 << 10  # a replay writes on while less than this is unsent
 _SEND_BUFFER = 64 << 10  # the kernel's share per listener; left to itself it would hide megabytes from us
 _HOUSEKEEPING_SECONDS = 60.0
 _PRUNE_ROWS = 1000
+_LAST_WORDS_SECONDS = 3.0
 
 log = structlog.get_logger()
 
@@ -162,7 +163,7 @@ class RealtimeServer:
                 self._close(session, Close.RESTART, "restarting; come back and resume")
             await asyncio.sleep(0.1 if index + 1 < slices else 0)
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(self._limits.auth_seconds):
+            async with asyncio.timeout(_LAST_WORDS_SECONDS):
                 await server.wait_closed()
 
     def _abort_all(self) -> None:
@@ -337,6 +338,7 @@ class RealtimeServer:
             wanted = message.model_dump(mode="json", by_alias=True, exclude={"type"})
             session.write(frames.subscribed(wanted, session.sequence))
         else:
+            self.metrics.pongs.inc()
             session.write(frames.pong(session.sequence))
 
     # Tokens.

@@ -1,0 +1,149 @@
+import asyncio
+import contextlib
+import time
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+
+from domain.errors import ConfigurationError, InvalidRequest, Unauthenticated
+from domain.events import EventName
+from domain.principals import Principal, TokenKind
+from realtime.client import Frame, listen
+from realtime.server import Limits
+from tests.realtime.conftest import World, make_event
+
+
+async def take(frames: AsyncIterator[Frame], count: int) -> list[Frame]:
+    """Take the next `count` frames."""
+    async with asyncio.timeout(20):
+        return [await anext(frames) for _ in range(count)]
+
+
+async def test_it_survives_a_restart_without_loss_or_double(world: World) -> None:
+    """A broadcaster that stops and comes back at the same address costs the listener nothing."""
+    limits = Limits(drain_seconds=0.1, jitter_seconds=0.1)
+    retries: list[str] = []
+    async with world.broadcaster(limits=limits) as station:
+        port = station.port
+        frames = listen(station.url, "ours", on_retry=lambda _, reason: retries.append(reason))
+        before = await take(frames, 1)
+        await world.commit_many(3)
+        before += await take(frames, 3)
+    await world.commit_many(3)
+    following = asyncio.create_task(take(frames, 5))
+    async with world.server(limits=limits).running("127.0.0.1", port):
+        await world.commit(make_event())
+        after = await following
+        await frames.aclose()
+
+    assert [frame.get("seq") for frame in before] == [None, 1, 2, 3]
+    assert (after[0]["type"], [frame["seq"] for frame in after[1:]]) == ("hello", [4, 5, 6, 7])
+    assert retries[0] == "restarting; come back and resume"
+
+
+async def test_filters_and_since_are_asked_for(world: World) -> None:
+    """What the caller wants to see is what comes, replayed and live."""
+    await world.commit(make_event(), make_event(EventName.NOTE_CREATED), make_event(contact_id="e" * 24))
+    async with world.broadcaster() as station:
+        url = station.url
+        async with contextlib.aclosing(listen(url, "ours", since=0, events=["note_created"])) as notes:
+            assert [frame.get("seq") for frame in await take(notes, 2)] == [None, 2]
+        async with contextlib.aclosing(listen(url, "ours", since=1, contact_id="e" * 24)) as contact:
+            assert [frame.get("seq") for frame in await take(contact, 2)] == [None, 3]
+        async with contextlib.aclosing(listen(url, "ours", since=0, conversation_id="d" * 24)) as conversation:
+            assert [frame.get("seq") for frame in await take(conversation, 3)] == [None, 1, 3]
+
+
+async def test_a_gap_is_passed_on(world: World) -> None:
+    """The caller hears of what is gone, and the client goes on after it."""
+    await world.commit_many(2)
+    async with world.broadcaster() as station, contextlib.aclosing(listen(station.url, "ours", since=9)) as frames:
+        hello, gap = await take(frames, 2)
+        await world.commit(make_event())
+        (event,) = await take(frames, 1)
+
+    assert (hello["since"], gap["oldest"], event["seq"]) == (2, 3, 3)
+
+
+async def test_a_quiet_listener_keeps_its_place(world: World) -> None:
+    """A pong moves a filtered listener forward, so that a reconnect does not go back to where it last saw something."""
+    limits = Limits(drain_seconds=0.1, heartbeat_seconds=0.1, jitter_seconds=0.05)
+    async with world.broadcaster(limits=limits) as station:
+        port = station.port
+        frames = listen(station.url, "ours", events=["note_created"])
+        await take(frames, 1)
+        await world.commit_many(4)
+        waiting = asyncio.create_task(take(frames, 1))
+        async with asyncio.timeout(10):
+            while b"realtime_pongs_total 0.0" in (await station.get("/metrics"))[2]:
+                pass
+    async with world.server(limits=limits).running("127.0.0.1", port):
+        (hello,) = await waiting
+        await frames.aclose()
+
+    assert hello["since"] == 4
+
+
+@pytest.mark.parametrize(
+    ("token", "options", "error"),
+    [
+        ("nobody", {}, Unauthenticated),
+        ("ours", {"events": ["nothing"]}, InvalidRequest),
+        ("ours", {"contact_id": "7"}, InvalidRequest),
+    ],
+)
+async def test_what_cannot_get_better_is_not_tried_again(
+    world: World, token: str, options: dict[str, Any], error: type[Exception]
+) -> None:
+    """A wrong token or a refused filter ends the iteration at once."""
+    async with world.broadcaster() as station:
+        with pytest.raises(error):
+            await take(listen(station.url, token, **options), 1)
+
+
+async def test_an_expired_token_ends_it(world: World) -> None:
+    """When the token ends there is nothing to come back with."""
+    world.tokens["brief"] = Principal(TokenKind.JWT, world.ours, expires_at=time.time() + 0.2)
+    async with world.broadcaster() as station:
+        with pytest.raises(Unauthenticated):
+            await take(listen(station.url, "brief"), 2)
+
+
+async def test_an_address_that_is_none_is_said(world: World) -> None:
+    """A mistyped URL is a clear sentence."""
+    with pytest.raises(ConfigurationError, match="ws://host:port"):
+        await take(listen("127.0.0.1:2213", "ours"), 1)
+
+
+async def test_an_unreachable_broadcaster_is_tried_again_and_again(world: World, unused_tcp_port: int) -> None:
+    """Refused connections are retried, after a random time below a growing limit."""
+    delays: list[float] = []
+    enough = asyncio.Event()
+
+    def note(delay: float, _: str) -> None:
+        delays.append(delay)
+        if len(delays) == 3:
+            enough.set()
+
+    following = asyncio.create_task(take(listen(f"ws://127.0.0.1:{unused_tcp_port}", "ours", on_retry=note), 1))
+    async with asyncio.timeout(10):
+        await enough.wait()
+    following.cancel()
+
+    assert all(0 <= delay <= 0.5 * 2**n for n, delay in enumerate(delays))
+
+
+async def test_a_server_without_room_is_tried_again(world: World) -> None:
+    """503 and 429 mean later, not never."""
+    async with world.broadcaster(limits=Limits(per_organization=1)) as station:
+        retried = asyncio.Event()
+        async with station.listener() as first:
+            await first.next()
+            frames = listen(station.url, "ours", on_retry=lambda *_: retried.set())
+            waiting = asyncio.create_task(take(frames, 1))
+            await retried.wait()
+        (hello,) = await waiting
+        await frames.aclose()
+
+    assert hello["type"] == "hello"
