@@ -33,10 +33,9 @@ _NOT_PROCESSED = frozenset({408, 425, 429})
 _REDIRECTS = frozenset({301, 302, 307, 308})
 
 _HEADER_VALUE = re.compile(r"[\x20-\x7e]*\Z")
-_CODE = re.compile(r"[A-Za-z0-9_.:-]{1,64}\Z")
+# A word or a short number, so that nothing secret passes for a code.
+_CODE = re.compile(r"(?:[A-Za-z_.-]{1,64}|[A-Za-z]{0,3}-?[0-9]{1,6})\Z")
 _LONG_NUMBER = re.compile(r"\+?\d(?:[\s().-]{0,2}\d){6,}")
-
-_NO_TIMEOUTS = {"connect": None, "read": None, "write": None, "pool": None}
 
 
 @dataclass(slots=True)
@@ -98,7 +97,9 @@ async def exchange(
     """
     answer, progress = Answer(method), _Progress()
     try:
-        request = _request(provider, method, url, headers, form, document, progress)
+        content, kind = _content(provider, form, document)
+        extensions = {"timeout": _time_limits(timeout), "trace": progress}
+        request = _request(provider, method, url, {**kind, **headers}, content, extensions)
         async with asyncio.timeout(timeout):
             response = await http.send(request, stream=True, follow_redirects=False)
             try:
@@ -138,7 +139,7 @@ def garbled(provider: str, answer: Answer, missing: str) -> ProviderError:
 def code_text(code: object) -> str | None:
     """Return a vendor's error code as short text, or None when it is nothing of the kind."""
     text = str(code) if isinstance(code, str | int) and not isinstance(code, bool) else ""
-    return text if _CODE.match(text) and not _LONG_NUMBER.search(text) else None
+    return text if _CODE.match(text) else None
 
 
 def quotable(words: object, private: Iterable[str]) -> str | None:
@@ -172,18 +173,20 @@ def _request(
     method: str,
     url: str,
     headers: Mapping[str, str],
-    form: Mapping[str, str] | None,
-    document: object,
-    progress: _Progress,
+    content: bytes,
+    extensions: dict[str, Any],
 ) -> httpx.Request:
     # Built by hand, not by the client: the client would add the cookies that one organization's answer left behind.
-    content, kind = _content(provider, form, document)
-    ours = {"Accept": "application/json", "Accept-Encoding": "identity", "User-Agent": "tether-relay"}
-    everything = {**ours, **kind, **headers}
-    if not all(_HEADER_VALUE.match(value) for value in everything.values()):
+    if not all(_HEADER_VALUE.match(value) for value in headers.values()):
         raise ProviderRejected(provider, "a credential holds characters that no header can carry")
-    extensions = {"timeout": _NO_TIMEOUTS, "trace": progress}
-    return httpx.Request(method, url, headers=everything, content=content, extensions=extensions)
+    ours = {"Accept": "application/json", "Accept-Encoding": "identity", "User-Agent": "tether-relay"}
+    return httpx.Request(method, url, headers={**ours, **headers}, content=content, extensions=extensions)
+
+
+def _time_limits(timeout: float) -> dict[str, float | None]:
+    # One clock runs over everything. Connecting ends a little before it, because httpcore closes a socket whose TLS
+    # handshake it gave up itself, and leaks one whose handshake was cancelled from outside.
+    return {"connect": timeout * 0.9, "read": None, "write": None, "pool": None}
 
 
 def _content(provider: str, form: Mapping[str, str] | None, document: object) -> tuple[bytes, dict[str, str]]:
@@ -207,10 +210,11 @@ async def _read_body(response: httpx.Response, answer: Answer) -> None:
 
 
 def _lost(provider: str, method: str, error: Exception, timeout: float, *, is_out: bool) -> ProviderError:
+    is_late = isinstance(error, TimeoutError | httpx.TimeoutException)
     if is_out:
-        what = f"no answer within {timeout:g} s" if isinstance(error, TimeoutError) else "the connection broke"
+        what = f"no answer within {timeout:.2g} s" if is_late else "the connection broke"
         return _doubt(method)(provider, f"{what}, after the request left")
-    what = f"no connection within {timeout:g} s" if isinstance(error, TimeoutError) else "cannot be reached"
+    what = f"no connection within {timeout:.2g} s" if is_late else "cannot be reached"
     return ProviderUnavailable(provider, f"{what} ({type(error).__name__})")
 
 

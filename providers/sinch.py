@@ -92,6 +92,10 @@ class SinchProject(Credentials):
         pair = f"{self.key_id}:{self.key_secret.get_secret_value()}"
         return "Basic " + base64.b64encode(pair.encode()).decode()
 
+    def private(self) -> tuple[str, ...]:
+        """Return what no error may quote, the header included."""
+        return (*super().private(), self.basic())
+
 
 SinchCredentials = Annotated[SinchServicePlan | SinchProject, Field(discriminator="kind")]
 
@@ -139,7 +143,7 @@ class AccessTokens:
                     kept.renew_at = self._clock() + lifetime - _EARLY
                 return kept.token
         except TimeoutError:
-            raise ProviderUnavailable(_PROVIDER, f"no access token within {timeout:g} s") from None
+            raise ProviderUnavailable(_PROVIDER, f"no access token within {timeout:.2g} s") from None
 
 
 class Sinch:
@@ -303,7 +307,7 @@ async def _buy(
 def _read_token(answer: Answer, project: SinchProject) -> tuple[str, float]:
     document = answer.document()
     if not answer.is_success:
-        said = quotable(document.get("error_description"), (*project.private(), project.basic()))
+        said = quotable(document.get("error_description"), project.private())
         raise refusal(_PROVIDER, answer, code=document.get("error"), said=said)
     token, lifetime = document.get("access_token"), document.get("expires_in")
     if not isinstance(token, str) or not token or not token.isascii() or not token.isprintable():

@@ -45,6 +45,10 @@ class TextGridCredentials(Credentials):
         pair = f"{self.account_sid}:{self.auth_token.get_secret_value()}"
         return f"{self.auth_scheme} {base64.b64encode(pair.encode()).decode()}"
 
+    def private(self) -> tuple[str, ...]:
+        """Return what no error may quote, the header included."""
+        return (*super().private(), self.authorization())
+
 
 class TextGrid:
     """Sends texts through one TextGrid account."""
@@ -103,8 +107,7 @@ class TextGrid:
         return refusal(self.name, answer, code=code, said=self._quote(words, message))
 
     def _quote(self, words: object, message: OutboundText) -> str | None:
-        account = (*self._credentials.private(), self._credentials.authorization())
-        private = (message.from_number, message.to_number, message.text, *account)
+        private = (message.from_number, message.to_number, message.text, *self._credentials.private())
         return quotable(words, private)
 
 

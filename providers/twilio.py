@@ -67,6 +67,10 @@ class TwilioCredentials(Credentials):
         password = secret.get_secret_value() if secret else ""
         return "Basic " + base64.b64encode(f"{user}:{password}".encode()).decode()
 
+    def private(self) -> tuple[str, ...]:
+        """Return what no error may quote, the header included."""
+        return (*super().private(), self.basic())
+
 
 class Twilio:
     """Sends texts through one Twilio account."""
@@ -123,8 +127,7 @@ class Twilio:
         return refusal(self.name, answer, code=document.get("code"), said=self._quote(words, message))
 
     def _quote(self, words: object, message: OutboundText) -> str | None:
-        account = (*self._credentials.private(), self._credentials.basic())
-        private = (message.from_number, message.to_number, message.text, *account)
+        private = (message.from_number, message.to_number, message.text, *self._credentials.private())
         return quotable(words, private)
 
 
