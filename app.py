@@ -11,6 +11,7 @@ from prometheus_client import CollectorRegistry
 from pydantic import ValidationError
 from starlette.types import ASGIApp
 
+import handlers
 from actions.authenticate import authenticate
 from actions.relay import Relay, Rules
 from actions.tokens import Tokens
@@ -22,6 +23,8 @@ from handlers.health import Health
 from handlers.observation import Observation
 from handlers.own_paths import OwnPaths
 from openapi import document, enforcement
+from openapi.operations import OPERATIONS
+from openapi.registry import find_handlers
 from persistence.database import Database, open_database
 from providers.console import Console
 from providers.download import Downloader, DownloadLimits
@@ -53,8 +56,14 @@ async def open_relay(settings: Settings) -> AsyncIterator[Relay]:
 def create_app(relay: Relay) -> ASGIApp:
     """Build the application: the contract's operations, and the server's own paths beside them."""
     registry = CollectorRegistry()
-    contract = document.load()
-    operations = enforcement.build(contract, relay, partial(authenticate, relay))
+    operations = enforcement.build(
+        document.load(),
+        relay,
+        partial(authenticate, relay),
+        bindings=OPERATIONS,
+        handlers=find_handlers(handlers, OPERATIONS),
+        max_body_bytes=relay.rules.max_body_bytes,
+    )
     health = Health(relay, registry)
     own = {"/healthz": health.healthz, "/readyz": health.readyz, "/metrics": health.metrics}
     return Observation(OwnPaths(operations, own), registry)
@@ -76,6 +85,7 @@ def _relay(settings: Settings, database: Database, http: httpx.AsyncClient) -> R
             tool_replay=settings.tool_replay_seconds,
             tool_secret_overlap=settings.tool_secret_overlap_minutes * 60,
             sms_timeout=settings.sms_timeout_seconds,
+            max_body_bytes=settings.max_body_bytes,
             max_recording_bytes=settings.max_recording_bytes,
             public_url=settings.public_url,
         ),

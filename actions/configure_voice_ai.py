@@ -10,7 +10,7 @@ from pydantic import SecretStr
 
 from actions.relay import Relay
 from actions.vault import digest
-from domain.errors import ProviderError, ProviderRejected, RelayError
+from domain.errors import OutcomeUnknown, ProviderError, ProviderRejected, RelayError
 from domain.statuses import SetupStatus
 from domain.times import later, now
 from persistence import voice_ai_configs
@@ -112,6 +112,8 @@ async def _usable_webhook(relay: Relay, config: VoiceAiConfig, elevenlabs: Eleve
         await _remove_unusable(elevenlabs, found)
     created = await elevenlabs.create_webhook(_NAME, url)
     await _remember(relay, config.organization_id, url, created)
+    if created.secret is None:
+        raise OutcomeUnknown("elevenlabs", "made a webhook without showing its secret; save again to have it replaced")
     return created.id
 
 

@@ -4,7 +4,6 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from providers.storage import RecordingStore
 from pydantic import SecretStr
 
 from actions.tokens import Tokens
@@ -14,6 +13,7 @@ from domain.messages import TextProvider
 from persistence.database import Database
 from providers.download import Downloader
 from providers.elevenlabs import ElevenLabs
+from providers.storage import RecordingStore
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +23,7 @@ class Rules:
     tool_replay: float = 30
     tool_secret_overlap: float = 3600
     sms_timeout: float = 4
+    max_body_bytes: int = 48 * 1024 * 1024
     max_recording_bytes: int = 256 * 1024 * 1024
     public_url: str | None = None
 

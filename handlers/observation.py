@@ -19,8 +19,7 @@ log = structlog.get_logger()
 class Observation:
     """Wraps the application. A caller's `X-Request-Id` is kept when it is a plain token, otherwise one is made.
 
-    Whoever routes the request writes the operationId to `scope["state"]["operation"]`; what is not routed counts as
-    "none", so that a scanner cannot make a metric per path.
+    What is not routed to an operation counts as "none", so that a scanner cannot make a metric per path.
     """
 
     def __init__(self, app: ASGIApp, registry: CollectorRegistry) -> None:

@@ -1,0 +1,114 @@
+"""The API, running: the real application behind a real socket, on a database and a disk of its own."""
+
+import asyncio
+import contextlib
+import json
+import socket
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import httpx
+import uvicorn
+
+from actions.relay import Relay
+from actions.set_up_demo import Demo, set_up_demo
+from app import create_app, open_relay
+from config import load_settings
+from persistence import organizations, outbox
+from persistence.database import open_database
+
+R = TypeVar("R")
+
+TOOLS = "/api/webhook/elevenlabs/tools"
+INGEST = "/api/calls/ingest"
+CONFIG = "/api/calls/voice-ai/config"
+
+
+@dataclass(frozen=True)
+class Api:
+    """A running API with its demo organization; `http` speaks to it, `relay` looks behind it."""
+
+    url: str
+    http: httpx.AsyncClient
+    relay: Relay
+    demo: Demo
+    organization_id: str
+    superadmin_token: str
+    data_dir: Path
+
+    async def tool(self, name: str, body: object, **options: Any) -> httpx.Response:
+        """Call a tool with the tool secret."""
+        return await self.post(f"{TOOLS}/{name}", body, self.demo.tool_secret.get_secret_value(), **options)
+
+    async def ingest(self, body: object, **options: Any) -> httpx.Response:
+        """Push a call with the API key."""
+        return await self.post(INGEST, body, self.demo.api_key.get_secret_value(), **options)
+
+    async def configure(self, body: object, **options: Any) -> httpx.Response:
+        """Save the voice AI configuration as the superadmin."""
+        return await self.post(CONFIG, body, self.superadmin_token, **options)
+
+    async def post(self, path: str, body: object, token: str | None, **options: Any) -> httpx.Response:
+        """Post `body`: bytes and streams as they are, anything else as JSON."""
+        raw = isinstance(body, bytes) or hasattr(body, "__aiter__")
+        content = body if raw else json.dumps(body).encode()
+        headers = {"Content-Type": "application/json"} | ({"Authorization": f"Bearer {token}"} if token else {})
+        headers |= options.pop("headers", {})
+        return await self.http.post(path, content=content, headers=headers, **options)  # type: ignore[arg-type]
+
+    async def read(self, unit: Callable[[], R]) -> R:
+        """Look into the database."""
+        return await self.relay.database.read(unit)
+
+    async def events(self, since: int = 0) -> list[dict[str, Any]]:
+        """Return the organization's events after `since`: name, sequence and data."""
+        stored = await self.read(lambda: outbox.after(self.organization_id, since, 10_000))
+        return [{"name": event.name, "seq": event.sequence, "data": json.loads(event.data)} for event in stored]
+
+    async def head(self) -> int:
+        """Return the organization's newest sequence."""
+        return await self.read(lambda: outbox.head(self.organization_id))
+
+    def objects(self) -> list[Path]:
+        """Return every recording on disk."""
+        return sorted(path for path in (self.data_dir / "recordings").rglob("*") if path.is_file())
+
+
+@contextlib.asynccontextmanager
+async def running_api(data_dir: Path, **settings: Any) -> AsyncIterator[Api]:
+    """Start the API on a free port with a demo organization; `settings` are those of `config.py`."""
+    chosen = {"download_allowed_networks": "127.0.0.0/8,::1/128", "public_url": "https://relay.example"} | settings
+    configured = load_settings(_env_file=None, data_dir=data_dir, **chosen)
+    database = open_database(configured.resolved_database_url)
+    database.migrate()
+    database.close()
+    async with open_relay(configured) as relay:
+        demo = await set_up_demo(relay)
+        assert demo is not None
+        (organization,) = await relay.database.read(organizations.everyone)
+        token = await _token(relay, demo.superadmin_email)
+        async with serving(create_app(relay)) as url, httpx.AsyncClient(base_url=url, trust_env=False) as http:
+            yield Api(url, http, relay, demo, organization.id, token, data_dir)
+
+
+@contextlib.asynccontextmanager
+async def serving(app: Any) -> AsyncIterator[str]:
+    """Serve `app` on a free port of the loopback address; yield its URL."""
+    listening = socket.create_server(("127.0.0.1", 0))
+    config = uvicorn.Config(app, loop="none", http="httptools", ws="none", lifespan="off", log_config=None)
+    server = uvicorn.Server(config)
+    server.capture_signals = contextlib.nullcontext  # type: ignore[method-assign, assignment]
+    task = asyncio.create_task(server.serve(sockets=[listening]))
+    try:
+        yield f"http://127.0.0.1:{listening.getsockname()[1]}"
+    finally:
+        server.should_exit = True
+        await task
+
+
+async def _token(relay: Relay, email: str) -> str:
+    from actions.administer import issue_token
+
+    return (await issue_token(relay, email, 3600)).get_secret_value()
