@@ -133,6 +133,18 @@ class Station:
         async with connect(self.url + query, proxy=None, **options) as connection:
             yield Radio(connection)
 
+    @contextlib.asynccontextmanager
+    async def behind_a_line(self) -> AsyncIterator["Line"]:
+        """Put a network line before the broadcaster, which can go dead without anybody hanging up."""
+        line = Line(self.port)
+        server = await asyncio.start_server(line.carry, "127.0.0.1", 0)
+        line.url = f"ws://127.0.0.1:{server.sockets[0].getsockname()[1]}/v1"
+        try:
+            yield line
+        finally:
+            server.close()
+            line.hang_up()
+
     async def get(self, path: str, **headers: str) -> tuple[int, dict[str, str], bytes]:
         """Ask for a page over plain HTTP; returns status, headers (lower case) and body."""
         reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
@@ -146,6 +158,37 @@ class Station:
             {name.lower(): value for name, value in (line.split(": ") for line in rest)},
             body,
         )
+
+
+class Line:
+    """Carries bytes both ways, unless it is cut."""
+
+    def __init__(self, port: int) -> None:
+        self.url = ""
+        self._port = port
+        self._intact = asyncio.Event()
+        self._intact.set()
+        self.cut = self._intact.clear
+        self.mend = self._intact.set
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def hang_up(self) -> None:
+        for task in self._tasks:
+            task.cancel()
+
+    async def carry(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        far_reader, far_writer = await asyncio.open_connection("127.0.0.1", self._port)
+        for source, sink in ((reader, far_writer), (far_reader, writer)):
+            task = asyncio.create_task(self._carry(source, sink))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+
+    async def _carry(self, source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(OSError), contextlib.closing(sink):
+            while data := await source.read(65536):
+                await self._intact.wait()
+                sink.write(data)
+                await sink.drain()
 
 
 class Radio:

@@ -1,0 +1,75 @@
+// Follows an organization's events in a browser or in Node, through every reconnect; shapes are in openapi/events.yaml.
+//
+//   const stop = listen({ url: "ws://127.0.0.1:2213/v1", token, onEvent: (event) => console.log(event.seq, event) });
+//
+// Options: `since` (the last sequence already handled), `events`, `contactId`, `conversationId` (filters),
+// `onGap({since, oldest})` (reload what you show), `onState(name, detail)` with name "connecting", "live" (detail is the
+// hello), "waiting" (detail is {seconds, code, reason}) or "stopped", and `WebSocket` where there is no global one.
+// `token` may be a function, also an async one, that returns a fresh token. Returns a function that stops listening.
+
+const TOKEN = [4401, 4498], HOPELESS = [1002, 1003, 1007, 1009], RESTART = 1012;
+const nothing = () => {};
+
+export function listen({ url, token, since = null, events, contactId, conversationId, onEvent, onGap = nothing,
+  onState = nothing, WebSocket = globalThis.WebSocket }) {
+  let reconnect = { jitterSeconds: 5, baseSeconds: 0.5, maxSeconds: 30 };
+  let position = since, failures = 0, refusals = 0, socket = null, timer = null, pulse = null, heardOf = 0, stopped = false;
+
+  const heard = {
+    hello(frame) {
+      position ??= frame.since;
+      reconnect = frame.reconnect;
+      failures = refusals = 0;
+      clearInterval(pulse);
+      pulse = setInterval(beat, frame.heartbeatSeconds * 1000);
+      onState("live", frame);
+    },
+    event(frame) { if (!(frame.seq <= position)) { position = frame.seq; onEvent(frame); } },
+    gap(frame) { position = frame.oldest - 1; onGap(frame); },
+    pong(frame) { position = Math.max(position, frame.sequence); },
+  };
+
+  async function connect() {
+    onState("connecting", { since: position });
+    try {
+      const fresh = typeof token === "function" ? await token() : token;
+      if (stopped) return;
+      const asked = { type: "auth", token: fresh, since: position ?? undefined, events, contactId, conversationId };
+      socket = new WebSocket(url);
+      socket.onopen = () => socket.send(JSON.stringify(asked));
+      socket.onmessage = ({ data }) => { heardOf = 0; const frame = JSON.parse(data); if (!stopped) heard[frame.type]?.(frame); };
+      socket.onclose = comeBack;
+      socket.onerror = nothing; // a close always follows
+    } catch (error) { comeBack({ code: null, reason: String(error) }); }
+  }
+
+  function beat() { // the pong keeps our place when a filter lets little through, and proves that the line still stands
+    if (heardOf++ < 2) return void (socket.readyState === 1 && socket.send('{"type":"ping"}'));
+    socket.onclose = nothing;
+    socket.close();
+    comeBack({ code: 1006, reason: "no answer" });
+  }
+
+  function comeBack({ code, reason }) {
+    clearInterval(pulse);
+    if (stopped) return;
+    const refused = TOKEN.includes(code) && (typeof token !== "function" || ++refusals > 1); // a function may have a better one
+    if (refused || HOPELESS.includes(code)) return stop({ code, reason });
+    const limit = Math.min(reconnect.maxSeconds, reconnect.baseSeconds * 2 ** failures++);
+    const seconds = Math.random() * (code === RESTART ? reconnect.jitterSeconds : limit);
+    onState("waiting", { seconds, code, reason });
+    timer = setTimeout(connect, seconds * 1000);
+  }
+
+  function stop(detail = {}) {
+    if (stopped) return;
+    stopped = true;
+    clearTimeout(timer);
+    clearInterval(pulse);
+    socket?.close();
+    onState("stopped", detail);
+  }
+
+  connect();
+  return () => stop();
+}

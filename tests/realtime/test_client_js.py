@@ -1,0 +1,150 @@
+import asyncio
+import contextlib
+import json
+import time
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from domain.events import EventName
+from domain.principals import Principal, TokenKind
+from realtime.server import Limits
+from tests.realtime.conftest import World, make_event
+
+LISTEN = Path(__file__).with_name("listen.mjs")
+QUICK = Limits(drain_seconds=0.1, jitter_seconds=0.1)
+
+
+class Node:
+    """`client.js` in a Node process, and what it says."""
+
+    def __init__(self, process: asyncio.subprocess.Process) -> None:
+        self._process = process
+        assert process.stdout
+        self._lines = process.stdout
+
+    async def next(self, *kinds: str) -> dict[str, Any]:
+        """Return the next thing said that is one of `kinds` (anything, if none are given)."""
+        async with asyncio.timeout(20):
+            while line := await self._lines.readline():
+                said: dict[str, Any] = json.loads(line)
+                if not kinds or said["kind"] in kinds:
+                    return said
+        raise AssertionError("the listener is gone")
+
+    async def until(self, sequence: int) -> list[int]:
+        got: list[int] = []
+        while not got or got[-1] < sequence:
+            got.append((await self.next("event"))["seq"])
+        return got
+
+    async def stop(self) -> int:
+        assert self._process.stdin
+        self._process.stdin.write(b"stop\n")
+        async with asyncio.timeout(10):
+            return await self._process.wait()
+
+
+@contextlib.asynccontextmanager
+async def node(**options: Any) -> AsyncIterator[Node]:
+    process = await asyncio.create_subprocess_exec(
+        *("node", "--experimental-websocket", "--no-warnings", str(LISTEN), json.dumps(options)),
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+    )
+    try:
+        yield Node(process)
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            process.kill()
+        await process.wait()
+
+
+async def test_it_follows_and_stops(world: World) -> None:
+    """It authenticates by message, reports the hello and the events, and a stop ends the process cleanly."""
+    async with world.broadcaster() as station, node(url=station.url, token="ours") as client:
+        states = [(await client.next())["kind"] for _ in range(2)]
+        await world.commit_many(3)
+        assert await client.until(3) == [1, 2, 3]
+        assert await client.stop() == 0
+
+    assert states == ["connecting", "live"]
+
+
+async def test_it_survives_a_restart_without_loss_or_double(world: World) -> None:
+    """It comes back after a random time and resumes where it was."""
+    async with contextlib.AsyncExitStack() as stack:
+        async with world.broadcaster(limits=QUICK) as station:
+            client = await stack.enter_async_context(node(url=station.url, token="ours", since=0))
+            await client.next("live")
+            await world.commit_many(3)
+            assert await client.until(3) == [1, 2, 3]
+        await world.commit_many(3)
+        async with world.server(limits=QUICK).running("127.0.0.1", station.port):
+            waiting = await client.next("waiting")
+            assert await client.until(6) == [4, 5, 6]
+
+    assert waiting["detail"]["code"] == 1012
+    assert waiting["detail"]["seconds"] <= 0.1
+
+
+async def test_filters_apply_and_a_gap_is_passed_on(world: World) -> None:
+    """Filters go with the token; what is gone is said."""
+    await world.commit_many(2)
+    async with (
+        world.broadcaster() as station,
+        node(url=station.url, token="ours", since=9, events=["note_created"]) as client,
+    ):
+        gap = await client.next("gap")
+        await world.commit(make_event(), make_event(EventName.NOTE_CREATED))
+        assert await client.until(4) == [4]
+
+    assert gap["oldest"] == 3
+
+
+async def test_a_wrong_token_stops_it(world: World) -> None:
+    """A token that is not valid is not tried again."""
+    async with world.broadcaster() as station, node(url=station.url, token="nobody") as client:
+        stopped = await client.next("stopped")
+
+    assert stopped["detail"]["code"] == 4401
+
+
+async def test_an_expired_token_is_replaced(world: World) -> None:
+    """Where the token comes from a function, a fresh one is asked for, and nothing is missed."""
+    world.tokens["brief"] = Principal(TokenKind.JWT, world.ours, expires_at=time.time() + 1)
+    async with world.broadcaster() as station, node(url=station.url, tokens=["brief", "ours"], since=0) as client:
+        await client.next("live")
+        await world.commit(make_event())
+        waiting = await client.next("waiting")
+        await world.commit(make_event())
+        assert await client.until(2) == [2]
+
+    assert waiting["detail"]["code"] == 4498
+
+
+async def test_a_dead_line_is_noticed(world: World) -> None:
+    """A line that goes dead without a goodbye is given up after a few heartbeats, and nothing is missed."""
+    limits = Limits(drain_seconds=0.1, heartbeat_seconds=0.2)
+    async with (
+        world.broadcaster(limits=limits) as station,
+        station.behind_a_line() as line,
+        node(url=line.url, token="ours", since=0) as client,
+    ):
+        await client.next("live")
+        line.cut()
+        waiting = await client.next("waiting")
+        await world.commit(make_event())
+        line.mend()
+        assert await client.until(1) == [1]
+
+    assert waiting["detail"]["code"] == 1006
+
+
+@pytest.mark.parametrize("url", ["http://[", "nonsense"])
+async def test_an_address_that_is_none_does_not_crash_it(url: str) -> None:
+    """What cannot be connected to is reported as any other failure."""
+    async with node(url=url, token="ours") as client:
+        assert (await client.next("waiting"))["detail"]["code"] is None
