@@ -22,7 +22,8 @@ class Laboratory:
         self.asked = asyncio.Event()
         self.ended = asyncio.Event()
         self._script = script
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks: list[asyncio.Task[None]] = []
+        self._writers: list[asyncio.StreamWriter] = []
 
     @property
     def address(self) -> str:
@@ -37,8 +38,8 @@ class Laboratory:
     def start(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Play the script on a new connection."""
         self.connections += 1
-        task = asyncio.create_task(self._play(reader, writer))
-        self._tasks.add(task)
+        self._writers.append(writer)
+        self._tasks.append(asyncio.create_task(self._play(reader, writer)))
 
     async def _play(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
@@ -60,6 +61,8 @@ class Laboratory:
         """
         for task in self._tasks:
             task.cancel()
+        for writer in self._writers:
+            writer.close()
         for outcome in await asyncio.gather(*self._tasks, return_exceptions=True):
             if isinstance(outcome, Exception):
                 raise outcome
