@@ -18,7 +18,7 @@ from jsonpath_rfc9535.selectors import NameSelector
 
 from openapi import media, validity
 from openapi.references import METHODS, Document, InvalidDocument, follow, operation_id, resource
-from openapi.yaml_text import parse
+from openapi.yaml_text import parse as parse
 
 HERE = Path(__file__).parent
 PUBLISHED = HERE / "openapi.yaml"
@@ -76,6 +76,11 @@ class Operation:
     def is_open(self) -> bool:
         """Whether a request without any token is let in."""
         return not self.security or {} in self.security
+
+    @property
+    def is_public(self) -> bool:
+        """Whether the overlay says, with its reason, that everybody may call it."""
+        return bool(self.definition.get("x-public"))
 
     def response(self, status: int) -> Mapping[str, Any] | None:
         """Return what the document declares for `status`, directly, by range or by default."""

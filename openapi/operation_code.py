@@ -61,19 +61,20 @@ def render_coverage(contract: Contract, handlers: Mapping[str, str]) -> str:
     lines = [f"    import handlers.{module}" for module in modules] + ["    from openapi import operations", ""]
     for operation in contract.operations:
         name = handlers[operation.key]
-        lines.append(f"    _{name.replace('.', '_')}: operations.{_stem(name)}[Any] = handlers.{name}")
+        lines.append(f"    _{name.replace('.', '_')}: operations.{stem_of(name)}[Any] = handlers.{name}")
     return _COVERAGE_HEAD + "\n".join(lines) + "\n"
 
 
 def _insist_on_distinct(handlers: Mapping[str, str]) -> None:
     stems: dict[str, str] = {}
     for key, name in handlers.items():
-        other = stems.setdefault(_stem(name), key)
+        other = stems.setdefault(stem_of(name), key)
         if other != key:
-            raise InvalidDocument(f"{other} and {key} would share the name {_stem(name)}; rename one operationId.")
+            raise InvalidDocument(f"{other} and {key} would share the name {stem_of(name)}; rename one operationId.")
 
 
-def _stem(handler: str) -> str:
+def stem_of(handler: str) -> str:
+    """Return what the types of a handler's operation are called after: `PostCallsIngest`."""
     return class_name(handler.partition(".")[2])
 
 
@@ -81,7 +82,7 @@ def _stem(handler: str) -> str:
 
 
 def _chapter(document: Document, operation: Operation, types: Mapping[tuple[str, str], str], handler: str) -> str:
-    stem = _stem(handler)
+    stem = stem_of(handler)
     classes = [_response(operation, status, types, stem) for status in _statuses(operation)]
     union = " | ".join(f"{stem}{status}" for status in _statuses(operation)) or "Response[Any]"
     return "\n\n".join(
@@ -98,7 +99,7 @@ def _response(operation: Operation, status: str, types: Mapping[tuple[str, str],
     body, media_type = _body_type(response, types.get((operation.key, status)))
     lines = [
         f"class {stem}{status}(Response[{body}]):",
-        f"    {_docstring(response.get('description', ''), f'Status {status}')}",
+        f"    {docstring(response.get('description', ''), f'Status {status}')}",
         "",
         "    __slots__ = ()",
         f"    status: ClassVar[Literal[{status}]] = {status}",
@@ -128,7 +129,7 @@ def _protocol(document: Document, operation: Operation, types: Mapping[tuple[str
     return "\n".join(
         [
             f"class {stem}(Protocol[R_contra]):",
-            f"    {_docstring(operation.definition.get('summary', ''), operation.key)}",
+            f"    {docstring(operation.definition.get('summary', ''), operation.key)}",
             "",
             f"    async def __call__(self, request: Request[R_contra]{keywords}) -> {stem}Answer: ...",
             "",
@@ -177,7 +178,8 @@ def _value_type(document: Document, schema: Mapping[str, Any]) -> str:
     return plain.get(schema.get("type", ""), "Any")
 
 
-def _docstring(text: str, otherwise: str) -> str:
+def docstring(text: str, otherwise: str) -> str:
+    """Return `text` as a one-line docstring, or `otherwise` when it says nothing."""
     words = " ".join(text.split()).rstrip(".") or otherwise
     return json.dumps(f"{words[:100]}.", ensure_ascii=False)[1:-1].join(['"""', '"""'])
 
@@ -194,7 +196,7 @@ def _table(operations: Sequence[Operation], types: Mapping[tuple[str, str], str]
 
 def _row(operation: Operation, types: Mapping[tuple[str, str], str], handler: str) -> Iterator[str]:
     model = types.get((operation.key, "body"))
-    stem = _stem(handler)
+    stem = stem_of(handler)
     parameters = ", ".join(f"{place!r}: {name!r}" for place, name in parameter_names(operation).items())
     yield f"    {json.dumps(operation.key)}: Binding("
     yield f'        handler="{handler}",'

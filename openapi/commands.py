@@ -1,0 +1,142 @@
+"""The command line of the contract: `python manage.py contract …`.
+
+It knows the documents and the text of the handlers, and imports neither handlers nor generated code: it must run when
+those do not fit together, because it is what mends them.
+"""
+
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Annotated, TypeVar
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from openapi import document, generate
+from openapi.differences import Change, Severity, compare
+from openapi.document import Contract
+from openapi.generate import Report
+from openapi.references import InvalidDocument
+
+T = TypeVar("T")
+
+contract = typer.Typer(help="The contract: take a new one, generate code, look for drift.", no_args_is_help=True)
+
+_ROOT = Path(__file__).resolve().parent.parent
+_COLOURS = {Severity.BREAKING: "red", Severity.ADDITIVE: "green", Severity.TEXT: "dim"}
+
+AsJson = Annotated[bool, typer.Option("--json", help="Print the report as JSON.")]
+
+
+@contract.command()
+def update(
+    new: Annotated[Path, typer.Argument(help="The newly published OpenAPI document.")], as_json: AsJson = False
+) -> None:
+    """Take a newly published document: replace ours, generate code, add stubs, and report."""
+    _run(lambda: generate.update(_ROOT, _bytes(new)), as_json)
+
+
+@contract.command(name="generate")
+def generate_command(as_json: AsJson = False) -> None:
+    """Generate models, operations and missing stubs from the documents as they are."""
+    _run(lambda: generate.generate(_ROOT), as_json)
+
+
+@contract.command()
+def check(as_json: AsJson = False) -> None:
+    """Fail when generated code has drifted, a stub or an orphan is left, or an operation is open without a reason."""
+    report = _run(lambda: generate.check(_ROOT), as_json, checks=True)
+    if report.drift or report.complaints:
+        raise typer.Exit(1)
+
+
+@contract.command()
+def diff(as_json: AsJson = False) -> None:
+    """Show what the served document changes about the published one, and why."""
+    loaded = _or_exit(document.load, as_json)
+    changes = compare(loaded.published, loaded.served)
+    if as_json:
+        typer.echo(json.dumps({"changes": [_change(change) for change in changes], "actions": list(_actions(loaded))}))
+        return
+    console = Console(highlight=False)
+    table = Table("Where", "Why", title="The overlay's actions", title_justify="left", show_lines=True)
+    for action in _actions(loaded):
+        table.add_row(escape(action["target"]), escape(action["reason"]))
+    console.print(table)
+    _print_changes(console, changes)
+
+
+def _run(work: Callable[[], Report], as_json: bool, *, checks: bool = False) -> Report:
+    report = _or_exit(work, as_json)
+    if as_json:
+        typer.echo(json.dumps(report.to_json(), indent=2, ensure_ascii=False))
+    else:
+        _print(Console(highlight=False), report, checks=checks)
+    return report
+
+
+def _or_exit(work: Callable[[], T], as_json: bool) -> T:
+    try:
+        return work()
+    except (InvalidDocument, OSError) as error:
+        if as_json:
+            typer.echo(json.dumps({"error": str(error)}, ensure_ascii=False))
+        typer.echo(str(error), err=True)
+        raise typer.Exit(1) from error
+
+
+def _bytes(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise InvalidDocument(f"{path} cannot be read: {error.strerror}.") from error
+
+
+def _actions(loaded: Contract) -> Iterator[dict[str, str]]:
+    return ({"target": action.target, "reason": action.reason} for action in loaded.actions)
+
+
+def _change(change: Change) -> dict[str, str]:
+    return {"severity": change.severity, "place": change.place, "what": change.what, "particulars": change.particulars}
+
+
+# On a terminal
+
+
+def _print(console: Console, report: Report, *, checks: bool) -> None:
+    _print_changes(console, report.changes)
+    if not checks:
+        _print_list(console, "Wrote", report.written)
+    _print_list(console, "New stubs", report.created)
+    renames = [f"{r.operation} is now {r.operation_id}, served by {r.handler}" for r in report.renames]
+    _print_list(console, "Renamed", renames)
+    _print_list(console, "Orphans", [f"{o.file}:{o.line} {o.handler}" for o in report.orphans])
+    left = [*report.drift, *report.complaints] if checks else report.complaints
+    if left:
+        _print_list(console, "[red]Not in order[/]" if checks else "[yellow]Left to do[/]", left)
+    elif not report.written:
+        console.print("The generated code is what the contract makes it.")
+
+
+def _print_changes(console: Console, changes: list[Change]) -> None:
+    if not changes:
+        return
+    table = Table("", "Where", "What", title="Changes", title_justify="left")
+    for change in changes:
+        colour = _COLOURS[change.severity]
+        particulars = f" ({change.particulars})" if change.particulars else ""
+        table.add_row(f"[{colour}]{change.severity}[/]", escape(change.place), escape(change.what + particulars))
+    console.print(table)
+
+
+def _print_list(console: Console, title: str, lines: list[str]) -> None:
+    if lines:
+        console.print(f"{title}:")
+        for line in lines:
+            console.print(f"  {escape(line)}", soft_wrap=True)
+
+
+if __name__ == "__main__":
+    contract()

@@ -1,0 +1,302 @@
+"""From a contract document to code that is waiting for it, and a report of what that meant.
+
+`update` takes a newly published document, `generate` the files as they are, `check` only looks. All three make the same
+plan; a plan is carried out whole or not at all. Hand-written code is read, never changed: the one thing ever added to a
+module is a stub behind everything it holds.
+"""
+
+import ast
+import contextlib
+import os
+import tempfile
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from openapi import document, model_code, operation_code
+from openapi.differences import Change, compare
+from openapi.document import Contract, Operation
+from openapi.handler_code import Site, Stub, sites, with_stubs
+from openapi.references import InvalidDocument, identifier
+
+MEND = "python manage.py contract generate"
+
+
+@dataclass(frozen=True, slots=True)
+class Orphan:
+    """A handler whose operation is gone."""
+
+    handler: str
+    file: str
+    line: int
+
+
+@dataclass(frozen=True, slots=True)
+class Rename:
+    """An operation that goes by another name than its handler."""
+
+    operation: str
+    operation_id: str
+    handler: str
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What a run found and did.
+
+    `written` are the files that were (or, by `check`, would be) written, `created` the stubs among them; `stubs` are
+    all operations nobody has written yet, `allowed` those of them that may stay so. `open` are operations that ask for
+    no token and give no reason.
+    """
+
+    changes: list[Change] = field(default_factory=list)
+    written: list[str] = field(default_factory=list)
+    created: list[str] = field(default_factory=list)
+    stubs: list[str] = field(default_factory=list)
+    allowed: list[str] = field(default_factory=list)
+    orphans: list[Orphan] = field(default_factory=list)
+    renames: list[Rename] = field(default_factory=list)
+    open: list[str] = field(default_factory=list)
+
+    @property
+    def drift(self) -> list[str]:
+        """Files that are not what the contract makes them, one sentence each, with what mends it."""
+        return [f"{name} is not what the contract makes it; run `{MEND}`." for name in self.written]
+
+    @property
+    def complaints(self) -> list[str]:
+        """What people have to do, one sentence each."""
+        return [
+            *(f"{name} is still a stub; write it, or list it in openapi/stubs.txt." for name in self._unallowed()),
+            *(f"{o.file}:{o.line} {o.handler} handles no operation; delete it." for o in self.orphans),
+            *(
+                f"{key} asks for no token; say who may call it, or why not (`x-public`), in the overlay."
+                for key in self.open
+            ),
+        ]
+
+    def _unallowed(self) -> list[str]:
+        return [name for name in self.stubs if name not in self.allowed]
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the report as JSON values."""
+        return {**asdict(self), "drift": self.drift, "complaints": self.complaints}
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """A report, and the bytes of every file that has to change."""
+
+    report: Report
+    files: Mapping[Path, bytes] = field(repr=False)
+
+
+def update(root: Path, published: bytes) -> Report:
+    """Make `published` the contract of the tree at `root`.
+
+    Raises:
+        InvalidDocument: when it is no usable document, or the overlay does not fit it; nothing was written.
+    """
+    return _carry_out(plan(root, published))
+
+
+def generate(root: Path) -> Report:
+    """Bring the generated files of the tree at `root` up to date.
+
+    Raises:
+        InvalidDocument: as `update`.
+    """
+    return _carry_out(plan(root, None))
+
+
+def check(root: Path) -> Report:
+    """Say what `generate` would do; writes nothing.
+
+    Raises:
+        InvalidDocument: as `update`.
+    """
+    return plan(root, None).report
+
+
+def plan(root: Path, published: bytes | None) -> Plan:
+    """Work out what has to change in the tree at `root`, for a new document or (None) for the one it has."""
+    folder = root / "openapi"
+    present = _read(folder / "openapi.yaml")
+    contract = document.assemble(present if published is None else published, _read(folder / "overlay.yaml"))
+    written = sites(root / "handlers")
+    recorded = _recorded(folder / "operations.py")
+    handlers = _names(contract, written, recorded)
+    models = model_code.render(contract)
+    files = {
+        folder / "models.py": models.text,
+        folder / "operations.py": operation_code.render_operations(contract, models.types, handlers),
+        folder / "coverage.py": operation_code.render_coverage(contract, handlers),
+    }
+    missing = [operation for operation in contract.operations if handlers[operation.key] not in written]
+    files |= _stubs(root / "handlers", contract, models.types, handlers, missing)
+    changed = {path: text.encode() for path, text in files.items() if not _holds(path, text.encode())}
+    if published is not None and published != present:
+        changed[folder / "openapi.yaml"] = published
+    report = Report(
+        changes=[] if published is None else _changes(present, folder, contract),
+        written=sorted(str(path.relative_to(root)) for path in changed),
+        created=[handlers[operation.key] for operation in missing],
+        stubs=[*(handlers[operation.key] for operation in missing), *_unwritten(contract, written, handlers)],
+        allowed=_allowed(folder / "stubs.txt"),
+        orphans=_orphans(root, written, handlers),
+        renames=_renames(contract, handlers),
+        open=_open(contract, written, handlers),
+    )
+    return Plan(report, changed)
+
+
+# What is there
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise InvalidDocument(f"{path.name} cannot be read: {error.strerror}.") from error
+
+
+def _holds(path: Path, content: bytes) -> bool:
+    return path.exists() and path.read_bytes() == content
+
+
+def _recorded(path: Path) -> dict[str, str]:
+    """Return which handler served which METHOD and path when the types were last generated."""
+    if not path.exists():
+        return {}
+    try:
+        calls = [node for node in ast.walk(ast.parse(path.read_bytes())) if isinstance(node, ast.Dict)]
+    except (SyntaxError, ValueError):
+        return {}
+    pairs = [pair for node in calls for pair in zip(node.keys, node.values, strict=True)]
+    return {
+        key.value: str(keyword.value.value)
+        for key, value in pairs
+        if isinstance(key, ast.Constant) and isinstance(key.value, str) and isinstance(value, ast.Call)
+        for keyword in value.keywords
+        if keyword.arg == "handler" and isinstance(keyword.value, ast.Constant)
+    }
+
+
+def _allowed(path: Path) -> list[str]:
+    if not path.exists():
+        return []
+    lines = (line.partition("#")[0].strip() for line in path.read_text("utf-8").splitlines())
+    return [line for line in lines if line]
+
+
+# What belongs to what
+
+
+def _names(contract: Contract, written: Mapping[str, Site], recorded: Mapping[str, str]) -> dict[str, str]:
+    """Return the handler of every operation: the one that served its METHOD and path, else the one of its name."""
+    return {operation.key: _name(operation, written, recorded) for operation in contract.operations}
+
+
+def _name(operation: Operation, written: Mapping[str, Site], recorded: Mapping[str, str]) -> str:
+    named = f"{operation.module}.{identifier(operation.id)}"
+    before = recorded.get(operation.key, named)
+    return before if before in written and named not in written else named
+
+
+def _renames(contract: Contract, handlers: Mapping[str, str]) -> list[Rename]:
+    return [
+        Rename(operation.key, operation.id, handlers[operation.key])
+        for operation in contract.operations
+        if handlers[operation.key] != f"{operation.module}.{identifier(operation.id)}"
+    ]
+
+
+def _orphans(root: Path, written: Mapping[str, Site], handlers: Mapping[str, str]) -> list[Orphan]:
+    unused = sorted(written.keys() - set(handlers.values()))
+    return [Orphan(name, str(written[name].path.relative_to(root)), written[name].line) for name in unused]
+
+
+def _unwritten(contract: Contract, written: Mapping[str, Site], handlers: Mapping[str, str]) -> Iterator[str]:
+    for operation in contract.operations:
+        site = written.get(handlers[operation.key])
+        if site is not None and site.is_stub:
+            yield site.name
+
+
+def _open(contract: Contract, written: Mapping[str, Site], handlers: Mapping[str, str]) -> list[str]:
+    # A stub gives nothing away.
+    return [
+        operation.key
+        for operation in contract.operations
+        if operation.is_open and not operation.is_public
+        if handlers[operation.key] in written and not written[handlers[operation.key]].is_stub
+    ]
+
+
+def _changes(present: bytes, folder: Path, contract: Contract) -> list[Change]:
+    try:
+        before = document.assemble(present, _read(folder / "overlay.yaml"))
+    except InvalidDocument:
+        # The overlay was already changed for the new document and no longer fits the present one.
+        published = document.parse(present, "openapi.yaml")
+        return compare(published, contract.published)
+    return compare(before.served, contract.served)
+
+
+def _stubs(
+    folder: Path,
+    contract: Contract,
+    types: Mapping[tuple[str, str], str],
+    handlers: Mapping[str, str],
+    missing: list[Operation],
+) -> dict[Path, str]:
+    by_module: dict[str, list[Stub]] = {}
+    for operation in missing:
+        name = handlers[operation.key]
+        arguments = operation_code.arguments_of(contract.served, operation, types)
+        answer = f"operations.{operation_code.stem_of(name)}Answer"
+        stub = Stub(name, arguments, answer, operation.definition.get("summary", ""))
+        by_module.setdefault(name.partition(".")[0], []).append(stub)
+    return {folder / f"{module}.py": with_stubs(folder / f"{module}.py", stubs) for module, stubs in by_module.items()}
+
+
+# Doing it
+
+
+def _carry_out(made: Plan) -> Report:
+    """Write every file of the plan, or none.
+
+    Raises:
+        OSError: when one cannot be written; those before it are put back.
+    """
+    with contextlib.ExitStack() as staged:
+        drafts = {path: _draft(path, content, staged) for path, content in made.files.items()}
+        before = {path: path.read_bytes() if path.exists() else None for path in drafts}
+        done: list[Path] = []
+        try:
+            for path, draft in drafts.items():
+                draft.replace(path)
+                done.append(path)
+        except OSError:
+            for path in done:
+                _put_back(path, before[path])
+            raise
+    return made.report
+
+
+def _draft(path: Path, content: bytes, staged: contextlib.ExitStack) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    staged.callback(Path(name).unlink, missing_ok=True)
+    with os.fdopen(handle, "wb") as file:
+        file.write(content)
+    Path(name).chmod(path.stat().st_mode & 0o777 if path.exists() else 0o644)
+    return Path(name)
+
+
+def _put_back(path: Path, content: bytes | None) -> None:
+    if content is None:
+        path.unlink(missing_ok=True)
+    else:
+        path.write_bytes(content)
