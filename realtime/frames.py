@@ -4,6 +4,7 @@ A frame here is a complete, unmasked, unfragmented RFC 6455 text frame, so that 
 several of them can be joined into one write. Shapes are published in `openapi/events.yaml`.
 """
 
+from enum import IntEnum
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, TypeAdapter, ValidationError
@@ -16,6 +17,19 @@ from domain.events import EventName, StoredEvent
 MAX_SEQUENCE = 2**63 - 1
 
 _TEXT = 0x81  # FIN and opcode 1
+
+
+class Close(IntEnum):
+    """Why we close a connection; what a client does about each is published in `openapi/events.yaml`."""
+
+    RESTART = 1012
+    TRY_LATER = 1013
+    UNAUTHENTICATED = 4401
+    AUTH_TIMEOUT = 4408
+    TOO_MANY = 4429
+    TOO_SLOW = 4490
+    TOKEN_EXPIRED = 4498
+
 
 Sequence = Annotated[int, Field(strict=True, ge=0, le=MAX_SEQUENCE)]
 Identifier = Annotated[str, StringConstraints(strict=True, pattern=r"^[0-9a-f]{24}\z")]

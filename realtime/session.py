@@ -13,17 +13,18 @@ from domain.principals import Principal
 from realtime.broadcaster import Listener
 
 _CLOSE_SECONDS = 5.0
+_LONGEST_REASON = 123  # bytes, RFC 6455 §5.5
 
 
 class Session(Listener):
     """State of one connection, from its handshake to its end."""
 
-    __slots__ = ("address", "budget", "budget_at", "connection", "expiry", "principal", "replay", "timer")
+    __slots__ = ("address", "budget", "budget_at", "connection", "principal", "replay", "timer")
 
-    def __init__(self, connection: ServerConnection, address: str) -> None:
+    def __init__(self, connection: ServerConnection) -> None:
         super().__init__()
         self.connection = connection
-        self.address = address
+        self.address = address_of(connection)
         self.principal: Principal | None = None
         self.replay: asyncio.Task[None] | None = None
         self.timer: asyncio.TimerHandle | None = None
@@ -53,7 +54,7 @@ class Session(Listener):
         """Begin the closing handshake; a peer that does not answer is cut off after a few seconds."""
         if not self.is_open:
             return
-        self.connection.protocol.send_close(code, reason)
+        self.connection.protocol.send_close(code, reason.encode()[:_LONGEST_REASON].decode(errors="ignore"))
         self.connection.send_data()
         self.connection.loop.call_later(_CLOSE_SECONDS, self.connection.transport.abort)
 
@@ -71,3 +72,9 @@ class Session(Listener):
         if self.timer:
             self.timer.cancel()
         self.timer = timer
+
+
+def address_of(connection: ServerConnection) -> str:
+    """Return the peer's address, without its port."""
+    peer = connection.remote_address
+    return str(peer[0]) if peer else ""

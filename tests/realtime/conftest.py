@@ -15,7 +15,8 @@ from domain.principals import Principal, TokenKind
 from persistence import organizations, outbox
 from persistence.database import Database, open_database
 from realtime.broadcaster import Broadcaster
-from realtime.server import Limits, RealtimeServer
+from realtime.limits import Limits
+from realtime.server import RealtimeServer
 from tests.support import published_events
 from tests.support.published_events import Frame
 

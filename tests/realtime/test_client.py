@@ -10,7 +10,7 @@ from domain.errors import ConfigurationError, InvalidRequest, Unauthenticated
 from domain.events import EventName
 from domain.principals import Principal, TokenKind
 from realtime.client import Frame, listen
-from realtime.server import Limits
+from realtime.limits import Limits
 from tests.realtime.conftest import World, make_event
 
 

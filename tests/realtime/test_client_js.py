@@ -10,7 +10,7 @@ import pytest
 
 from domain.events import EventName
 from domain.principals import Principal, TokenKind
-from realtime.server import Limits
+from realtime.limits import Limits
 from tests.realtime.conftest import World, make_event
 
 LISTEN = Path(__file__).with_name("listen.mjs")

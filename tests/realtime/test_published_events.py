@@ -6,7 +6,7 @@ import pytest
 from domain.events import EventName
 from domain.statuses import MessageStatus
 from realtime import frames
-from realtime.server import Close
+from realtime.frames import Close
 from tests.support import published_events
 from tests.support.published_events import document, sent_by, validator
 

@@ -13,7 +13,7 @@ from domain.errors import ConfigurationError
 from domain.events import EventName
 from domain.principals import Principal, TokenKind
 from persistence import outbox
-from realtime.server import Limits
+from realtime.limits import Limits
 from tests.realtime.conftest import CONTACT, CONVERSATION, World, make_event
 
 QUICK = Limits(drain_seconds=0.1, auth_seconds=0.2)

@@ -1,0 +1,21 @@
+"""What one broadcaster process allows, and how patient it is."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Counts, bytes and seconds; the defaults suit one process on a small machine."""
+
+    connections: int = 16_000
+    per_organization: int = 10_000
+    per_address: int = 10_000
+    message_bytes: int = 8 << 10
+    messages_per_second: float = 10
+    message_burst: float = 40
+    unsent_bytes: int = 256 << 10
+    auth_seconds: float = 5
+    stall_seconds: float = 15
+    heartbeat_seconds: float = 20
+    jitter_seconds: float = 5
+    drain_seconds: float = 3

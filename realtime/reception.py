@@ -1,0 +1,329 @@
+"""Listeners, one by one: who they are, what they ask, and where they stand in the stream.
+
+Every listener costs one task (the library's, which waits for its messages) and no queue. Live frames are written by
+the tail's pass, straight to the transports.
+"""
+
+import asyncio
+import time
+from collections import Counter
+from collections.abc import Awaitable, Callable, Iterable
+from datetime import UTC, datetime
+from http import HTTPStatus
+
+from websockets.asyncio.server import ServerConnection
+from websockets.exceptions import ConnectionClosed
+
+from domain import times
+from domain.errors import InvalidRequest, RelayError, Unauthenticated
+from domain.events import StoredEvent
+from domain.principals import Principal, TokenKind
+from persistence import outbox
+from persistence.database import Database
+from realtime import frames
+from realtime.broadcaster import Broadcaster, Delivery, Filter
+from realtime.frames import Close
+from realtime.handshake import Handshake, Refused
+from realtime.limits import Limits
+from realtime.metrics import Metrics
+from realtime.replay import Replay
+from realtime.session import Session
+
+Authenticate = Callable[[str], Awaitable[Principal]]
+
+
+class Reception:
+    """Welcomes connections, answers their messages, and writes to them."""
+
+    def __init__(
+        self,
+        database: Database,
+        authenticate: Authenticate,
+        broadcaster: Broadcaster[Session],
+        limits: Limits,
+        metrics: Metrics,
+        retention_hours: float,
+    ) -> None:
+        self._database = database
+        self._authenticate = authenticate
+        self._broadcaster = broadcaster
+        self._limits = limits
+        self._metrics = metrics
+        self._retention_hours = retention_hours
+        self._replay = Replay(database, broadcaster, limits, metrics, self.close)
+        self._sessions: dict[ServerConnection, Session] = {}
+        self._addresses: Counter[str] = Counter()
+        self._organizations: Counter[str] = Counter()
+
+    @property
+    def sessions(self) -> Iterable[Session]:
+        """Every connection past its handshake."""
+        return list(self._sessions.values())
+
+    def listeners(self) -> int:
+        """Count those who are authenticated."""
+        return sum(self._organizations.values())
+
+    def organizations(self) -> int:
+        """Count the organizations somebody follows."""
+        return len(self._organizations)
+
+    def behind(self) -> int:
+        """Count those who are catching up."""
+        return sum(1 for session in self._sessions.values() if session.replay)
+
+    # Before the upgrade.
+
+    def refuse_when_full(self, address: str) -> None:
+        """Refuse an address when there is no room for one more connection.
+
+        Raises:
+            Refused: with 503 or 429.
+        """
+        if len(self._sessions) >= self._limits.connections:
+            raise no_room()
+        if self._addresses[address] >= self._limits.per_address:
+            raise _too_many("from this address")
+
+    async def believe_header(self, token: str) -> Principal:
+        """Return the principal of a token that came in a header.
+
+        Raises:
+            Refused: with 401, or with 503 when nobody can tell, or with 429.
+        """
+        try:
+            principal = await self._believe(token)
+        except Unauthenticated as error:
+            raise Refused(HTTPStatus.UNAUTHORIZED, str(error), reason="unauthenticated") from None
+        except RelayError:
+            raise no_room("Tokens cannot be checked just now.") from None
+        if self._is_full(principal):
+            raise _too_many("of this organization")
+        return principal
+
+    # One connection.
+
+    async def serve(self, connection: ServerConnection, asked: Handshake, principal: Principal | None) -> None:
+        """Look after one connection until it ends."""
+        session = self._admit(connection)
+        try:
+            if principal:
+                await self._welcome(session, principal, asked.start)
+            elif asked.subprotocol_token:
+                await self._log_in(session, asked.subprotocol_token, asked.start)
+            else:
+                self._await_token(session)
+            async for message in connection:
+                await self._receive(session, message, asked.start)
+        except (ConnectionClosed, ConnectionError):
+            pass
+        finally:
+            self._dismiss(session)
+
+    def close(self, session: Session, code: Close, reason: str) -> None:
+        """Begin the closing handshake; nothing more is written to the session."""
+        if session.is_open:
+            self._metrics.closed.labels(code.value).inc()
+            session.close(code, reason)
+        self._forget(session)
+
+    def _admit(self, connection: ServerConnection) -> Session:
+        session = self._sessions[connection] = Session(connection)
+        self._addresses[session.address] += 1
+        return session
+
+    def _dismiss(self, session: Session) -> None:
+        del self._sessions[session.connection]
+        self._forget(session)
+        _decrease(self._addresses, session.address)
+        if session.principal:
+            _decrease(self._organizations, session.principal.organization_id)
+
+    def _forget(self, session: Session) -> None:
+        self._broadcaster.leave(session)
+        session.set_timer(None)
+        if session.replay:
+            session.replay.cancel()
+            session.replay = None
+
+    def _refuse(self, session: Session, code: Close, sentence: str) -> None:
+        self._metrics.refused.labels(code.name.lower()).inc()
+        session.write(frames.error(code.name.lower(), sentence))
+        self.close(session, code, sentence)
+
+    # Its messages.
+
+    async def _receive(self, session: Session, raw: str | bytes, start: frames.Start) -> None:
+        if not session.spend(time.monotonic(), self._limits.messages_per_second, self._limits.message_burst):
+            self._refuse(session, Close.TOO_MANY, "too many messages")
+            return
+        try:
+            await self._obey(session, frames.parse(raw), start)
+        except InvalidRequest as problem:
+            session.write(frames.error("invalid_message", str(problem)))
+        except RelayError:
+            session.write(frames.error("try_later", "That cannot be done just now."))
+        # Whoever asks without reading the answers waits here, with the rest of its questions.
+        await session.drained()
+
+    async def _obey(self, session: Session, message: frames.Message, start: frames.Start) -> None:
+        if isinstance(message, frames.Auth):
+            await (self._renew(session, message) if session.principal else self._open(session, message, start))
+        elif session.principal is None:
+            session.write(frames.error("unauthenticated", "Send an auth message first."))
+        elif isinstance(message, frames.Resume):
+            await self._resume(session, session.principal.organization_id, message.since)
+        elif isinstance(message, frames.Subscribe):
+            self._subscribe(session, message)
+        else:
+            self._metrics.pongs.inc()
+            session.write(frames.pong(session.sequence))
+
+    def _subscribe(self, session: Session, message: frames.Subscribe) -> None:
+        self._broadcaster.subscribe(session, _filter(message))
+        wanted = message.model_dump(mode="json", by_alias=True, exclude={"type"})
+        session.write(frames.subscribed(wanted, session.sequence))
+
+    # Its token.
+
+    def _await_token(self, session: Session) -> None:
+        later = asyncio.get_running_loop().call_later
+        session.set_timer(later(self._limits.auth_seconds, self._refuse, session, Close.AUTH_TIMEOUT, "no token came"))
+
+    async def _open(self, session: Session, message: frames.Auth, start: frames.Start) -> None:
+        # What the message says goes before what the address said.
+        given = message.model_dump(include=message.model_fields_set - {"type", "token"})
+        await self._log_in(session, message.token, start.model_copy(update=given))
+
+    async def _log_in(self, session: Session, token: str, start: frames.Start) -> None:
+        try:
+            principal = await self._believe(token)
+        except Unauthenticated as error:
+            self._refuse(session, Close.UNAUTHENTICATED, str(error))
+        except RelayError:
+            self._refuse(session, Close.TRY_LATER, "tokens cannot be checked just now")
+        else:
+            await self._welcome(session, principal, start)
+
+    async def _renew(self, session: Session, message: frames.Auth) -> None:
+        if message.model_fields_set != {"type", "token"}:
+            raise InvalidRequest("A renewal carries a token only; use resume and subscribe for the rest.")
+        try:
+            principal = await self._believe(message.token)
+        except Unauthenticated as error:
+            session.write(frames.error("unauthenticated", str(error)))
+            return
+        if session.principal is None or principal.organization_id != session.principal.organization_id:
+            session.write(frames.error("unauthenticated", "That token is of another organization."))
+            return
+        self._bind(session, principal)
+        self._greet(session)
+
+    def _bind(self, session: Session, principal: Principal) -> None:
+        session.principal = principal
+        session.set_timer(None)
+        if principal.expires_at is not None and session.is_open:
+            later = asyncio.get_running_loop().call_later
+            remaining = max(0.0, principal.expires_at - time.time())
+            session.set_timer(later(remaining, self.close, session, Close.TOKEN_EXPIRED, "the token has expired"))
+
+    async def _believe(self, token: str) -> Principal:
+        principal = await self._authenticate(token)
+        if principal.kind is TokenKind.TOOL_SECRET:
+            raise Unauthenticated("A tool secret does not open the event stream")
+        return principal
+
+    def _is_full(self, principal: Principal) -> bool:
+        return self._organizations[principal.organization_id] >= self._limits.per_organization
+
+    # Its place in the stream.
+
+    async def _welcome(self, session: Session, principal: Principal, start: frames.Start) -> None:
+        organization_id, since = principal.organization_id, start.since
+        try:
+            is_beyond = since is not None and await self._is_beyond(organization_id, since)
+        except RelayError:
+            self._refuse(session, Close.TRY_LATER, "events cannot be read just now")
+            return
+        if not session.is_open:
+            return
+        if self._is_full(principal):
+            self._refuse(session, Close.TOO_MANY, "too many connections of this organization")
+            return
+        self._organizations[organization_id] += 1
+        self._bind(session, principal)
+        self._broadcaster.join(session, organization_id, _filter(start), None if is_beyond else since)
+        self._set_out(session, beyond=since if is_beyond else None)
+
+    async def _resume(self, session: Session, organization_id: str, since: int) -> None:
+        is_beyond = await self._is_beyond(organization_id, since)
+        self._broadcaster.rewind(session, self._broadcaster.head(organization_id) if is_beyond else since)
+        self._set_out(session, beyond=since if is_beyond else None)
+
+    async def _is_beyond(self, organization_id: str, since: int) -> bool:
+        # Another broadcaster may be ahead of this one; only the outbox knows what was never committed.
+        if since <= self._broadcaster.head(organization_id):
+            return False
+        return since > await self._database.read(lambda: outbox.head(organization_id))
+
+    def _set_out(self, session: Session, beyond: int | None) -> None:
+        self._greet(session)
+        if beyond is not None:
+            self._metrics.gaps.inc()
+            session.write(frames.gap(beyond, session.sequence + 1))
+        self._replay.start(session)
+
+    def _greet(self, session: Session) -> None:
+        expires_at = session.principal.expires_at if session.principal else None
+        session.write(
+            frames.hello(
+                sequence=max(session.sequence, session.feed.head if session.feed else 0),
+                since=session.sequence,
+                expires_at=None if expires_at is None else times.to_wire(datetime.fromtimestamp(expires_at, UTC)),
+                retention_hours=self._retention_hours,
+                heartbeat=self._limits.heartbeat_seconds,
+                jitter=self._limits.jitter_seconds,
+            )
+        )
+
+    # Live.
+
+    def deliver(self, events: list[StoredEvent], deliveries: list[Delivery[Session]]) -> None:
+        """Write what a pass of the tail brought; who cannot keep up is taken out of live delivery."""
+        limit = self._limits.unsent_bytes
+        slow: list[Session] = []
+        written = 0
+        for listeners, data, count in deliveries:
+            written += count * len(listeners)
+            for session in listeners:
+                if session.is_open:
+                    transport = session.connection.transport
+                    transport.write(data)
+                    if transport.get_write_buffer_size() > limit:
+                        slow.append(session)
+        self._metrics.delivered(events, written)
+        for session in slow:
+            self._metrics.held.inc()
+            self._broadcaster.hold(session)
+            self._replay.start(session)
+
+
+def no_room(sentence: str = "There is no room just now.") -> Refused:
+    """Say that coming back later makes sense."""
+    return Refused(HTTPStatus.SERVICE_UNAVAILABLE, sentence, reason="overloaded", retry_after=5)
+
+
+def _too_many(whose: str) -> Refused:
+    sentence = f"There are too many connections {whose}."
+    return Refused(HTTPStatus.TOO_MANY_REQUESTS, sentence, reason="too_many", retry_after=5)
+
+
+def _decrease(counter: Counter[str], key: str) -> None:
+    counter[key] -= 1
+    if counter[key] <= 0:
+        del counter[key]
+
+
+def _filter(wanted: frames.Wanted) -> Filter:
+    events = None if wanted.events is None else frozenset(name.value for name in wanted.events)
+    return Filter(events, wanted.contact_id, wanted.conversation_id)

@@ -1,0 +1,119 @@
+"""Bringing a listener from where it is to live: from memory at once, from the outbox in pages, at its own pace.
+
+A listener that needs neither the outbox nor patience is done within one call. Any other gets a task for as long as it
+is behind. What is unsent to one listener never grows beyond a page, because each page waits until the last was read.
+"""
+
+import asyncio
+from collections.abc import Callable
+
+import structlog
+from websockets.exceptions import ConnectionClosed
+
+from domain.events import StoredEvent
+from persistence import outbox
+from persistence.database import Database
+from realtime.broadcaster import Below, Broadcaster
+from realtime.frames import Close
+from realtime.limits import Limits
+from realtime.metrics import Metrics
+from realtime.session import Session
+
+_PAGE_EVENTS = 250
+_ENOUGH_UNSENT = 32 << 10
+
+log = structlog.get_logger()
+
+
+class Replay:
+    """Replays what listeners missed; `close` ends a session that cannot be helped."""
+
+    def __init__(
+        self,
+        database: Database,
+        broadcaster: Broadcaster[Session],
+        limits: Limits,
+        metrics: Metrics,
+        close: Callable[[Session, Close, str], None],
+    ) -> None:
+        self._database = database
+        self._broadcaster = broadcaster
+        self._limits = limits
+        self._metrics = metrics
+        self._close = close
+        self._fills: dict[str, asyncio.Task[None]] = {}
+
+    def start(self, session: Session) -> None:
+        """Bring `session` up to date, now if memory holds what it needs and its peer reads, otherwise in a task."""
+        if session.replay:
+            return
+        while session.unsent < _ENOUGH_UNSENT:
+            step = self._broadcaster.advance(session)
+            if step is None:
+                return
+            if isinstance(step, Below):
+                break
+            self._write(session, step, "ring")
+        session.replay = asyncio.create_task(self._run(session))
+
+    async def _run(self, session: Session) -> None:
+        try:
+            await self._go_on(session)
+        except (ConnectionClosed, ConnectionError):
+            pass  # the listener is gone; whoever waits for its messages tidies up
+        except TimeoutError:
+            self._give_up(session, Close.TOO_SLOW, "too slow; come back and resume")
+        except Exception as error:  # a half-done replay cannot go on, but the listener can come back
+            log.warning("replay.failed", reason=str(error))
+            self._give_up(session, Close.TRY_LATER, "the replay failed; come back and resume")
+        finally:
+            session.replay = None
+
+    async def _go_on(self, session: Session) -> None:
+        while session.is_open:
+            async with asyncio.timeout(self._limits.stall_seconds):
+                await session.drained()
+            step = self._broadcaster.advance(session)
+            if step is None:
+                return
+            if isinstance(step, Below):
+                await self._older(session, step)
+            else:
+                self._write(session, step, "ring")
+
+    def _give_up(self, session: Session, code: Close, reason: str) -> None:
+        session.replay = None  # it is the task that runs this; closing must not cancel it
+        self._close(session, code, reason)
+
+    async def _older(self, session: Session, below: Below) -> None:
+        if await self._fill(below.organization_id):
+            return
+        page = await self._read(below, _PAGE_EVENTS)
+        if not page or page[0].sequence > below.after + 1:
+            self._metrics.gaps.inc()
+        self._write(session, self._broadcaster.supply(session, below, page), "outbox")
+
+    def _write(self, session: Session, data: bytes, source: str) -> None:
+        self._metrics.replays.labels(source).inc()
+        session.write(data)
+
+    async def _fill(self, organization_id: str) -> bool:
+        """Fill an organization's ring from the outbox, once for all who wait; False when that was done before."""
+        task = self._fills.get(organization_id)
+        if task is None:
+            missing = self._broadcaster.unfilled(organization_id)
+            if missing is None:
+                return False
+            task = self._fills[organization_id] = asyncio.create_task(self._fill_ring(missing))
+            task.add_done_callback(lambda _: self._fills.pop(organization_id, None))
+        await asyncio.shield(task)
+        return True
+
+    async def _fill_ring(self, missing: Below) -> None:
+        events = await self._read(missing, missing.up_to - missing.after)
+        self._broadcaster.fill(missing.organization_id, events)
+
+    async def _read(self, below: Below, limit: int) -> list[StoredEvent]:
+        return await self._database.read(
+            lambda: outbox.after(below.organization_id, below.after, limit, up_to=below.up_to)
+        )
