@@ -16,6 +16,7 @@ from typing import Any
 import jsonpath_rfc9535 as jsonpath
 from jsonpath_rfc9535.selectors import NameSelector
 
+from domain import documents
 from openapi import media, validity
 from openapi.references import METHODS, Document, InvalidDocument, follow, operation_id, resource
 from openapi.yaml_text import parse as parse
@@ -92,13 +93,17 @@ class Operation:
 
 @dataclass(frozen=True, slots=True)
 class Contract:
-    """The published document, the overlay's actions as they were applied, and the served document."""
+    """The published document, the overlay's actions as they were applied, and the served document.
+
+    The digests are SHA-256: of the two files as they are, and of the served document with its keys in order.
+    """
 
     published: Document = field(repr=False)
     served: Document = field(repr=False)
     actions: tuple[Action, ...] = field(repr=False)
     published_digest: str
     overlay_digest: str
+    served_digest: str
     operations: tuple[Operation, ...] = field(repr=False)
 
 
@@ -127,6 +132,7 @@ def assemble(published: bytes, overlay: bytes, names: tuple[str, str] = ("openap
         actions=actions,
         published_digest=hashlib.sha256(published).hexdigest(),
         overlay_digest=hashlib.sha256(overlay).hexdigest(),
+        served_digest=hashlib.sha256(documents.canonical(served)).hexdigest(),
         operations=tuple(operations_of(served)),
     )
 

@@ -32,13 +32,15 @@ from starlette.exceptions import HTTPException
 from domain import documents
 from domain.errors import ConfigurationError, InvalidRequest, NotFound, PayloadTooLarge, UnsupportedMediaType
 from openapi.authentication import Authenticate, principal_of, security_map
+from openapi.description import describe
 from openapi.document import Contract, Operation
-from openapi.exchange import Binding, Handler, Request, Response
+from openapi.exchange import Binding, Bindings, Handler, Request, Response
 from openapi.findings import Finding, Refused, findings, property_order
 from openapi.media import is_json
 from openapi.parameters import Parameters
 from openapi.problems import Answer, MethodNotAllowed, Problems, is_expected, unrouted
 from openapi.references import Document
+from openapi.registry import is_stub
 from openapi.routing import Routes, operation_of
 from openapi.schemas import Schemas, Validator
 
@@ -62,7 +64,7 @@ def build(
     relay: object,
     authenticate: Authenticate,
     *,
-    bindings: Mapping[str, Binding],
+    bindings: Bindings,
     handlers: Mapping[str, Handler],
     max_body_bytes: int = 48 * 1024 * 1024,
     pages: Mapping[str, bytes] | None = None,
@@ -77,15 +79,19 @@ def build(
     Raises:
         ConfigurationError: when the generated types are not of this contract, or an operation cannot be enforced.
     """
-    _insist_on_types(contract, bindings)
+    if bindings.generated_from != contract.served_digest:
+        raise ConfigurationError("The generated types are of another document; run `make generate`.")
     schemas = Schemas(contract.served)
     enforced = {
-        operation.id: Enforced(contract.served, operation, schemas, bindings[operation.key], handlers[operation.key])
+        operation.id: Enforced(
+            contract.served, operation, schemas, bindings.operations[operation.key], handlers[operation.key]
+        )
         for operation in contract.operations
     }
     for one in enforced.values():
         one.serve(relay, max_body_bytes)
-    served: dict[str, bytes] = {"/openapi.json": orjson.dumps(contract.served)} | dict(pages or {})
+    own = {"/openapi.json": contract.served, "/contract": describe(contract, handlers)}
+    served = {path: orjson.dumps(body) for path, body in own.items()} | dict(pages or {})
     app = ConnexionMiddleware(
         _nothing_else,
         lifespan=lifespan,
@@ -101,17 +107,8 @@ def build(
         security_map=security_map(authenticate),
         swagger_ui_options=SwaggerUIOptions(serve_spec=False, spec_path="/openapi.json", swagger_ui_path="/docs"),
     )
-    app.add_api(_skeleton(contract))
+    app.add_api(_skeleton(contract, handlers))
     return app
-
-
-def _insist_on_types(contract: Contract, bindings: Mapping[str, Binding]) -> None:
-    declared = {operation.key for operation in contract.operations}
-    complaints = [f"no generated types for {key}" for key in sorted(declared - bindings.keys())]
-    complaints += [f"generated types for {key}, which is not declared" for key in sorted(bindings.keys() - declared)]
-    if complaints:
-        listed = "\n".join(f"  {complaint}" for complaint in complaints)
-        raise ConfigurationError(f"The generated types are of another document; run `make generate`:\n{listed}")
 
 
 async def _nothing_else(scope: Scope, receive: Receive, send: Send) -> None:
@@ -120,7 +117,7 @@ async def _nothing_else(scope: Scope, receive: Receive, send: Send) -> None:
         raise NotFound
 
 
-def _skeleton(contract: Contract) -> Document:
+def _skeleton(contract: Contract, handlers: Mapping[str, Handler]) -> Document:
     """Return what Connexion needs of the served document: paths, operationIds and security.
 
     Bodies and their schemas are enforced here. Connexion would resolve every reference in them, once per start and
@@ -130,13 +127,24 @@ def _skeleton(contract: Contract) -> Document:
     for operation in contract.operations:
         paths.setdefault(operation.path, {})[operation.method.lower()] = {
             "operationId": operation.id,
-            "security": operation.security,
+            "security": _security(operation, handlers[operation.key]),
             "responses": {"default": {"description": "See the served document."}},
         }
-    schemes = contract.served.get("components", {}).get("securitySchemes", {})
+    schemes = contract.served.get("components", {}).get("securitySchemes", {}) | _CLOSED
     skeleton: Document = {"openapi": contract.served["openapi"], "info": contract.served["info"]}
     skeleton |= {"servers": contract.served.get("servers", []), "paths": paths}
     return copy.deepcopy(skeleton | {"components": {"securitySchemes": schemes}})
+
+
+_CLOSED: Document = {"closed": {"type": "http", "scheme": "bearer", "bearerFormat": "none that exists"}}
+
+
+def _security(operation: Operation, handler: Handler) -> list[dict[str, list[str]]]:
+    """Return who may call; an operation that a new document left open stays closed until the overlay says why it is."""
+    if operation.is_open and not operation.is_public and not is_stub(handler):
+        _log.warning("security.closed", operation=operation.key)
+        return [{"closed": []}]
+    return operation.security
 
 
 class _Resolver(Resolver):  # type: ignore[misc]  # Connexion is untyped

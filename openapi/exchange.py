@@ -90,6 +90,14 @@ class Binding:
     responses: tuple[type[Response[Any]], ...]
 
 
+@dataclass(frozen=True, slots=True)
+class Bindings:
+    """What was generated for every operation, by METHOD and path, and the digest of the document it was made from."""
+
+    generated_from: str
+    operations: Mapping[str, Binding] = field(repr=False)
+
+
 class NotWritten(RelayError):
     """Raised by the stub of an operation that the document declares and nobody has written yet."""
 

@@ -8,31 +8,37 @@ called today.
 import importlib
 import inspect
 import pkgutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from types import ModuleType
 
 from domain.errors import ConfigurationError
-from openapi.exchange import Binding, Handler
+from openapi.exchange import Bindings, Handler, NotWritten
 
 
-def find_handlers(package: ModuleType, bindings: Mapping[str, Binding]) -> dict[str, Handler]:
+def find_handlers(package: ModuleType, bindings: Bindings) -> dict[str, Handler]:
     """Return the handler of every operation, by METHOD and path.
 
     Raises:
         ConfigurationError: when one is missing, or one belongs to no operation; lists them all.
     """
     found = dict(_handlers(package))
-    bound = {binding.handler for binding in bindings.values()}
+    bound = {binding.handler for binding in bindings.operations.values()}
     complaints = [
         f"{key} has no handler {package.__name__}.{binding.handler}"
-        for key, binding in bindings.items()
+        for key, binding in bindings.operations.items()
         if binding.handler not in found
     ]
     complaints += [f"{_place(found[name])} {name} handles no operation" for name in sorted(found.keys() - bound)]
     if complaints:
         listed = "\n".join(f"  {complaint}" for complaint in complaints)
         raise ConfigurationError(f"The handlers do not match the contract; run `make generate`:\n{listed}")
-    return {key: found[binding.handler] for key, binding in bindings.items()}
+    return {key: found[binding.handler] for key, binding in bindings.operations.items()}
+
+
+def is_stub(handler: Handler) -> bool:
+    """Tell whether `handler` is a stub nobody has written yet."""
+    code = getattr(inspect.unwrap(handler), "__code__", None)
+    return code is not None and NotWritten.__name__ in code.co_names
 
 
 def _handlers(package: ModuleType) -> Iterator[tuple[str, Handler]]:

@@ -1,0 +1,89 @@
+"""What the server tells about its own contract: which documents it keeps, and how each operation stands."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from openapi.document import Action, Contract, Operation
+from openapi.exchange import Handler
+from openapi.references import Document, lookup
+from openapi.registry import is_stub
+
+_COMPONENTS = "#/components/"
+
+
+def describe(contract: Contract, handlers: Mapping[str, Handler]) -> Document:
+    """Return the body of `GET /contract`.
+
+    An operation is `implemented` or a `stub`; an `orphan` is a handler without an operation, and a server that has one
+    does not start. Deviations are the overlay's actions that touch the operation or something it refers to.
+    """
+    return {
+        "title": contract.served["info"]["title"],
+        "apiVersion": contract.served["info"]["version"],
+        "published": {"sha256": contract.published_digest},
+        "overlay": {"sha256": contract.overlay_digest, "actions": len(contract.actions)},
+        "served": {"sha256": contract.served_digest},
+        "operations": [_operation(contract, operation, handlers) for operation in contract.operations],
+        "deviations": [_deviation(action) for action in contract.actions if not _owners(contract, action)],
+    }
+
+
+def _operation(contract: Contract, operation: Operation, handlers: Mapping[str, Handler]) -> dict[str, Any]:
+    return {
+        "method": operation.method,
+        "path": operation.path,
+        "operationId": operation.id,
+        "state": _state(operation, handlers),
+        "published": operation.method.lower() in contract.published["paths"].get(operation.path, {}),
+        "deviations": [_deviation(action) for action in contract.actions if _touches(contract, action, operation)],
+    }
+
+
+def _state(operation: Operation, handlers: Mapping[str, Handler]) -> str:
+    if operation.key not in handlers:
+        return "orphan"
+    return "stub" if is_stub(handlers[operation.key]) else "implemented"
+
+
+def _deviation(action: Action) -> dict[str, str]:
+    return {"target": action.target, "reason": action.reason}
+
+
+def _owners(contract: Contract, action: Action) -> list[str]:
+    return [operation.key for operation in contract.operations if _touches(contract, action, operation)]
+
+
+def _touches(contract: Contract, action: Action, operation: Operation) -> bool:
+    used = set(_used(contract, operation))
+    return any(_is_inside(place, operation) or place[1:3] in used for place in action.places)
+
+
+def _is_inside(place: tuple[str | int, ...], operation: Operation) -> bool:
+    return place[:3] == ("paths", operation.path, operation.method.lower())
+
+
+def _used(contract: Contract, operation: Operation) -> Iterator[tuple[str | int, ...]]:
+    """Yield the components an operation refers to, however indirectly."""
+    yield from (("securitySchemes", name) for one in operation.security for name in one)
+    pending, seen = [_definition(contract, operation)], set[str]()
+    while pending:
+        for reference in _references(pending.pop()):
+            if reference.startswith(_COMPONENTS) and reference not in seen:
+                seen.add(reference)
+                pending.append(lookup(contract.served, reference))
+                yield tuple(reference.removeprefix(_COMPONENTS).split("/"))[:2]
+
+
+def _definition(contract: Contract, operation: Operation) -> Any:
+    return contract.served["paths"][operation.path][operation.method.lower()]
+
+
+def _references(node: Any) -> Iterator[str]:
+    if isinstance(node, dict):
+        if isinstance(node.get("$ref"), str):
+            yield node["$ref"]
+        for value in node.values():
+            yield from _references(value)
+    elif isinstance(node, list):
+        for value in node:
+            yield from _references(value)
