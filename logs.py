@@ -60,6 +60,7 @@ def configure_logging(level: str, form: str) -> None:
 
 def hide(_: Any, __: str, line: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
     """Mask what must not be read in a log: values with telling names, known kinds of secrets, phone numbers."""
+    line.pop("color_message", None)  # uvicorn says everything twice
     for name, value in line.items():
         line[name] = _HIDDEN if _SECRET_NAMES.search(name) and value else _hidden(value)
     return line

@@ -1,5 +1,12 @@
 """The command line. `python manage.py --help` lists what it can do."""
 
+# ruff: noqa: E402 - the filter has to be there before Connexion is imported
+
+import warnings
+
+# Connexion imports Starlette's test client, which warns everybody about a client it would rather use.
+warnings.filterwarnings("ignore", message="Using `httpx` with `starlette.testclient`")
+
 import asyncio
 import contextlib
 import json
@@ -8,10 +15,10 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from functools import partial
 from pathlib import Path
-from typing import Annotated, TypeVar
+from typing import Annotated, Any, TypeVar
 
 import httpx
 import structlog
@@ -22,6 +29,7 @@ from cryptography.fernet import Fernet
 from pydantic import SecretStr
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from actions import administer
 from actions.authenticate import identify
@@ -42,6 +50,7 @@ from supervisor import Supervisor
 
 R = TypeVar("R")
 
+_DEMO_FILE = "demo.json"
 _TOKEN_DAYS = 30
 _START_SECONDS = 30
 _GRACE_SECONDS = 8
@@ -81,7 +90,7 @@ def up() -> None:
     credentials = asyncio.run(_demo(settings))
     with Supervisor([[__file__, "serve"], [__file__, "broadcast"]]) as supervisor:
         if _wait_until_ready(settings, lambda: supervisor.is_running) and credentials:
-            _show(credentials)
+            _show(credentials, settings.data_dir / _DEMO_FILE)
         status = supervisor.wait()
     sys.exit(status)
 
@@ -114,6 +123,8 @@ def listen(
     token: Annotated[str, typer.Option(envvar="RELAY_TOKEN", help="An API key or JWT.")] = "",
     since: Annotated[int | None, typer.Option(help="Begin after this sequence.")] = None,
     event: Annotated[list[str] | None, typer.Option(help="Only events of this name; may be repeated.")] = None,
+    contact: Annotated[str | None, typer.Option(help="Only events about this contact.")] = None,
+    conversation: Annotated[str | None, typer.Option(help="Only events of this conversation.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print each frame as one line of JSON.")] = False,
 ) -> None:
     """Print events as they happen, reconnecting and resuming by itself."""
@@ -123,7 +134,10 @@ def listen(
         raise ConfigurationError("Give an API key or JWT with --token or in RELAY_TOKEN.")
     url = url or _realtime_url(settings)
     try:
-        asyncio.run(_listen(url, token, since, event or [], as_json=as_json))
+        frames = realtime_client.listen(
+            url, token, since=since, events=event, contact_id=contact, conversation_id=conversation, on_retry=_say_retry
+        )
+        asyncio.run(_print(frames, as_json=as_json))
     except KeyboardInterrupt:
         sys.exit(0)
 
@@ -390,12 +404,25 @@ async def _broadcast(settings: Settings) -> None:
         )
 
 
-async def _listen(url: str, token: str, since: int | None, events: list[str], *, as_json: bool) -> None:
-    async for frame in realtime_client.listen(url, token, since=since, events=events):
+async def _print(frames: AsyncIterator[dict[str, Any]], *, as_json: bool) -> None:
+    async for frame in frames:
         if as_json:
             print(json.dumps(frame, ensure_ascii=False), flush=True)  # noqa: T201
         else:
-            out.print(frame)
+            out.print(_line(frame), soft_wrap=True)
+
+
+def _line(frame: dict[str, Any]) -> Text:
+    if frame["type"] != "event":
+        facts = {name: value for name, value in frame.items() if name != "type"}
+        return Text(f"{frame['type']}  {json.dumps(facts, ensure_ascii=False)}", style="dim")
+    line = Text(f"{frame['at']}  {frame['seq']:>6}  ", style="dim")
+    line.append(f"{frame['event']:<22}", style="bold cyan")
+    return line.append(json.dumps(frame["data"], ensure_ascii=False), style="default")
+
+
+def _say_retry(seconds: float, reason: str) -> None:
+    Console(stderr=True, highlight=False).print(f"{reason}; trying again in {seconds:.1f} s", style="yellow")
 
 
 # The demo
@@ -406,11 +433,11 @@ def _api_url(settings: Settings) -> str:
 
 
 def _realtime_url(settings: Settings) -> str:
-    return f"ws://{settings.realtime_host}:{settings.realtime_port}"
+    return f"ws://{settings.realtime_host}:{settings.realtime_port}/v1"
 
 
 def _demo_credentials(settings: Settings) -> dict[str, str]:
-    path = settings.data_dir / "demo.json"
+    path = settings.data_dir / _DEMO_FILE
     credentials: dict[str, str] = json.loads(path.read_text()) if path.exists() else {}
     return credentials
 
@@ -435,7 +462,7 @@ async def _demo(settings: Settings) -> dict[str, str]:
                 "realtimeUrl": _realtime_url(settings),
                 "superadminToken": token.get_secret_value(),
             }
-            _write_private(settings.data_dir / "demo.json", credentials)
+            _write_private(settings.data_dir / _DEMO_FILE, credentials)
     return credentials
 
 
@@ -464,7 +491,7 @@ def _answers(page: str) -> bool:
         return False
 
 
-def _show(demo: dict[str, str]) -> None:
+def _show(demo: dict[str, str], demo_file: Path) -> None:
     api, tool, phone = demo["apiUrl"], demo["toolSecret"], demo["contactPhone"]
     tools = f"{api}/api/webhook/elevenlabs/tools"
     print(  # noqa: T201
@@ -501,12 +528,17 @@ Configure voice AI:
 
 Listen to what happens:
 
-  {sys.executable} manage.py listen
+  {_python()} manage.py listen
 
-The same for scripts: {Path("demo.json")} in the data folder.
+The same for scripts: {demo_file}
 """,
         flush=True,
     )
+
+
+def _python() -> str:
+    relative = os.path.relpath(sys.executable)
+    return sys.executable if relative.startswith("..") else relative
 
 
 _EXAMPLE_CALL = {

@@ -13,6 +13,9 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._:-]{1,128}\Z")
 _BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
 
+# Asked every few seconds by machines; what they are told is in the figures.
+_PROBED = frozenset({"/healthz", "/readyz", "/metrics"})
+
 log = structlog.get_logger()
 
 
@@ -57,7 +60,8 @@ class Observation:
         operation = scope["state"].get("operation") or "none"
         self._requests.labels(operation, str(status)).inc()
         self._seconds.labels(operation).observe(seconds)
-        log.info(
+        tell = log.debug if scope["path"] in _PROBED else log.info
+        tell(
             "request",
             method=scope["method"],
             path=scope["path"],
