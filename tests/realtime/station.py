@@ -1,0 +1,29 @@
+"""A broadcaster as a process of its own, to be killed; arguments: database, port, ring, organization."""
+
+import asyncio
+import sys
+
+from domain.principals import Principal, TokenKind
+from persistence.database import open_database
+from realtime.broadcaster import Broadcaster
+from realtime.limits import Limits
+from realtime.server import RealtimeServer
+from realtime.session import Session
+
+
+async def main(database: str, port: str, ring: str, organization_id: str) -> None:
+    async def authenticate(_: str) -> Principal:
+        return Principal(TokenKind.API_KEY, organization_id)
+
+    broadcaster: Broadcaster[Session] = Broadcaster(ring_events=int(ring))
+    limits = Limits(unsent_bytes=32 << 10, stall_seconds=0.5)
+    server = RealtimeServer(
+        open_database(f"sqlite:///{database}"), authenticate, broadcaster=broadcaster, limits=limits
+    )
+    async with server.running("127.0.0.1", int(port)):
+        print("ready", flush=True)  # noqa: T201
+        await asyncio.Event().wait()
+
+
+if __name__ == "__main__":
+    asyncio.run(main(*sys.argv[1:]))

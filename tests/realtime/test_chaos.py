@@ -1,0 +1,88 @@
+import asyncio
+import contextlib
+import random
+import socket
+import sys
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from domain.events import EventName
+from tests.realtime.conftest import World, make_event
+from tests.realtime.crowd import Listener, Transcript
+
+ROOT = Path(__file__).parents[2]
+
+
+class Stations:
+    """Broadcaster processes on fixed ports, each of which can be killed and started again."""
+
+    def __init__(self, database: Path, ring: int, organization_id: str, count: int) -> None:
+        self._command = [sys.executable, "-m", "tests.realtime.station", str(database)]
+        self._rest = [str(ring), organization_id]
+        self._processes: dict[int, asyncio.subprocess.Process] = {}
+        self.ports = [_free_port() for _ in range(count)]
+
+    async def start(self, port: int) -> None:
+        process = self._processes[port] = await asyncio.create_subprocess_exec(
+            *self._command, str(port), *self._rest, stdout=asyncio.subprocess.PIPE, cwd=ROOT
+        )
+        assert process.stdout
+        assert await process.stdout.readline() == b"ready\n"
+
+    async def kill(self, port: int) -> None:
+        self._processes[port].kill()
+        await self._processes[port].wait()
+
+    @contextlib.asynccontextmanager
+    async def running(self) -> AsyncIterator["Stations"]:
+        try:
+            await asyncio.gather(*(self.start(port) for port in self.ports))
+            yield self
+        finally:
+            for port in self._processes:
+                with contextlib.suppress(ProcessLookupError):
+                    await self.kill(port)
+
+
+def _free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        return int(probe.getsockname()[1])
+
+
+async def commit_in_bursts(world: World, count: int, chance: random.Random) -> None:
+    """Commit `count` events in transactions of one to twenty."""
+    while count:
+        size = min(count, chance.randint(1, 20))
+        kinds = [chance.choice([EventName.CALL_ENDED, EventName.NOTE_CREATED]) for _ in range(size)]
+        await world.commit(*(make_event(kind, padding=chance.choice([0, 0, 200])) for kind in kinds))
+        count -= size
+        await asyncio.sleep(chance.uniform(0, 0.02))
+
+
+@pytest.mark.parametrize(
+    ("listeners", "events", "ring", "stations"),
+    [(200, 5000, 5, 1), (60, 2000, 2000, 2)],
+    ids=["one broadcaster whose memory is smaller than every gap", "two broadcasters"],
+)
+async def test_everyone_gets_everything_whatever_happens(
+    world: World, tmp_path: Path, listeners: int, events: int, ring: int, stations: int
+) -> None:
+    """Dropped, frozen, killed five times under way: each listener ends with every event, in order, once."""
+    chance = random.Random(20260515)
+    transcript = Transcript()
+    async with Stations(tmp_path / "relay.db", ring, world.ours, stations).running() as broadcasters:
+        crowd = [Listener(broadcasters.ports, events, transcript, random.Random(n)) for n in range(listeners)]
+        async with asyncio.timeout(120), asyncio.TaskGroup() as tasks:
+            for listener in crowd:
+                tasks.create_task(listener.follow())
+            for _ in range(5):
+                await commit_in_bursts(world, events // 5 - 50, chance)
+                port = chance.choice(broadcasters.ports)
+                await broadcasters.kill(port)
+                await commit_in_bursts(world, 50, chance)
+                await broadcasters.start(port)
+
+    assert [listener.position for listener in crowd] == [events] * listeners
+    assert sum(listener.connections for listener in crowd) > 3 * listeners
