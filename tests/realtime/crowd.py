@@ -13,7 +13,7 @@ _REQUEST = (
 
 
 class Transcript:
-    """What was said: the first frame of a sequence is checked against the document, all others must be the same bytes."""
+    """What was said: a sequence's first frame is checked against the document, all others must be the same bytes."""
 
     def __init__(self) -> None:
         self._events: dict[int, bytes] = {}
