@@ -41,6 +41,7 @@ from config import Settings, load_settings
 from domain.errors import ConfigurationError, NotFound, RelayError
 from domain.principals import Role
 from logs import configure_logging
+from openapi.commands import contract
 from persistence import organizations, phone_numbers, users
 from persistence.database import open_database
 from persistence.models import Organization
@@ -66,6 +67,7 @@ key = typer.Typer(help="API keys, tool secrets and encryption keys.", no_args_is
 cli.add_typer(org, name="org")
 cli.add_typer(user, name="user")
 cli.add_typer(key, name="key")
+cli.add_typer(contract, name="contract")
 
 
 def main() -> None:

@@ -364,7 +364,7 @@ class PostWebhookElevenlabsToolsTransfer(Protocol[R_contra]):
 # What the server reads at start
 
 OPERATIONS: Final = Bindings(
-    "50f027e1817fab6e662b4babd37353421dcd2dc03b6f8519c4e8196dc35a19ba",
+    "9ca87a4e27ad9bb24f4ec71f6a3a31341190093eac21fc60a138b8b296e251d3",
     {
         "POST /api/calls/ingest": Binding(
             handler="calls.post_calls_ingest",

@@ -30,7 +30,7 @@ STATUSES: Mapping[type[Exception], int] = {
     errors.UnsupportedMediaType: 415,
     errors.RateLimited: 429,
     errors.Overloaded: 503,
-    errors.StorageUnavailable: 503,
+    errors.StorageUnavailable: 500,
     NotWritten: 501,
 }
 
