@@ -2,11 +2,13 @@
 
 import time
 from dataclasses import dataclass
+from typing import Any
 
 import jwt
 from pydantic import SecretStr
 
 from domain.errors import Unauthenticated
+from domain.identifiers import is_id
 
 _ALGORITHM = "HS256"
 _AUDIENCE = "tether-relay"
@@ -49,15 +51,22 @@ class Tokens:
         if len(token) > _MAX_LENGTH:
             raise Unauthenticated("Invalid token")
         try:
-            claims = jwt.decode(
+            claims: dict[str, Any] = jwt.decode(
                 token,
                 self._secret.get_secret_value(),
                 algorithms=[_ALGORITHM],
                 audience=_AUDIENCE,
-                options={"require": ["exp", "sub", "aud"]},
+                options={"require": ["exp", "sub", "aud", "ver"]},
             )
-            return Claims(str(claims["sub"]), int(claims["ver"]), float(claims["exp"]))
+            return _read(claims)
         except jwt.ExpiredSignatureError as error:
             raise Unauthenticated("Token has expired") from error
-        except (jwt.InvalidTokenError, KeyError, TypeError, ValueError) as error:
+        except (jwt.InvalidTokenError, TypeError, ValueError, OverflowError) as error:
             raise Unauthenticated("Invalid token") from error
+
+
+def _read(claims: dict[str, Any]) -> Claims:
+    user_id, token_version = claims["sub"], claims["ver"]
+    if not is_id(user_id) or type(token_version) is not int:
+        raise Unauthenticated("Invalid token")
+    return Claims(user_id, token_version, float(claims["exp"]))

@@ -1,0 +1,447 @@
+"""Every operation of the served document, against every token that must not open it."""
+
+import base64
+import hashlib
+import hmac
+import json
+import time
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import jwt
+import pytest
+import pytest_asyncio
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import rsa
+from openapi_schema_validator import OAS30Validator
+from pydantic import SecretStr
+
+from actions import administer
+from actions.authenticate import authenticate
+from domain.principals import Principal, Role, TokenKind
+from openapi import document, enforcement
+from openapi.document import Operation
+from openapi.exchange import Handler, NotWritten, Request
+from openapi.operations import OPERATIONS
+from persistence import users
+from persistence.models import MODELS, User
+from tests.support.api import Api, running_api, serving
+from tests.support.wire import JSON, Answer, bearer, exchange, request
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+CONTRACT = document.load()
+SCHEMES = CONTRACT.served["components"]["securitySchemes"]
+EVERY = pytest.mark.parametrize("operation", CONTRACT.operations, ids=lambda operation: operation.key)
+SECRET = "a secret that signs tokens, long enough for HS512, and known to this test alone"
+AUDIENCE = "tether-relay"
+EXAMPLES = {
+    "POST /api/calls/ingest": {
+        "direction": "inbound",
+        "fromNumber": "+14165550100",
+        "toNumber": "+12362320246",
+        "duration": 0,
+        "status": "busy",
+    },
+    "POST /api/webhook/elevenlabs/tools/create-note": {"phone_number": "+14165550100", "note": "x"},
+    "POST /api/webhook/elevenlabs/tools/send-sms": {"phone_number": "+14165550100", "message": "x"},
+}
+
+
+@dataclass(frozen=True)
+class Fort:
+    """The API, a second front whose handlers only write down that they ran, and who may enter."""
+
+    api: Api
+    watched_url: str
+    ran: list[str]
+    superadmin: User
+    tokens: dict[TokenKind, str]
+    expired: str
+    of_the_deleted: str
+    revoked: str
+
+    def right_token(self, operation: Operation) -> str:
+        """Return a token that opens the operation."""
+        return self.tokens[kind_of(operation)]
+
+    def wrong_kinds(self, operation: Operation) -> list[str]:
+        """Return tokens that are good, but for other operations."""
+        return [token for kind, token in self.tokens.items() if kind is not kind_of(operation)]
+
+
+def kind_of(operation: Operation) -> TokenKind:
+    """Return the one kind of token the document asks for."""
+    (requirement,) = operation.security
+    (scheme,) = requirement
+    return TokenKind(SCHEMES[scheme]["bearerFormat"])
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def fort(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Fort]:
+    folder: Path = tmp_path_factory.mktemp("security")
+    async with running_api(folder / "var", jwt_secret=SECRET) as api:
+        ran: list[str] = []
+        watched = enforcement.build(
+            CONTRACT,
+            api.relay,
+            partial(authenticate, api.relay),
+            bindings=OPERATIONS,
+            handlers={key: _note_down(key, ran) for key in (one.key for one in CONTRACT.operations)},
+        )
+        async with serving(watched) as url:
+            yield await _fort(api, url, ran)
+
+
+def _note_down(key: str, ran: list[str]) -> Handler:
+    async def handler(request: Request[Any], **_: Any) -> Any:
+        ran.append(key)
+        raise NotWritten
+
+    return handler
+
+
+async def _fort(api: Api, watched_url: str, ran: list[str]) -> Fort:
+    superadmin = await api.read(lambda: users.by_email(api.demo.superadmin_email))
+    deleted = await _user(api, "deleted", Role.SUPERADMIN)
+    of_the_deleted = api.relay.tokens.issue(deleted.id, deleted.token_version, 3600)
+    await api.relay.database.write(lambda: User.delete().where(User.id == deleted.id).execute())
+    signed_out = await _user(api, "signed.out", Role.SUPERADMIN)
+    revoked = api.relay.tokens.issue(signed_out.id, signed_out.token_version, 3600)
+    await api.relay.database.write(lambda: User.update(token_version=1).where(User.id == signed_out.id).execute())
+    assert superadmin is not None
+    return Fort(
+        api,
+        watched_url,
+        ran,
+        superadmin,
+        {
+            TokenKind.JWT: api.superadmin_token,
+            TokenKind.API_KEY: api.demo.api_key.get_secret_value(),
+            TokenKind.TOOL_SECRET: api.demo.tool_secret.get_secret_value(),
+        },
+        expired=api.relay.tokens.issue(superadmin.id, superadmin.token_version, -1),
+        of_the_deleted=of_the_deleted,
+        revoked=revoked,
+    )
+
+
+async def _user(api: Api, name: str, role: Role) -> User:
+    return await administer.create_user(
+        api.relay,
+        api.organization_id,
+        email=f"{name}@demo.example",
+        full_name=name,
+        password=SecretStr("correct horse"),
+        role=role,
+    )
+
+
+def assert_refused(answer: Answer, operation: Operation) -> None:
+    """Insist on the operation's own documented 401, and on nothing else being told."""
+    schema = operation.responses["401"]["content"]["application/json"]["schema"]
+    body = answer.json()
+    assert answer.status == 401, answer
+    assert answer.header("Content-Type") == "application/json"
+    assert answer.header("WWW-Authenticate") == "Bearer"
+    OAS30Validator({**schema, "components": CONTRACT.served["components"]}).validate(body)
+    assert set(body) == {"success", "error"}
+    assert body["success"] is False
+    assert 0 < len(body["error"]) < 80
+    for internal in ("Traceback", "jwt", "peewee", "connexion", "sqlite", ".py", SECRET):
+        assert internal not in answer.body.decode()
+
+
+async def assert_locked(fort: Fort, operation: Operation, headers: list[tuple[bytes, bytes]]) -> None:
+    """Send a good request with those headers; it must be refused, run no handler and leave no trace."""
+    body = json.dumps(EXAMPLES.get(operation.key, {})).encode() if operation.body else b""
+    sent = request(operation.method, operation.path, [*headers, JSON], body)
+    before, fort.ran[:] = await _rows(fort.api), []
+
+    assert_refused(await exchange(fort.watched_url, sent), operation)
+    assert fort.ran == []
+    assert_refused(await exchange(fort.api.url, sent), operation)
+    assert await _rows(fort.api) == before
+
+
+async def _rows(api: Api) -> dict[str, list[Any]]:
+    return await api.read(lambda: {model.__name__: list(model.select().dicts()) for model in MODELS})
+
+
+# What opens
+
+
+@EVERY
+async def test_the_right_token_reaches_the_handler(fort: Fort, operation: Operation) -> None:
+    """What the other tests lock out would otherwise be let in, whatever the case of the scheme."""
+    body = json.dumps(EXAMPLES.get(operation.key, {})).encode() if operation.body else b""
+    fort.ran.clear()
+    for scheme in (b"Bearer ", b"bearer ", b"BEARER   "):
+        header = (b"authorization", scheme + fort.right_token(operation).encode())
+        await exchange(fort.watched_url, request(operation.method, operation.path, [header, JSON], body))
+
+    assert fort.ran == [operation.key] * 3
+
+
+# What does not
+
+
+@EVERY
+@pytest.mark.parametrize(
+    "header",
+    [
+        b"",
+        b"Bearer",
+        b"Bearer ",
+        b"Basic {token}",
+        b"{token}",
+        b"Token {token}",
+        b"Bearer: {token}",
+        b"Bearer={token}",
+        b"Bearer {token} {token}",
+        b"Bearer {token},{token}",
+        b"Bearer {token}, Bearer {token}",
+        b'Bearer "{token}"',
+        b"Bearer\t{token}",
+        b"Bearer {token}\tx",
+        b"Bearer {token}\x80",
+        b"Bearer \xc3\xa9",
+        b"Bearer {token}=x",
+        b"Bearer {token}" + b"a" * 10_240,
+        b"Bearer " + b"a" * 10_240,
+        b"Bearer " + b"a" * 4096,
+        b"Bearer eyJ" + b"." * 4000,
+        b"Bearer null",
+        b"Bearer ' OR '1'='1",
+        b"Bearer %",
+    ],
+)
+async def test_a_malformed_header_opens_nothing(fort: Fort, operation: Operation, header: bytes) -> None:
+    """It takes `Bearer <token>` and nothing else, even around the right token."""
+    value = header.replace(b"{token}", fort.right_token(operation).encode())
+    await assert_locked(fort, operation, [(b"Authorization", value)])
+
+
+@EVERY
+async def test_no_header_opens_nothing(fort: Fort, operation: Operation) -> None:
+    """Nor does the right token anywhere but in the Authorization header."""
+    token = fort.right_token(operation).encode()
+    await assert_locked(fort, operation, [])
+    await assert_locked(fort, operation, [(b"Cookie", b"token=" + token), (b"X-Api-Key", token)])
+    await assert_locked(fort, operation, [(b"Proxy-Authorization", b"Bearer " + token)])
+
+
+@EVERY
+async def test_a_token_in_the_query_opens_nothing(fort: Fort, operation: Operation) -> None:
+    """Addresses end up in logs and histories."""
+    token = fort.right_token(operation)
+    target = f"{operation.path}?access_token={token}&authorization=Bearer%20{token}"
+
+    assert_refused(await exchange(fort.api.url, request(operation.method, target, [JSON], b"{}")), operation)
+
+
+@EVERY
+async def test_two_headers_open_nothing(fort: Fort, operation: Operation) -> None:
+    """Whichever of them is right: a proxy may have believed the other one."""
+    right, wrong = bearer(fort.right_token(operation)), bearer("wrong")
+    for headers in ([right, wrong], [wrong, right], [right, right]):
+        await assert_locked(fort, operation, headers)
+
+
+@EVERY
+async def test_control_characters_do_not_get_past_the_parser(fort: Fort, operation: Operation) -> None:
+    """They are no HTTP, whatever stands around them."""
+    fort.ran.clear()
+    for number in (0, 1, 7, 8, 11, 12, 27, 31, 127):
+        header = b"Bearer " + fort.right_token(operation).encode() + bytes([number])
+        answer = await exchange(
+            fort.watched_url, request(operation.method, operation.path, [(b"Authorization", header)], b"{}")
+        )
+        assert answer.status == 400
+
+    assert fort.ran == []
+
+
+@EVERY
+async def test_a_token_of_another_kind_opens_nothing(fort: Fort, operation: Operation) -> None:
+    """A JWT is refused on ingest, an API key on the tools, a tool secret on the configuration, and so on."""
+    assert len(fort.wrong_kinds(operation)) == 2
+    for token in fort.wrong_kinds(operation):
+        await assert_locked(fort, operation, [bearer(token)])
+
+
+@EVERY
+@pytest.mark.parametrize(
+    "alter",
+    [
+        lambda token: token[:-1],
+        lambda token: token[1:],
+        lambda token: token[:-3] + ("aaa" if token[-3:] != "aaa" else "bbb"),
+        lambda token: token.swapcase(),
+        lambda token: token + "0",
+        lambda token: token.replace(".", ".."),
+        lambda token: hashlib.sha256(token.encode()).hexdigest(),
+        lambda token: "tk_live_" + "0" * 36,
+        lambda token: "0" * 64,
+        lambda token: "wrong",
+    ],
+)
+async def test_a_token_that_is_not_quite_right_opens_nothing(
+    fort: Fort, operation: Operation, alter: Callable[[str], str]
+) -> None:
+    """Neither a piece of it, nor its digest, nor one that only looks like it."""
+    right = fort.right_token(operation)
+    altered = alter(right)
+    if altered != right:
+        await assert_locked(fort, operation, [bearer(altered)])
+
+
+@EVERY
+async def test_an_expired_revoked_or_orphaned_jwt_opens_nothing(fort: Fort, operation: Operation) -> None:
+    """Time passes, people sign out, and users are deleted."""
+    for token in (fort.expired, fort.revoked, fort.of_the_deleted):
+        await assert_locked(fort, operation, [bearer(token)])
+
+
+# Forged tokens
+
+Claims = dict[str, Any]
+
+
+def _claims(fort: Fort, **changes: Any) -> Claims:
+    now = int(time.time())
+    claims = {"sub": fort.superadmin.id, "ver": 0, "aud": AUDIENCE, "iat": now, "exp": now + 3600} | changes
+    return {name: value for name, value in claims.items() if value is not ...}
+
+
+def _part(value: Any) -> bytes:
+    raw = value if isinstance(value, bytes) else json.dumps(value).encode()
+    return base64.urlsafe_b64encode(raw).rstrip(b"=")
+
+
+def _forge(header: Claims, claims: Any, secret: bytes = SECRET.encode(), digest: str = "sha256") -> str:
+    signed = _part(header) + b"." + _part(claims)
+    return (signed + b"." + _part(hmac.new(secret, signed, digest).digest())).decode()
+
+
+HS256 = {"alg": "HS256", "typ": "JWT"}
+KEY_PAIR = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+PUBLIC_KEY = KEY_PAIR.public_key().public_bytes(
+    serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
+)
+
+
+async def test_a_token_written_by_hand_is_believed_when_all_of_it_is_right(fort: Fort) -> None:
+    """So that the forgeries below fail for what is wrong with them, and for nothing else."""
+    token = _forge(HS256, _claims(fort))
+    answer = await exchange(fort.api.url, request("GET", "/api/calls/voice-ai/config", [bearer(token)]))
+
+    assert answer.status == 200
+
+
+FORGERIES: dict[str, Callable[[Fort], str]] = {
+    "alg none": lambda fort: (_part({"alg": "none"}) + b"." + _part(_claims(fort)) + b".").decode(),
+    "alg None, signed": lambda fort: _forge({"alg": "None"}, _claims(fort)),
+    "alg absent": lambda fort: _forge({"typ": "JWT"}, _claims(fort)),
+    "alg null": lambda fort: _forge({"alg": None}, _claims(fort)),
+    "alg a list": lambda fort: _forge({"alg": ["HS256"]}, _claims(fort)),
+    "alg in lower case": lambda fort: _forge({"alg": "hs256"}, _claims(fort)),
+    "HS512 with our secret": lambda fort: _forge({"alg": "HS512"}, _claims(fort), digest="sha512"),
+    "HS384 with our secret": lambda fort: _forge({"alg": "HS384"}, _claims(fort), digest="sha384"),
+    "RS256 with a key of theirs": lambda fort: jwt.encode(_claims(fort), KEY_PAIR, algorithm="RS256"),
+    "RS256 in name only": lambda fort: _forge({"alg": "RS256"}, _claims(fort)),
+    "HS256 with a public key": lambda fort: _forge(HS256, _claims(fort), PUBLIC_KEY),
+    "HS256 with an empty secret": lambda fort: _forge(HS256, _claims(fort), b""),
+    "no signature": lambda fort: _forge(HS256, _claims(fort)).rpartition(".")[0] + ".",
+    "two parts": lambda fort: _forge(HS256, _claims(fort)).rpartition(".")[0],
+    "a key of their choice": lambda fort: _forge({**HS256, "jwk": {"kty": "oct", "k": "AA"}, "kid": "/dev/null"}, {}),
+    "a critical header we do not know": lambda fort: _forge({**HS256, "crit": ["b64"], "b64": False}, _claims(fort)),
+    "no exp": lambda fort: _forge(HS256, _claims(fort, exp=...)),
+    "exp null": lambda fort: _forge(HS256, _claims(fort, exp=None)),
+    "exp in words": lambda fort: _forge(HS256, _claims(fort, exp="tomorrow")),
+    "exp infinite": lambda fort: _forge(HS256, _claims(fort, exp=float("inf"))),
+    "exp beyond any clock": lambda fort: _forge(HS256, _claims(fort, exp=10**400)),
+    "exp now": lambda fort: _forge(HS256, _claims(fort, exp=int(time.time()))),
+    "not yet valid": lambda fort: _forge(HS256, _claims(fort, nbf=int(time.time()) + 60)),
+    "issued in the future": lambda fort: _forge(HS256, _claims(fort, iat=int(time.time()) + 60)),
+    "no audience": lambda fort: _forge(HS256, _claims(fort, aud=...)),
+    "another audience": lambda fort: _forge(HS256, _claims(fort, aud="tether-relay-2")),
+    "no subject": lambda fort: _forge(HS256, _claims(fort, sub=...)),
+    "a subject that is no text": lambda fort: _forge(HS256, _claims(fort, sub={"id": "x"})),
+    "an unknown subject": lambda fort: _forge(HS256, _claims(fort, sub="0" * 24)),
+    "a subject with NUL": lambda fort: _forge(HS256, _claims(fort, sub="\0")),
+    "a subject with SQL": lambda fort: _forge(HS256, _claims(fort, sub="' OR 1=1 --")),
+    "a subject that is no Unicode": lambda fort: _forge(HS256, _claims(fort, sub="\ud800")),
+    "no version": lambda fort: _forge(HS256, _claims(fort, ver=...)),
+    "another version": lambda fort: _forge(HS256, _claims(fort, ver=1)),
+    "a version in words": lambda fort: _forge(HS256, _claims(fort, ver="first")),
+    "an infinite version": lambda fort: _forge(HS256, _claims(fort, ver=float("inf"))),
+    "an enormous version": lambda fort: _forge(HS256, _claims(fort, ver=10**400)),
+    "claims that are a list": lambda fort: _forge(HS256, [_claims(fort)]),
+    "claims that are no JSON": lambda fort: _forge(HS256, b"{"),
+    "claims that are no UTF-8": lambda fort: _forge(HS256, b'{"sub": "\xff"}'),
+    "claims nested too deep": lambda fort: _forge(HS256, b"[" * 1500),
+    "a header that is a list": lambda fort: (_part([]) + b"." + _part(_claims(fort)) + b".AA").decode(),
+}
+
+
+@EVERY
+@pytest.mark.parametrize("forgery", FORGERIES.values(), ids=FORGERIES)
+async def test_a_forged_jwt_opens_nothing(fort: Fort, operation: Operation, forgery: Callable[[Fort], str]) -> None:
+    """The algorithm is ours to choose, and a token must say all it has to say."""
+    await assert_locked(fort, operation, [bearer(forgery(fort))])
+
+
+async def test_claims_that_were_changed_after_signing_open_nothing(fort: Fort) -> None:
+    """Every single changed character of a token makes it worthless."""
+    token = fort.api.superadmin_token
+    for place in range(0, len(token), 3):
+        other = "A" if token[place] not in "AB." else "x"
+        changed = token[:place] + other + token[place + 1 :]
+        answer = await exchange(fort.watched_url, request("GET", "/api/calls/voice-ai/config", [bearer(changed)]))
+        assert answer.status == 401, (place, changed)
+
+
+# Roles, order and openness
+
+
+@pytest.mark.parametrize("role", [Role.AGENT, Role.ADMIN])
+async def test_only_a_superadmin_changes_the_configuration(fort: Fort, role: Role) -> None:
+    """Everybody else is answered as if they had no token: the page knows no 403."""
+    (operation,) = [one for one in CONTRACT.operations if one.key == "POST /api/calls/voice-ai/config"]
+    person = await _user(fort.api, role.value, role)
+    token = fort.api.relay.tokens.issue(person.id, person.token_version, 3600)
+    before = await _rows(fort.api)
+    sent = request(operation.method, operation.path, [bearer(token), JSON], b'{"generateToolSecret": true}')
+
+    assert_refused(await exchange(fort.api.url, sent), operation)
+    assert await _rows(fort.api) == before
+
+
+@EVERY
+@pytest.mark.parametrize("body", [b"", b"{", b"\xff", b"[]", b'{"direction": 5}', b"[" * 10_000, b"x" * 300_000])
+async def test_a_bad_body_without_a_token_is_401(fort: Fort, operation: Operation, body: bytes) -> None:
+    """Who asks is settled before what is asked is looked at."""
+    sent = request(operation.method, operation.path, [(b"Content-Type", b"text/csv")], body)
+
+    assert_refused(await exchange(fort.api.url, sent), operation)
+
+
+async def test_no_operation_is_open() -> None:
+    """Whatever the document gains: unless it is marked as public, it asks for exactly one kind of token."""
+    closed = [operation for operation in CONTRACT.operations if not operation.is_public]
+
+    assert {kind_of(operation) for operation in closed} == set(TokenKind)
+    assert not any(operation.is_open for operation in closed)
+
+
+async def test_a_principal_never_shows_its_token(fort: Fort) -> None:
+    """What is passed around after authentication cannot leak what it came from."""
+    for kind, token in fort.tokens.items():
+        principal = await authenticate(fort.api.relay, kind, token)
+
+        assert isinstance(principal, Principal)
+        assert token not in repr(principal)
