@@ -12,12 +12,14 @@ from typing import Any, TypeVar
 import httpx
 import uvicorn
 
+from actions.administer import issue_token
 from actions.relay import Relay
 from actions.set_up_demo import Demo, set_up_demo
 from app import create_app, open_relay
 from config import load_settings
 from persistence import organizations, outbox
 from persistence.database import open_database
+from tests.support import second_opinion
 
 R = TypeVar("R")
 
@@ -89,7 +91,7 @@ async def running_api(data_dir: Path, **settings: Any) -> AsyncIterator[Api]:
         assert demo is not None
         (organization,) = await relay.database.read(organizations.everyone)
         token = await _token(relay, demo.superadmin_email)
-        async with serving(create_app(relay)) as url, httpx.AsyncClient(base_url=url, trust_env=False) as http:
+        async with serving(create_app(relay)) as url, _client(url) as http:
             yield Api(url, http, relay, demo, organization.id, token, data_dir)
 
 
@@ -108,7 +110,10 @@ async def serving(app: Any) -> AsyncIterator[str]:
         await task
 
 
-async def _token(relay: Relay, email: str) -> str:
-    from actions.administer import issue_token
+def _client(url: str) -> httpx.AsyncClient:
+    # A second reader of the contract hears every exchange.
+    return httpx.AsyncClient(base_url=url, trust_env=False, event_hooks={"response": [second_opinion.hear]}, timeout=30)
 
+
+async def _token(relay: Relay, email: str) -> str:
     return (await issue_token(relay, email, 3600)).get_secret_value()
