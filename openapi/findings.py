@@ -123,6 +123,9 @@ def _one_of(facts: Mapping[str, Any]) -> str:
     return "must be one of: " + ", ".join(str(option) for option in facts["options"])
 
 
+# Patterns of the overlay, in words.
+_PATTERNS = {r"\S": "must not be blank", r"^\+[1-9][0-9]{1,14}$": "must be an E.164 number such as +14155551234"}
+
 _RULES: dict[str, Callable[[Mapping[str, Any]], str]] = {
     "type": _kinds,
     "enum": _one_of,
@@ -136,6 +139,6 @@ _RULES: dict[str, Callable[[Mapping[str, Any]], str]] = {
     "maxItems": lambda facts: f"must have at most {facts['limit']} items",
     "uniqueItems": lambda _: "must not repeat an item",
     "multipleOf": lambda facts: f"must be a multiple of {facts['multiple_of']}",
-    "pattern": lambda facts: f"must match {facts['pattern']}",
+    "pattern": lambda facts: _PATTERNS.get(facts["pattern"], f"must match {facts['pattern']}"),
     "format": lambda facts: f"must be a valid {facts['format']}",
 }

@@ -1,0 +1,88 @@
+import asyncio
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from typing import Any
+
+import httpx
+import pytest
+import pytest_asyncio
+
+from openapi import document, models, operations
+from openapi.exchange import Request, Response
+from tests.support import second_opinion
+from tests.support.api import serving
+from tests.support.contracts import Lab, build
+
+CREATED = {"success": True, "callId": "a" * 24, "contactId": "b" * 24, "conversationId": "c" * 24}
+CONFIG: dict[str, Any] = {
+    "aiVoiceProvider": None,
+    "hasElevenlabsApiKey": False,
+    "hasElevenlabsToolSecret": False,
+    "hasSinchEstCredentials": False,
+    "webhook": {"status": "not_configured"},
+    "phoneNumbers": [],
+}
+ANSWERS: dict[str, Response[Any]] = {
+    "post_calls_ingest": operations.PostCallsIngest201(models.CallsIngestCreatedResponse.model_validate(CREATED)),
+    "post_calls_voice_ai_config": operations.PostCallsVoiceAiConfig200(
+        models.CallsVoiceAiConfigSavedResponse(success=True, message="Configuration saved")
+    ),
+    "get_calls_voice_ai_config": operations.GetCallsVoiceAiConfig200(
+        models.CallsVoiceAiConfigResponse.model_validate({"success": True, "config": CONFIG})
+    ),
+    "post_webhook_elevenlabs_tools_create_note": operations.PostWebhookElevenlabsToolsCreateNote200(
+        models.ElevenLabsCreateNoteResponse(success=True, note_id="d" * 24)
+    ),
+    "post_webhook_elevenlabs_tools_send_sms": operations.PostWebhookElevenlabsToolsSendSms200(
+        models.ElevenLabsSendSmsResponse(success=True, message="SMS sent")
+    ),
+    "post_webhook_elevenlabs_tools_transfer": operations.PostWebhookElevenlabsToolsTransfer200(
+        models.ElevenLabsTransferResponse(success=False, message="Please hold.")
+    ),
+}
+MAX_BODY = 512 * 1024
+
+
+@dataclass(frozen=True)
+class Relay:
+    """The contract, enforced on a real socket in front of handlers that do nothing but answer."""
+
+    http: httpx.AsyncClient
+    lab: Lab
+    host: str
+    port: int
+
+    async def raw(self, request: bytes) -> bytes:
+        """Send bytes as they are; return everything that comes back until the server closes."""
+        reader, writer = await asyncio.open_connection(self.host, self.port)
+        try:
+            writer.write(request)
+            await writer.drain()
+            return await asyncio.wait_for(reader.read(), 10)
+        finally:
+            writer.close()
+
+
+async def answer(request: Request[Lab], **arguments: Any) -> Response[Any]:
+    request.relay.given.append({"request": request, **arguments})
+    if request.relay.error is not None:
+        raise request.relay.error
+    return ANSWERS[request.operation]
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def served() -> AsyncIterator[Relay]:
+    contract, lab = document.load(), Lab()
+    handlers = {operation.key: answer for operation in contract.operations}
+    app = build(contract, lab, handlers, operations.OPERATIONS, max_body_bytes=MAX_BODY)
+    hooks = {"response": [second_opinion.hear]}
+    async with serving(app) as url, httpx.AsyncClient(base_url=url, trust_env=False, event_hooks=hooks) as http:
+        yield Relay(http, lab, "127.0.0.1", int(url.rpartition(":")[2]))
+
+
+@pytest.fixture
+def relay(served: Relay) -> Relay:
+    """The server all tests share, its laboratory as new."""
+    served.lab.given.clear()
+    served.lab.error = served.lab.authentication_error = None
+    return served

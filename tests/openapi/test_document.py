@@ -1,0 +1,333 @@
+import copy
+import hashlib
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from openapi_schema_validator import OAS30Validator, oas30_format_checker
+from openapi_spec_validator import validate as validate_document
+
+from openapi import document
+from openapi.document import Contract, assemble, load
+from openapi.references import Document, InvalidDocument, follow
+from openapi.schemas import Direction, Schemas
+
+PUBLISHED_SHA256 = "c649f568f53ee798585e41c4cd912328c937fe0e78ba02c708c5bdddb674ffca"
+
+PETS = b"""
+openapi: 3.0.3
+info: {title: Pets, version: 1.0.0}
+paths:
+  /api/pets:
+    get:
+      operationId: get_pets
+      tags: [a]
+      responses:
+        '200': {description: Pets}
+  /api/pets/{petId}:
+    get:
+      operationId: get_pet
+      parameters:
+        - {name: petId, in: path, required: true, schema: {type: string}}
+      responses:
+        '200': {description: A pet}
+"""
+
+
+@pytest.fixture(scope="module")
+def contract() -> Contract:
+    return load()
+
+
+def overlay(*actions: dict[str, Any]) -> bytes:
+    given = [{"description": "because"} | action for action in actions]
+    return json.dumps({"overlay": "1.0.0", "info": {"title": "o", "version": "1"}, "actions": given}).encode()
+
+
+def served(*actions: dict[str, Any]) -> Document:
+    return assemble(PETS, overlay(*actions)).served
+
+
+def complaint(published: bytes, actions: bytes | None = None) -> str:
+    with pytest.raises(InvalidDocument) as caught:
+        assemble(published, overlay() if actions is None else actions)
+    return str(caught.value)
+
+
+# The published document
+
+
+def test_published_document_is_byte_for_byte_the_published_one() -> None:
+    """Nobody edits what Tether publishes."""
+    assert hashlib.sha256(document.PUBLISHED.read_bytes()).hexdigest() == PUBLISHED_SHA256
+
+
+def test_published_document_reads_as_others_read_it(contract: Contract) -> None:
+    """Our reader of YAML makes the same of the published document as PyYAML."""
+    assert contract.published == yaml.safe_load(document.PUBLISHED.read_text())
+
+
+def test_both_documents_are_valid_openapi(contract: Contract) -> None:
+    """The published and the served document pass openapi-spec-validator."""
+    validate_document(contract.published)
+    validate_document(contract.served)
+
+
+def test_overlay_keeps_every_published_operation_and_status(contract: Contract) -> None:
+    """The overlay only adds: no path, method, operationId or status of the published document is lost."""
+    for path, item in contract.published["paths"].items():
+        for method, definition in item.items():
+            kept = contract.served["paths"][path][method]
+
+            assert kept["operationId"] == definition["operationId"]
+            assert definition["responses"].keys() <= kept["responses"].keys()
+
+
+def test_every_operation_asks_for_its_own_kind_of_token(contract: Contract) -> None:
+    """Ingest wants an API key, the tools the tool secret, the configuration a JWT; nothing is open."""
+    schemes = contract.served["components"]["securitySchemes"]
+    kinds = {
+        operation.path: [schemes[name]["bearerFormat"] for one in operation.security for name in one]
+        for operation in contract.operations
+    }
+
+    assert kinds == {
+        "/api/calls/ingest": ["API key"],
+        "/api/calls/voice-ai/config": ["JWT"],
+        "/api/webhook/elevenlabs/tools/create-note": ["tool secret"],
+        "/api/webhook/elevenlabs/tools/send-sms": ["tool secret"],
+        "/api/webhook/elevenlabs/tools/transfer": ["tool secret"],
+    }
+
+
+def examples(node: Any, place: str = "") -> Iterator[tuple[str, Any, Any]]:
+    if isinstance(node, dict):
+        if "example" in node and "properties" in node:
+            yield place, node, node["example"]
+        for key, value in node.items():
+            yield from examples(value, f"{place}/{key}")
+
+
+def all_examples() -> list[Any]:
+    contract = load()
+    found = [*examples(contract.published), *examples(contract.served)]
+    return [pytest.param(contract, schema, example, id=place.rpartition("/")[2]) for place, schema, example in found]
+
+
+@pytest.mark.parametrize(("contract", "schema", "example"), all_examples())
+def test_every_example_is_valid(contract: Contract, schema: Document, example: Any) -> None:
+    """Each example of both documents is valid to our validators and to OpenAPI's own, travelling either way."""
+    ways: tuple[Direction, ...] = ("request", "response")
+    ours = [Schemas(contract.served).compile(schema, way).is_valid(example) for way in ways]
+    resolved = {**schema, "components": contract.served["components"]}
+
+    assert ours == [True, True]
+    assert list(OAS30Validator(resolved, format_checker=oas30_format_checker).iter_errors(example)) == []
+
+
+def test_every_schema_of_a_body_has_an_example(contract: Contract) -> None:
+    """The examples above stand for all of the published operations."""
+    schemas = contract.published["components"]["schemas"]
+
+    assert [name for name, schema in schemas.items() if "example" not in schema] == []
+
+
+# The overlay
+
+
+def test_update_merges_objects_and_joins_arrays() -> None:
+    """Overlay 1.0: objects merge, arrays are joined, anything else is replaced."""
+    result = served(
+        {"target": "$.paths['/api/pets'].get", "update": {"tags": ["b"], "summary": "All", "x-a": {"b": 1}}}
+    )
+    operation = result["paths"]["/api/pets"]["get"]
+
+    assert operation["tags"] == ["a", "b"]
+    assert operation["summary"] == "All"
+    assert operation["responses"] == {"200": {"description": "Pets"}}
+
+
+def test_update_of_an_array_appends_one_entry() -> None:
+    """Overlay 1.0: what updates an array is an entry for it."""
+    assert served({"target": "$.paths['/api/pets'].get.tags", "update": "b"})["paths"]["/api/pets"]["get"]["tags"] == [
+        "a",
+        "b",
+    ]
+
+
+def test_remove_takes_every_match_out_of_objects_and_arrays() -> None:
+    """A target with several matches removes them all, whatever order they stand in."""
+    result = served(
+        {"target": "$.paths['/api/pets'].get.tags", "update": "b"},
+        {"target": "$.paths['/api/pets'].get.tags[*]", "remove": True},
+        {"target": "$.paths[*].get.parameters", "remove": True},
+        {"target": "$.paths['/api/pets/{petId}']", "remove": True},
+    )
+
+    assert result["paths"]["/api/pets"]["get"]["tags"] == []
+    assert list(result["paths"]) == ["/api/pets"]
+
+
+def test_actions_apply_in_order_and_later_ones_see_earlier_ones() -> None:
+    """An action may build on the one before it."""
+    result = served(
+        {"target": "$.info", "update": {"x-a": {"b": 1}}},
+        {"target": "$.info['x-a']", "update": {"c": 2}},
+    )
+
+    assert result["info"]["x-a"] == {"b": 1, "c": 2}
+
+
+def test_the_documents_given_are_left_alone(contract: Contract) -> None:
+    """What an overlay adds is nobody else's to change: two matches get two copies."""
+    shared = {"x-list": [1]}
+    result = served({"target": "$.paths[*].get", "update": shared})
+    result["paths"]["/api/pets"]["get"]["x-list"].append(2)
+
+    assert result["paths"]["/api/pets/{petId}"]["get"]["x-list"] == [1]
+    assert load().published == contract.published
+
+
+def test_action_that_matches_nothing_is_an_error_with_its_reason() -> None:
+    """An overlay cannot silently stop doing what it is for."""
+    message = complaint(PETS, overlay({"target": "$.paths['/api/cats'].get", "update": {}, "description": "cats purr"}))
+
+    assert "action 1" in message
+    assert "cats purr" in message
+    assert "$.paths['/api/cats'].get" in message
+
+
+def test_target_of_names_must_find_each_of_them() -> None:
+    """Two operations listed and one of them gone is an error, not half a success."""
+    message = complaint(PETS, overlay({"target": "$.paths['/api/pets','/api/cats'].get", "update": {"x-a": 1}}))
+
+    assert "or not all of it" in message
+
+
+@pytest.mark.parametrize(
+    ("action", "words"),
+    [
+        ({"target": "$.paths[", "update": {}}, "is not JSONPath"),
+        ({"target": "$.info.title", "update": {"a": 1}}, "neither an object nor an array"),
+        ({"target": "$.info"}, "neither updates nor removes"),
+        ({"target": "$.info", "update": {}, "description": None}, "gives its reason"),
+        ({"update": {}}, "`target`"),
+    ],
+)
+def test_malformed_action_is_named(action: dict[str, Any], words: str) -> None:
+    """Every mistake in an overlay is an error that says which action it is in."""
+    message = complaint(PETS, overlay(action))
+
+    assert words in message
+    assert "action 1" in message
+
+
+def test_overlay_that_breaks_the_document_is_refused() -> None:
+    """The two documents together must be OpenAPI again."""
+    message = complaint(PETS, overlay({"target": "$.paths['/api/pets'].get.responses", "remove": True}))
+
+    assert "openapi.yaml with overlay.yaml" in message
+    assert "responses" in message
+
+
+def test_every_action_of_ours_gives_a_reason(contract: Contract) -> None:
+    """Each local deviation says why it is there, and where it took effect."""
+    assert all(len(action.reason) > 20 and action.places for action in contract.actions)
+
+
+# What is not a contract
+
+
+def changed(change: str) -> bytes:
+    pets = yaml.safe_load(PETS)
+    broken = copy.deepcopy(pets)
+    if change == "duplicate operationId":
+        broken["paths"]["/api/pets/{petId}"]["get"]["operationId"] = "get_pets"
+    elif change == "dangling reference":
+        schema = {"$ref": "#/components/schemas/Pet"}
+        broken["paths"]["/api/pets"]["get"]["responses"]["200"]["content"] = {"application/json": {"schema": schema}}
+    elif change == "undeclared path parameter":
+        del broken["paths"]["/api/pets/{petId}"]["get"]["parameters"]
+    elif change == "same path twice":
+        broken["paths"]["/api/pets/{id}"] = {
+            "get": {
+                "parameters": [{"name": "id", "in": "path", "required": True, "schema": {"type": "string"}}],
+                "responses": {"200": {"description": "A pet"}},
+            }
+        }
+    elif change == "bad shape":
+        broken["paths"]["/api/pets"]["get"]["responses"]["200"] = {}
+    elif change == "other version":
+        broken["openapi"] = "3.1.0"
+    return json.dumps(broken).encode()
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ("duplicate operationId", ["paths//api/pets/{petId}/get", "get_pets", "GET /api/pets"]),
+        ("dangling reference", ["paths//api/pets/get/responses/200", "#/components/schemas/Pet", "leads nowhere"]),
+        ("undeclared path parameter", ["petId", "not declared"]),
+        ("same path twice", ["/api/pets/{id}", "same path as /api/pets/{petId}"]),
+        ("bad shape", ["paths//api/pets/get/responses/200"]),
+        ("other version", ["3.0", "3.1.0"]),
+    ],
+)
+def test_unusable_document_is_refused_with_the_place(change: str, words: list[str]) -> None:
+    """What is no usable OpenAPI 3.0 is refused, and the message says where."""
+    message = complaint(changed(change))
+
+    assert [word for word in words if word not in message] == []
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        (b"a: [1, 2", "line 2, column 1"),
+        (b"a: 1\nb: 2\na: 3", "repeated, line 3, column 1"),
+        (b"- 1", "not an object"),
+        (b"", "not an object"),
+        (b"\xff\xfe\xff", "not YAML"),
+        (b"? [a]\n: 1", "not a word"),
+        (b"[" * 100_000, "not"),
+        (b"a: &x [*x]", "not"),
+    ],
+)
+def test_what_is_not_yaml_is_refused_with_the_place(text: bytes, words: str) -> None:
+    """Broken YAML, repeated keys and other roots than objects are clear errors."""
+    with pytest.raises(InvalidDocument, match=words):
+        document.parse(text, "new.yaml")
+
+
+def test_words_are_read_as_yaml_1_2_reads_them() -> None:
+    """`no`, `on` and dates are text; numbers, true and null are not, unless quoted."""
+    text = b"a: no\nb: on\nc: 2026-05-15\nd: 12\ne: 1.5\nf: true\ng: null\nh: '12'\ni: 1e3\nj: 010\nk: 1_000"
+
+    assert document.parse(text, "x") == {
+        "a": "no",
+        "b": "on",
+        "c": "2026-05-15",
+        "d": 12,
+        "e": 1.5,
+        "f": True,
+        "g": None,
+        "h": "12",
+        "i": 1000.0,
+        "j": 10,
+        "k": "1_000",
+    }
+
+
+def test_missing_file_is_a_clear_error(tmp_path: Path) -> None:
+    """A contract that is not there is one sentence."""
+    with pytest.raises(InvalidDocument, match=r"gone\.yaml cannot be read"):
+        load(tmp_path / "gone.yaml")
+
+
+def test_self_referring_reference_is_refused() -> None:
+    """A reference that only leads back to itself leads nowhere."""
+    with pytest.raises(LookupError):
+        follow({"a": {"$ref": "#/a"}}, {"$ref": "#/a"})
