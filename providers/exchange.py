@@ -35,6 +35,9 @@ _REDIRECTS = frozenset({301, 302, 307, 308})
 _HEADER_VALUE = re.compile(r"[\x20-\x7e]*\Z")
 # A word or a short number, so that nothing secret passes for a code.
 _CODE = re.compile(r"(?:[A-Za-z_.-]{1,64}|[A-Za-z]{0,3}-?[0-9]{1,6})\Z")
+# One clock, ours, runs over everything.
+_NO_TIMEOUTS = {"connect": None, "read": None, "write": None, "pool": None}
+
 _LONG_NUMBER = re.compile(r"\+?\d(?:[\s().-]{0,2}\d){6,}")
 
 
@@ -98,7 +101,7 @@ async def exchange(
     answer, progress = Answer(method), _Progress()
     try:
         content, kind = _content(provider, form, document)
-        extensions = {"timeout": _time_limits(timeout), "trace": progress}
+        extensions = {"timeout": _NO_TIMEOUTS, "trace": progress}
         request = _request(provider, method, url, {**kind, **headers}, content, extensions)
         async with asyncio.timeout(timeout):
             response = await http.send(request, stream=True, follow_redirects=False)
@@ -161,11 +164,17 @@ class _Progress:
     """Hears httpcore say how far a request got; `is_out` from the moment its body begins to leave."""
 
     is_out: bool = False
+    stream: Any = None
 
     async def __call__(self, event: str, info: Mapping[str, Any]) -> None:
         # A proxy's CONNECT passes here too, and carries nothing of ours to the vendor.
         if event.endswith("send_request_body.started") and info["request"].method != b"CONNECT":
             self.is_out = True
+        elif event.endswith("connect_tcp.complete"):
+            self.stream = info["return_value"]
+        elif event.endswith("start_tls.failed") and self.stream:
+            # httpcore forgets to close a socket when its TLS handshake is cancelled.
+            await self.stream.aclose()
 
 
 def _request(
@@ -181,12 +190,6 @@ def _request(
         raise ProviderRejected(provider, "a credential holds characters that no header can carry")
     ours = {"Accept": "application/json", "Accept-Encoding": "identity", "User-Agent": "tether-relay"}
     return httpx.Request(method, url, headers={**ours, **headers}, content=content, extensions=extensions)
-
-
-def _time_limits(timeout: float) -> dict[str, float | None]:
-    # One clock runs over everything. Connecting ends a little before it, because httpcore closes a socket whose TLS
-    # handshake it gave up itself, and leaks one whose handshake was cancelled from outside.
-    return {"connect": timeout * 0.9, "read": None, "write": None, "pool": None}
 
 
 def _content(provider: str, form: Mapping[str, str] | None, document: object) -> tuple[bytes, dict[str, str]]:
@@ -210,7 +213,7 @@ async def _read_body(response: httpx.Response, answer: Answer) -> None:
 
 
 def _lost(provider: str, method: str, error: Exception, timeout: float, *, is_out: bool) -> ProviderError:
-    is_late = isinstance(error, TimeoutError | httpx.TimeoutException)
+    is_late = isinstance(error, TimeoutError)
     if is_out:
         what = f"no answer within {timeout:.2g} s" if is_late else "the connection broke"
         return _doubt(method)(provider, f"{what}, after the request left")

@@ -1,7 +1,9 @@
 """What all vendors have in common: one request, and what may be told about its failure."""
 
+import asyncio
 import gzip
 import ssl
+from contextlib import suppress
 
 import httpx
 import pytest
@@ -133,6 +135,28 @@ class TestAnswers:
                 await ask(http, fake.url)
 
             assert fake.requests == []
+
+    async def test_cancelling_a_tls_handshake_closes_the_socket(self, http: httpx.AsyncClient) -> None:
+        """A request cut off before it was connected leaves nothing open."""
+        reached, left = asyncio.Event(), asyncio.Event()
+
+        async def shake_no_hands(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            await reader.readexactly(1)
+            reached.set()
+            with suppress(ConnectionError):
+                await reader.read(-1)
+            left.set()
+            writer.close()
+
+        async with await asyncio.start_server(shake_no_hands, "127.0.0.1", 0) as server:
+            port = server.sockets[0].getsockname()[1]
+            asking = asyncio.create_task(ask(http, f"https://127.0.0.1:{port}"))
+            await reached.wait()
+            asking.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await asking
+
+            await asyncio.wait_for(left.wait(), 5)
 
     @pytest.mark.parametrize("step", [Fault.RESET_AFTER_READING, Fault.CLOSE_AFTER_READING, Reply(502)])
     async def test_a_proxy_that_fails_us_means_unavailable(self, tls: ssl.SSLContext, step: Fault | Reply) -> None:

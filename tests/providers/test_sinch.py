@@ -127,7 +127,7 @@ class TestProject(TextProviderContract):
 
     async def test_a_token_is_bought_once_and_shared(self, stage: Stage, sinch: FakeSinch) -> None:
         """A hundred texts of several senders at once take one token."""
-        senders = [stage.provider() for _ in range(10)]
+        senders = [stage.provider(timeout=30) for _ in range(10)]
         await asyncio.gather(*[sender.send(TEXT) for sender in senders for _ in range(10)])
 
         assert len(sinch.tokens) == 1

