@@ -20,7 +20,7 @@ import re
 import secrets
 import tempfile
 import time
-from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable, Coroutine, Generator, Iterator
+from collections.abc import AsyncGenerator, AsyncIterable, Callable, Coroutine, Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing, closing, suppress
 from dataclasses import dataclass
@@ -51,11 +51,11 @@ PART_BYTES = 8 * 1024 * 1024
 
 _KEY = re.compile(r"[A-Za-z0-9._-]{1,200}(?:/[A-Za-z0-9._-]{1,200})*")
 _MAX_KEY_LENGTH = 512
-_READ_BYTES = 256 * 1024
+_READ_BYTES = 64 * 1024
 _LISTING = 500
 _CONCURRENT_CALLS = 16
-_CLEAN_UP_SECONDS = 5
-_ATTEMPTS = 5
+_CLEAN_UP_SECONDS = 3
+_ATTEMPTS = 20
 _ABSENT = frozenset({"NoSuchKey", "NoSuchUpload", "404"})
 _SENSELESS = "The recording store did not answer as it should"
 
@@ -86,8 +86,8 @@ class RecordingStore(Protocol):
         """Write `chunks` under `key`, which must be new: when this fails, nothing is there afterwards."""
         ...
 
-    def read(self, key: str, start: int = 0, end: int | None = None) -> AsyncIterator[bytes]:
-        """Yield the bytes from `start` up to, not including, `end`; close the iterator if you leave it early.
+    def read(self, key: str, start: int = 0, end: int | None = None) -> AsyncGenerator[bytes, None]:
+        """Yield the bytes from `start` up to, not including, `end`; close the generator if you leave it early.
 
         Raises:
             FileNotFoundError: at the first step, when there is no such object.
@@ -116,7 +116,7 @@ class RecordingStore(Protocol):
         """
         ...
 
-    def keys(self, prefix: str = "") -> AsyncIterator[StoredKey]:
+    def keys(self, prefix: str = "") -> AsyncGenerator[StoredKey, None]:
         """Yield every object whose key begins with `prefix`, in no particular order.
 
         What a killed process left half-written in a folder is listed too, under a key that nothing refers to.
@@ -196,8 +196,8 @@ class S3Store:
             raise
         return StoredObject(key, upload.size, upload.digest.hexdigest())
 
-    async def read(self, key: str, start: int = 0, end: int | None = None) -> AsyncIterator[bytes]:
-        """Yield chunks of up to 256 KiB; a range costs one more request, because S3 refuses ranges beyond the end."""
+    async def read(self, key: str, start: int = 0, end: int | None = None) -> AsyncGenerator[bytes, None]:
+        """Yield chunks of up to 64 KiB; a range costs one more request, because S3 refuses ranges beyond the end."""
         wanted = {}
         if (start, end) != (0, None):
             start, end = _span(start, end, await self.size(key))
@@ -231,7 +231,7 @@ class S3Store:
         parameters = {"Bucket": self._bucket.name, "Key": _checked(key)}
         return self._client.generate_presigned_url("get_object", Params=parameters, ExpiresIn=_checked_seconds(seconds))
 
-    async def keys(self, prefix: str = "") -> AsyncIterator[StoredKey]:
+    async def keys(self, prefix: str = "") -> AsyncGenerator[StoredKey, None]:
         """List page by page."""
         more: dict[str, str] = {}
         while True:
@@ -348,19 +348,20 @@ class _Upload:
 
     async def discard(self) -> None:
         """Undo what was done, as far as the bucket lets us."""
+        if self._upload_id is not None:
+            await self._undo("abort_multipart_upload", UploadId=self._upload_id)
+        if self._may_exist:
+            await self._undo("delete_object")
+
+    async def _undo(self, operation: str, **parameters: Any) -> None:
         try:
             async with asyncio.timeout(_CLEAN_UP_SECONDS):
-                if self._may_exist:
-                    await self._call("delete_object")
-                if self._upload_id is not None:
-                    await self._abort(self._upload_id)
+                await self._call(operation, **parameters)
+        except _Absent:
+            # An upload that was completed after all, unnoticed by us, is no upload any more.
+            pass
         except (StorageUnavailable, TimeoutError):
             _log.warning("storage.left_behind", key=self._key)
-
-    async def _abort(self, upload_id: str) -> None:
-        # An upload that was completed after all is gone, and so is the object, by now.
-        with suppress(_Absent):
-            await self._call("abort_multipart_upload", UploadId=upload_id)
 
     async def _call(self, operation: str, **parameters: Any) -> Any:
         return await self._bucket.call(operation, Key=self._key, **parameters)
@@ -421,8 +422,8 @@ class DiskStore:
             raise
         return StoredObject(key, draft.size, draft.digest.hexdigest())
 
-    async def read(self, key: str, start: int = 0, end: int | None = None) -> AsyncIterator[bytes]:
-        """Yield chunks of up to 256 KiB."""
+    async def read(self, key: str, start: int = 0, end: int | None = None) -> AsyncGenerator[bytes, None]:
+        """Yield chunks of up to 64 KiB."""
         with await self._opened(key) as file:
             start, end = _span(start, end, os.fstat(file.fileno()).st_size)
             file.seek(start)
@@ -453,7 +454,7 @@ class DiskStore:
         text = f"recording link\n{key}\n{expires}".encode(errors="replace")
         return hmac.new(self._link_secret, text, hashlib.sha256).hexdigest()
 
-    async def keys(self, prefix: str = "") -> AsyncIterator[StoredKey]:
+    async def keys(self, prefix: str = "") -> AsyncGenerator[StoredKey, None]:
         """Walk the folders; files that vanish meanwhile are left out."""
         with closing(_walk(self._root, prefix)) as walk:
             while batch := await _on_disk(_next_batch, walk):
@@ -505,10 +506,10 @@ class _Draft:
     def begin(self) -> None:
         """Create the file, and the folders above it."""
         self._root.mkdir(mode=0o700, parents=True, exist_ok=True)
-        # Whoever removes the last file of a folder removes the folder too, perhaps between these two steps.
+        # Whoever removes the last file of a folder removes the folder too, perhaps in the middle of these two steps.
         for _ in range(_ATTEMPTS):
-            self._draft.parent.mkdir(parents=True, exist_ok=True)
-            with suppress(FileNotFoundError):
+            with suppress(FileNotFoundError, FileExistsError):
+                self._draft.parent.mkdir(parents=True, exist_ok=True)
                 self._file = io.FileIO(self._draft, "x", opener=_private)
                 return
         raise OSError("The folder keeps disappearing")

@@ -25,10 +25,15 @@ class Authority:
             .sign(self._key, hashes.SHA256())
         )
 
+    def bundle(self) -> Path:
+        """Return a file that names this authority as trusted."""
+        path = self._folder / "authority.crt"
+        path.write_bytes(self._certificate.public_bytes(serialization.Encoding.PEM))
+        return path
+
     def trusted(self) -> ssl.SSLContext:
         """Return a client context that trusts this authority and no other."""
-        pem = self._certificate.public_bytes(serialization.Encoding.PEM)
-        return ssl.create_default_context(cadata=pem.decode())
+        return ssl.create_default_context(cafile=self.bundle())
 
     def server(self, name: str) -> ssl.SSLContext:
         """Return a server context with a certificate for `name`, a host name or an IP address."""

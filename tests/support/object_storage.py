@@ -61,7 +61,9 @@ def bucket(client: "S3Client") -> Iterator[str]:
 class Relay:
     """Passes connections on to the server; `sent` is every byte the clients sent.
 
-    While `script` is set, connections are answered by it instead, as if the server had gone mad.
+    While `script` is set, connections are answered by it instead, as if the server had gone mad. A request that holds
+    the first bytes of `sabotage` is answered with the second instead of the server's own answer; the third tells
+    whether the server gets to see it.
     """
 
     def __init__(self, target: str, port: int = 0) -> None:
@@ -70,6 +72,7 @@ class Relay:
         self.port = port
         self.sent = bytearray()
         self.script: Script | None = None
+        self.sabotage: tuple[bytes, bytes, bool] | None = None
         self.connections = 0
         self.asked = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
@@ -134,6 +137,13 @@ class Relay:
             while data := await reader.read(65536):
                 self.sent += data
                 self.asked.set()
+                if self.sabotage is not None and self.sabotage[0] in data:
+                    back.cancel()
+                    if self.sabotage[2]:
+                        inner_writer.write(data)
+                        await inner_reader.readuntil(b"\r\n\r\n")
+                    writer.write(self.sabotage[1])
+                    return
                 inner_writer.write(data)
                 await inner_writer.drain()
         finally:
