@@ -143,7 +143,7 @@ class _Parameter:
 
     def _typed(self, raw: Any, schema: Mapping[str, Any]) -> Any:
         if self._is_json and isinstance(raw, str):
-            return documents.load(raw)
+            return self._document_in(raw)
         if isinstance(raw, list):
             item = follow(self._document, schema.get("items", {}))
             return [self._typed(value, item) for value in raw]
@@ -154,6 +154,12 @@ class _Parameter:
                 for name, value in raw.items()
             }
         return _primitive(raw, schema.get("type"))
+
+    def _document_in(self, raw: str) -> Any:
+        try:
+            return documents.load(raw)
+        except InvalidRequest as error:
+            raise self._refusal(Finding((self._shown,), "invalid", "must be valid JSON")) from error
 
 
 def _pairs(parts: Sequence[str]) -> list[list[str]]:

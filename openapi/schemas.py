@@ -54,7 +54,7 @@ class Schemas:
     def _translate(self, schema: Any, direction: Direction) -> Document:
         if "$ref" in schema:
             return {"$ref": schema["$ref"]}
-        result = {key: self._keyword(key, value, direction) for key, value in schema.items() if _counts(key)}
+        result = {key: self._keyword(key, value, direction) for key, value in schema.items() if _counts(key, schema)}
         if schema.get("nullable") is True and "type" in schema:
             result["type"] = [schema["type"], "null"]
         if schema.get("format") in _BOUNDS and schema.get("type") in ("integer", "number"):
@@ -92,7 +92,10 @@ class Schemas:
             result.update({"required": needed} if needed else {})
 
 
-def _counts(key: str) -> bool:
+def _counts(key: str, schema: Mapping[str, Any]) -> bool:
+    # A flag about a bound says nothing where there is no bound.
+    if key in ("exclusiveMinimum", "exclusiveMaximum"):
+        return key.removeprefix("exclusive").lower() in schema
     return key not in _IGNORED and not key.startswith("x-")
 
 
