@@ -10,18 +10,23 @@ import structlog
 
 from domain.phones import mask
 
-_SECRET_NAMES = re.compile(r"authorization|cookie|password|secret|token|api_?key|credential|signature", re.IGNORECASE)
+_SECRET_NAMES = re.compile(r"authorization|cookie|password|secret|token|api[-_]?key|credential|signature", re.IGNORECASE)
 _SECRETS = re.compile(
     r"tk_live_[0-9a-f]+"
     r"|\bsk_[A-Za-z0-9_]{8,}"
     r"|\bwsec_[A-Za-z0-9_]+"
     r"|\beyJ[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]*"
     r"|\b[0-9a-f]{64}\b"
-    r"|(?<=[Bb]earer )\S+"
-    r"|(?<=[Bb]asic )\S+"
+    r"|(?i:(?<=bearer )|(?<=basic ))\S+"
     r"|(?<=://)[^/@\s]+(?=@)"
 )
-_PHONE_NUMBERS = re.compile(r"\+[0-9]{6,15}\b")
+# A header, a query or a printed dictionary that found its way into a sentence.
+_NAMED_SECRETS = re.compile(
+    r"((?:authorization|cookie|password|secret|token|api[-_]?key)[\"']?\s*[:=,]\s*b?[\"']?)[^\s\"',;&]+", re.IGNORECASE
+)
+_PHONE_NUMBERS = re.compile(r"(?:\+|%2B)[0-9](?:[ ().-]{0,2}[0-9]){5,}", re.IGNORECASE)
+_CONTROLS = re.compile(r"[^\S\n ]|[\x00-\x09\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
+_SEVERAL_LINES = frozenset({"exception", "stack"})
 _HIDDEN = "[hidden]"
 
 
@@ -34,11 +39,12 @@ def configure_logging(level: str, form: str) -> None:
         structlog.stdlib.ExtraAdder(),
         structlog.processors.TimeStamper(fmt="iso", utc=True),
         structlog.processors.StackInfoRenderer(),
+        # Plain text that can be masked like all the rest; a prettier traceback would show the value of every variable.
+        structlog.processors.format_exc_info,
+        hide,
     ]
-    if not console:
-        shared.append(structlog.processors.format_exc_info)
     structlog.configure(
-        processors=[*shared, hide, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
+        processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
         wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelName(level.upper())),
         logger_factory=structlog.stdlib.LoggerFactory(),
         cache_logger_on_first_use=True,
@@ -46,13 +52,14 @@ def configure_logging(level: str, form: str) -> None:
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
-            foreign_pre_chain=[*shared, hide],
-            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, _renderer(console=console)],
+            foreign_pre_chain=shared,
+            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *_renderers(console=console)],
         )
     )
     root = logging.getLogger()
     root.handlers = [handler]
     root.setLevel(level.upper())
+    logging.captureWarnings(capture=True)
     # These tell of every request and connection, with addresses that may hold a customer's token.
     for chatty in ("httpx", "httpcore", "botocore", "boto3", "urllib3", "connexion", "websockets"):
         logging.getLogger(chatty).setLevel(logging.WARNING)
@@ -62,19 +69,41 @@ def hide(_: Any, __: str, line: MutableMapping[str, Any]) -> MutableMapping[str,
     """Mask what must not be read in a log: values with telling names, known kinds of secrets, phone numbers."""
     line.pop("color_message", None)  # uvicorn says everything twice
     for name, value in line.items():
-        line[name] = _HIDDEN if _SECRET_NAMES.search(name) and value else _hidden(value)
+        if not name.startswith("_"):  # structlog's own
+            line[name] = _HIDDEN if _SECRET_NAMES.search(name) and value else _hidden(value)
     return line
 
 
 def _hidden(value: Any) -> Any:
-    if isinstance(value, str):
-        return _PHONE_NUMBERS.sub(lambda found: mask(found.group()), _SECRETS.sub(_HIDDEN, value))
+    if value is None or isinstance(value, bool | int | float):
+        return value
     if isinstance(value, Mapping):
-        return {name: _HIDDEN if _SECRET_NAMES.search(str(name)) else _hidden(inner) for name, inner in value.items()}
-    if isinstance(value, list | tuple):
+        return {
+            _hidden(str(name)): _HIDDEN if _SECRET_NAMES.search(str(name)) else _hidden(inner)
+            for name, inner in value.items()
+        }
+    if isinstance(value, list | tuple | set | frozenset):
         return [_hidden(inner) for inner in value]
-    return value
+    return _hidden_text(value if isinstance(value, str) else repr(value))
 
 
-def _renderer(*, console: bool) -> Any:
-    return structlog.dev.ConsoleRenderer() if console else structlog.processors.JSONRenderer(ensure_ascii=False)
+def _hidden_text(text: str) -> str:
+    known = _NAMED_SECRETS.sub(rf"\1{_HIDDEN}", _SECRETS.sub(_HIDDEN, text))
+    return _PHONE_NUMBERS.sub(lambda found: mask(found.group()), known)
+
+
+def _renderers(*, console: bool) -> list[Any]:
+    if console:
+        plain = structlog.dev.plain_traceback
+        return [_escape, structlog.dev.ConsoleRenderer(exception_formatter=plain)]
+    # ASCII alone: some characters beyond it end a line or move the cursor where the log is read.
+    return [structlog.processors.JSONRenderer(ensure_ascii=True)]
+
+
+def _escape(_: Any, __: str, line: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    """Write control characters out, so that what a caller sent cannot forge a line or command the terminal."""
+    for name, value in line.items():
+        if isinstance(value, str):
+            escaped = _CONTROLS.sub(lambda found: ascii(found.group())[1:-1], value)
+            line[name] = escaped if name in _SEVERAL_LINES else escaped.replace("\n", "\\n")
+    return line

@@ -85,7 +85,7 @@ def main() -> None:
 @cli.command()
 def up() -> None:
     """Start the API and the broadcaster together, with a demo organization on first use."""
-    settings = load_settings()
+    settings = _settings()
     for host, port, name in _addresses(settings):
         _bind(host, port, name).close()
     open_and_migrate(settings)
@@ -296,8 +296,10 @@ def _settings() -> Settings:
 
 
 def _run(act: Callable[[Relay], Awaitable[R]]) -> R:
+    settings = _settings()
+
     async def inside() -> R:
-        async with open_relay(load_settings()) as relay:
+        async with open_relay(settings) as relay:
             return await act(relay)
 
     return asyncio.run(inside())
