@@ -312,7 +312,7 @@ HUNDRED_MEGABYTES = 100 * 1024 * 1024
 
 # Measured in a process of its own: a server in a thread of this one would count as well.
 _GROWTH = """
-import asyncio, resource, sys
+import asyncio, re, sys
 from pathlib import Path
 from providers.storage import DiskStore, connect_s3
 
@@ -320,13 +320,16 @@ async def chunks(size):
     for _ in range(size // 65536):
         yield bytes(65536)
 
+def most_ever():
+    return int(re.search(r"VmHWM:\\s+(\\d+) kB", Path("/proc/self/status").read_text())[1]) * 1024
+
 async def growth(store):
     await store.store("org/warm-up", chunks(9 * 1024 * 1024), "audio/mpeg")
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    before = most_ever()
     assert (await store.store("org/a", chunks(int(sys.argv[1])), "audio/mpeg")).size == int(sys.argv[1])
     if isinstance(store, DiskStore):
         assert sum([len(chunk) async for chunk in store.read("org/a")]) == int(sys.argv[1])
-    print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024)
+    print(most_ever() - before)
 
 def store(where):
     if where.startswith("http"):
@@ -364,7 +367,7 @@ class TestMemory:
             writer.write(answer(body, etag="tag", connection="close"))
 
         async with laboratory(swallow) as lab:
-            assert await self._growth(lab.url) < 8 * 1024 * 1024
+            assert await self._growth(lab.url) < PART_BYTES / 2
         assert lengths.count(PART_BYTES) == 1 + HUNDRED_MEGABYTES // PART_BYTES
         assert lengths.count(HUNDRED_MEGABYTES % PART_BYTES) == 1
 
@@ -437,7 +440,8 @@ def impatient_store() -> Iterator[S3Store]:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    store = s3_store(f"http://127.0.0.1:{port}", connect_seconds=1, read_seconds=1, call_seconds=2.5)
+    # A call and its one retry fit into its limit, so that none goes on behind the back of the next test.
+    store = s3_store(f"http://127.0.0.1:{port}", connect_seconds=1, read_seconds=1, call_seconds=3.5)
     yield store
     asyncio.run(store.close())
 
@@ -467,7 +471,7 @@ class TestFaultsOfTheBucket:
                 (FileNotFoundError, AssertionError, NoneType) if (verb, fault) in INVISIBLE else StorageUnavailable
             )
             assert isinstance(error, expected), (verb, error)
-            assert seconds < 6, verb
+            assert seconds < 8, verb
         for verb in VERBS:
             await attempt(store, verb)
 
@@ -528,7 +532,7 @@ class TestFaultsOfTheBucket:
         await between.misbehave(repeating(b"HTTP/1.1 200 OK\r\n", b"X-A: b\r\n", every=0.05))
         error, seconds = await timed(store.check())
         assert isinstance(error, StorageUnavailable)
-        assert 2.4 < seconds < 3.5
+        assert 3.4 < seconds < 4.5
 
     async def test_errors_and_descriptions_keep_the_secret(
         self, faulty: tuple[S3Store, Relay], caplog: pytest.LogCaptureFixture
@@ -739,11 +743,12 @@ class TestFolder:
     async def test_removing_does_not_get_in_the_way_of_storing(self, on_disk: DiskStore) -> None:
         """A folder that vanishes at the wrong moment is made again."""
         for number in range(60):
-            await on_disk.store("org/calls/old", pieces(b"abc"), "audio/mpeg")
-            new = [on_disk.store(f"org/calls/{number}.{index}", pieces(b"abc"), "audio/mpeg") for index in range(3)]
-            await asyncio.gather(on_disk.remove("org/calls/old"), *new)
-            assert await listed(on_disk) == {f"org/calls/{number}.{index}" for index in range(3)}
-            await asyncio.gather(*(on_disk.remove(f"org/calls/{number}.{index}") for index in range(3)))
+            await on_disk.store("org/a/b/c/old", pieces(b"abc"), "audio/mpeg")
+            keys = {f"org/a/b/c/{number}.{index}" for index in range(4)}
+            new = [on_disk.store(key, pieces(b"abc"), "audio/mpeg") for key in keys]
+            await asyncio.gather(on_disk.remove("org/a/b/c/old"), *new)
+            assert await listed(on_disk) == keys
+            await asyncio.gather(*(on_disk.remove(key) for key in keys))
 
     async def test_a_killed_process_leaves_no_object_and_is_found_out(self, tmp_path: Path) -> None:
         """Half a recording never has the recording's key; it is listed under another, which can be removed."""
