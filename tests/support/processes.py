@@ -2,15 +2,15 @@
 
 import contextlib
 import os
-import select
 import signal
 import socket
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 MANAGE = Path(__file__).parents[2] / "manage.py"
 PATIENCE_SECONDS = 40
@@ -29,112 +29,86 @@ def free_port() -> int:
         return int(listening.getsockname()[1])
 
 
-def run(*arguments: str, env: Mapping[str, str], stdin: str = "") -> subprocess.CompletedProcess[str]:
+def run(
+    *arguments: str, env: Mapping[str, str], folder: Path, stdin: str = "", timeout: float = PATIENCE_SECONDS
+) -> subprocess.CompletedProcess[str]:
     """Run a command to its end, in a folder without an `.env`."""
     return subprocess.run(
         [sys.executable, str(MANAGE), *arguments],
         env=dict(env),
-        cwd=_folder(env),
+        cwd=folder,
         input=stdin,
         capture_output=True,
         text=True,
-        timeout=PATIENCE_SECONDS,
+        timeout=timeout,
         check=False,
     )
 
 
+@dataclass(frozen=True)
 class Running:
-    """A command that keeps running; what it says is kept in files."""
+    """A command that keeps running; what it says is kept in two files."""
 
-    def __init__(self, process: subprocess.Popen[str], errors: Path) -> None:
-        self.process = process
-        self._errors = errors
-        self._lines: list[str] = []
+    process: subprocess.Popen[bytes]
+    output_file: Path
+    errors_file: Path
+
+    @property
+    def output(self) -> str:
+        """Everything it has written to standard output."""
+        return self.output_file.read_text()
 
     @property
     def errors(self) -> str:
         """Everything it has written to standard error."""
-        return self._errors.read_text()
+        return self.errors_file.read_text()
 
-    @property
-    def output(self) -> str:
-        """Everything that was read from its standard output."""
-        return "".join(self._lines)
-
-    def line(self, wanted: Callable[[str], Any] = bool) -> str:
-        """Wait for the next line of standard output that is `wanted`, and return it."""
+    def until(self, condition: Callable[[], Any]) -> None:
+        """Wait until `condition` holds; it must do so before the command ends."""
         deadline = time.monotonic() + PATIENCE_SECONDS
-        while line := self._next_line(deadline):
-            if wanted(line):
-                return line
-        raise AssertionError(f"it ended without saying so:\n{self.output}\n{self.errors}")
+        while not condition():
+            assert self.process.poll() is None, f"it ended with {self.process.returncode}\n{self.output}\n{self.errors}"
+            assert time.monotonic() < deadline, f"it did not happen in time\n{self.output}\n{self.errors}"
+            time.sleep(0.02)
 
     def stop(self, number: int = signal.SIGTERM) -> int:
         """Send a signal, wait for the end, and return the exit status."""
         self.process.send_signal(number)
-        return self.wait()
+        return self.process.wait(PATIENCE_SECONDS)
 
-    def wait(self) -> int:
-        """Wait for the end, and return the exit status."""
-        out, _ = self.process.communicate(timeout=PATIENCE_SECONDS)
-        self._lines.append(out)
-        return self.process.returncode
-
-    def _next_line(self, deadline: float) -> str:
-        stream: IO[str] = self.process.stdout  # type: ignore[assignment]
-        if not select.select([stream], [], [], max(deadline - time.monotonic(), 0))[0]:
-            raise AssertionError(f"it said nothing in time:\n{self.output}\n{self.errors}")
-        line = stream.readline()
-        self._lines.append(line)
-        return line
+    def children(self) -> list[int]:
+        """Return the process ids of its children."""
+        listed = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text()
+        return [int(number) for number in listed.split()]
 
 
 @contextlib.contextmanager
-def running(*arguments: str, env: Mapping[str, str]) -> Iterator[Running]:
-    """Start a command and kill what is left of it at the end, its children included."""
-    folder = _folder(env)
-    errors = folder / f"{'-'.join(arguments)}-{time.monotonic_ns()}.log"
-    with errors.open("w") as stream:
+def running(*arguments: str, env: Mapping[str, str], folder: Path) -> Iterator[Running]:
+    """Start a command in `folder`, and kill what is left of it at the end, its children included."""
+    name = f"{arguments[0]}-{time.monotonic_ns()}"
+    output, errors = folder / f"{name}.out", folder / f"{name}.err"
+    with output.open("wb") as out, errors.open("wb") as err:
         process = subprocess.Popen(
-            [sys.executable, "-u", str(MANAGE), *arguments],
-            env=dict(env),
+            [sys.executable, str(MANAGE), *arguments],
+            env=dict(env) | {"PYTHONUNBUFFERED": "1"},
             cwd=folder,
             stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=stream,
-            text=True,
-            bufsize=1,
+            stdout=out,
+            stderr=err,
             start_new_session=True,
         )
     try:
-        yield Running(process, errors)
+        yield Running(process, output, errors)
     finally:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
         process.wait()
-        if process.stdout:
-            process.stdout.close()
 
 
-def wait_until(condition: Callable[[], Any], what: str) -> None:
-    """Wait until `condition` holds."""
-    deadline = time.monotonic() + PATIENCE_SECONDS
-    while not condition():
-        assert time.monotonic() < deadline, f"waited in vain until {what}"
-        time.sleep(0.02)
-
-
-def accepts(port: int) -> bool:
+def accepts(port: int | str) -> bool:
     """Tell whether somebody accepts connections on that port of the loopback address."""
     try:
-        socket.create_connection(("127.0.0.1", port), timeout=1).close()
+        socket.create_connection(("127.0.0.1", int(port)), timeout=1).close()
     except OSError:
         return False
     return True
-
-
-def _folder(env: Mapping[str, str]) -> Path:
-    folder = Path(env["DATA_DIR"])
-    while not folder.is_dir():
-        folder = folder.parent
-    return folder if folder.name != "var" else folder.parent
