@@ -55,6 +55,7 @@ _READ_BYTES = 64 * 1024
 _LISTING = 500
 _CONCURRENT_CALLS = 16
 _CLEAN_UP_SECONDS = 3
+_CHECK_SECONDS = 5
 _ATTEMPTS = 20
 _ABSENT = frozenset({"NoSuchKey", "NoSuchUpload", "404"})
 _SENSELESS = "The recording store did not answer as it should"
@@ -204,8 +205,11 @@ class S3Store:
             if start == end:
                 return
             wanted = {"Range": f"bytes={start}-{end - 1}"}
-        body = (await self._find("get_object", key, **wanted))["Body"]
+        answer = await self._find("get_object", key, **wanted)
+        body = answer["Body"]
         try:
+            # An answer that does not say how long it is could break off unnoticed.
+            _field(answer, "ContentLength")
             while chunk := await self._bucket.run(partial(body.read, _READ_BYTES)):
                 yield chunk
         finally:
@@ -213,7 +217,7 @@ class S3Store:
 
     async def size(self, key: str) -> int:
         """Ask with a HEAD request."""
-        return int((await self._find("head_object", key))["ContentLength"])
+        return int(_field(await self._find("head_object", key), "ContentLength"))
 
     async def _find(self, operation: str, key: str, **parameters: str) -> Any:
         try:
@@ -237,15 +241,19 @@ class S3Store:
         while True:
             page = await self._page(Prefix=prefix, MaxKeys=_LISTING, **more)
             for entry in page.get("Contents", ()):
-                if _is_key(entry["Key"]):
-                    yield StoredKey(entry["Key"], times.to_wire(entry["LastModified"]))
+                if _is_key(_field(entry, "Key")):
+                    yield StoredKey(entry["Key"], times.to_wire(_field(entry, "LastModified")))
             if not page.get("IsTruncated"):
                 return
             more = {"ContinuationToken": _field(page, "NextContinuationToken")}
 
     async def check(self) -> None:
-        """List one key: this takes no right that a sweep does not need as well."""
-        await self._page(MaxKeys=1)
+        """List one key, within seconds: this takes no right that a sweep does not need as well."""
+        try:
+            async with asyncio.timeout(_CHECK_SECONDS):
+                await self._page(MaxKeys=1)
+        except TimeoutError as error:
+            raise StorageUnavailable(_SENSELESS) from error
 
     async def _page(self, **parameters: Any) -> Any:
         page = await self._bucket.call("list_objects_v2", **parameters)
@@ -367,12 +375,12 @@ class _Upload:
         return await self._bucket.call(operation, Key=self._key, **parameters)
 
 
-def _field(answer: dict[str, Any], name: str) -> str:
+def _field(answer: dict[str, Any], name: str) -> Any:
     """Return what an answer must hold if it came from an S3 server and not from something in between."""
     value = answer.get(name)
-    if not value:
+    if value is None or value == "":
         raise StorageUnavailable(_SENSELESS)
-    return str(value)
+    return value
 
 
 async def _parts(chunks: AsyncIterable[bytes]) -> AsyncGenerator[tuple[io.BytesIO, bool], None]:

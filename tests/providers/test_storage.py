@@ -418,6 +418,8 @@ FAULTS = {
     "hangs up": saying(b""),
     "silence": falling_silent(),
     "a head and then silence": falling_silent(answer(content_length="300000")),
+    "nothing but 200": saying(answer(content_length="")),
+    "a listing of nothing in particular": saying(answer(b"<L><Name>b</Name><Contents><Size>1</Size></Contents></L>")),
     "a redirect": saying(answer(b"", "301 Moved Permanently", location="http://127.0.0.1:1/")),
 }
 
@@ -431,6 +433,12 @@ INVISIBLE = {
     ("read", "a page instead"),
     ("read a range", "a page instead"),
     ("remove", "a page instead"),
+    ("remove", "nothing but 200"),
+    ("size", "a listing of nothing in particular"),
+    ("read", "a listing of nothing in particular"),
+    ("read a range", "a listing of nothing in particular"),
+    ("remove", "a listing of nothing in particular"),
+    ("check", "a listing of nothing in particular"),
 }
 
 
@@ -533,6 +541,17 @@ class TestFaultsOfTheBucket:
         error, seconds = await timed(store.check())
         assert isinstance(error, StorageUnavailable)
         assert 3.4 < seconds < 4.5
+
+    async def test_readiness_is_known_soon(
+        self, faulty: tuple[S3Store, Relay], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Checking does not wait as long as storing may."""
+        store, between = faulty
+        monkeypatch.setattr("providers.storage._CHECK_SECONDS", 0.1)
+        await between.misbehave(falling_silent())
+        error, seconds = await timed(store.check())
+        assert isinstance(error, StorageUnavailable)
+        assert seconds < 0.9
 
     async def test_errors_and_descriptions_keep_the_secret(
         self, faulty: tuple[S3Store, Relay], caplog: pytest.LogCaptureFixture
