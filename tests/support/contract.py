@@ -1,0 +1,48 @@
+"""The served document, as tests walk it: every operation, whose token it wants, a request that is good."""
+
+from typing import Any
+
+from openapi_schema_validator import OAS30Validator
+
+from domain.principals import TokenKind
+from openapi import document
+from openapi.document import Operation
+from tests.support.wire import Answer
+
+CONTRACT = document.load()
+
+_SCHEMES = CONTRACT.served["components"]["securitySchemes"]
+_GOOD: dict[str, dict[str, Any]] = {
+    "POST /api/calls/ingest": {
+        "direction": "inbound",
+        "fromNumber": "+14165550100",
+        "toNumber": "+12362320246",
+        "duration": 0,
+        "status": "busy",
+        "externalCallId": "good-1",
+    },
+    "POST /api/webhook/elevenlabs/tools/create-note": {"phone_number": "+14165550100", "note": "good"},
+    "POST /api/webhook/elevenlabs/tools/send-sms": {"phone_number": "+14165550100", "message": "good"},
+    "POST /api/webhook/elevenlabs/tools/transfer": {"reason": "good"},
+}
+
+
+def kind_of(operation: Operation) -> TokenKind:
+    """Return the one kind of token the document asks for."""
+    (requirement,) = operation.security
+    (scheme,) = requirement
+    return TokenKind(_SCHEMES[scheme]["bearerFormat"])
+
+
+def good_body(operation: Operation) -> dict[str, Any]:
+    """Return a body that is accepted; an operation nobody thought of gets an empty one."""
+    return dict(_GOOD.get(operation.key, {}))
+
+
+def assert_documented(answer: Answer, operation: Operation) -> Any:
+    """Hold an answer against what the document says of its status, with a validator of its own; return its body."""
+    described = operation.responses[str(answer.status)]["content"]["application/json"]
+    body = answer.json()
+    assert answer.header("Content-Type") == "application/json"
+    OAS30Validator({**described["schema"], "components": CONTRACT.served["components"]}).validate(body)
+    return body
