@@ -35,7 +35,7 @@ def update(
     new: Annotated[Path, typer.Argument(help="The newly published OpenAPI document.")], as_json: AsJson = False
 ) -> None:
     """Take a newly published document: replace ours, generate code, add stubs, and report."""
-    _run(lambda: generate.update(_ROOT, _bytes(new)), as_json)
+    _run(lambda: generate.update(_ROOT, _bytes(new), new.name), as_json)
 
 
 @contract.command(name="generate")

@@ -1,6 +1,6 @@
 """What the server tells about its own contract: which documents it keeps, and how each operation stands."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from openapi.document import Action, Contract, Operation
@@ -17,14 +17,23 @@ def describe(contract: Contract, handlers: Mapping[str, Handler]) -> Document:
     An operation is `implemented` or a `stub`; an `orphan` is a handler without an operation, and a server that has one
     does not start. Deviations are the overlay's actions that touch the operation or something it refers to.
     """
+    used = {operation.key: frozenset(_used(contract, operation)) for operation in contract.operations}
+    touched = {
+        operation.key: [action for action in contract.actions if _touches(action, operation, used[operation.key])]
+        for operation in contract.operations
+    }
+    owned = {action for actions in touched.values() for action in actions}
     return {
         "title": contract.served["info"]["title"],
         "apiVersion": contract.served["info"]["version"],
         "published": {"sha256": contract.published_digest},
         "overlay": {"sha256": contract.overlay_digest, "actions": len(contract.actions)},
         "served": {"sha256": contract.served_digest},
-        "operations": [_operation(contract, operation, handlers) for operation in contract.operations],
-        "deviations": [_deviation(action) for action in contract.actions if not _owners(contract, action)],
+        "operations": [
+            _operation(contract, operation, handlers) | {"deviations": _deviations(touched[operation.key])}
+            for operation in contract.operations
+        ],
+        "deviations": _deviations(action for action in contract.actions if action not in owned),
     }
 
 
@@ -35,7 +44,6 @@ def _operation(contract: Contract, operation: Operation, handlers: Mapping[str, 
         "operationId": operation.id,
         "state": _state(operation, handlers),
         "published": operation.method.lower() in contract.published["paths"].get(operation.path, {}),
-        "deviations": [_deviation(action) for action in contract.actions if _touches(contract, action, operation)],
     }
 
 
@@ -45,16 +53,11 @@ def _state(operation: Operation, handlers: Mapping[str, Handler]) -> str:
     return "stub" if is_stub(handlers[operation.key]) else "implemented"
 
 
-def _deviation(action: Action) -> dict[str, str]:
-    return {"target": action.target, "reason": action.reason}
+def _deviations(actions: Iterable[Action]) -> list[dict[str, str]]:
+    return [{"target": action.target, "reason": action.reason} for action in actions]
 
 
-def _owners(contract: Contract, action: Action) -> list[str]:
-    return [operation.key for operation in contract.operations if _touches(contract, action, operation)]
-
-
-def _touches(contract: Contract, action: Action, operation: Operation) -> bool:
-    used = set(_used(contract, operation))
+def _touches(action: Action, operation: Operation, used: frozenset[tuple[str | int, ...]]) -> bool:
     return any(_is_inside(place, operation) or place[1:3] in used for place in action.places)
 
 

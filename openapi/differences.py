@@ -116,7 +116,7 @@ class _Comparison:
     def __init__(self, old: Document, new: Document) -> None:
         self._old = old
         self._new = new
-        self._seen: set[tuple[str, str, int]] = set()
+        self._seen: set[tuple[int, int, int]] = set()
 
     def changes(self) -> Iterator[Change]:
         old = {operation.key: operation for operation in operations_of(self._old)}
@@ -212,16 +212,15 @@ class _Comparison:
     # Schemas; `way` is 0 in a request and 1 in a response
 
     def _schema(self, place: str, old: Any, new: Any, way: int) -> Iterator[Change]:
-        names = _name(old), _name(new)
-        if any(names):
+        if _name(old) or _name(new):
             # What many operations share is told once, under its own name.
-            if (*names, way) in self._seen:
-                return
-            self._seen.add((*names, way))
-            place = f"{names[1] or place} (in {'responses' if way else 'requests'})"
-        old, new = _flat(self._old, old), _flat(self._new, new)
-        if old == new and "$ref" not in json.dumps(old):
+            place = f"{_name(new) or place} (in {'responses' if way else 'requests'})"
+        old, new = follow(self._old, old), follow(self._new, new)
+        # Schemas may contain themselves, through references or through an allOf.
+        if (id(old), id(new), way) in self._seen:
             return
+        self._seen.add((id(old), id(new), way))
+        old, new = _flat(self._old, old), _flat(self._new, new)
         yield from self._texts(place, old, new)
         yield from self._type(place, old, new, way)
         yield from self._limits(place, old, new, way)

@@ -92,13 +92,13 @@ class Plan:
     files: Mapping[Path, bytes] = field(repr=False)
 
 
-def update(root: Path, published: bytes) -> Report:
-    """Make `published` the contract of the tree at `root`.
+def update(root: Path, published: bytes, name: str = "openapi.yaml") -> Report:
+    """Make `published` the contract of the tree at `root`; `name` is what error messages call it.
 
     Raises:
         InvalidDocument: when it is no usable document, or the overlay does not fit it; nothing was written.
     """
-    return _carry_out(plan(root, published))
+    return _carry_out(plan(root, published, name))
 
 
 def generate(root: Path) -> Report:
@@ -119,11 +119,12 @@ def check(root: Path) -> Report:
     return plan(root, None).report
 
 
-def plan(root: Path, published: bytes | None) -> Plan:
+def plan(root: Path, published: bytes | None, name: str = "openapi.yaml") -> Plan:
     """Work out what has to change in the tree at `root`, for a new document or (None) for the one it has."""
     folder = root / "openapi"
     present = _read(folder / "openapi.yaml")
-    contract = document.assemble(present if published is None else published, _read(folder / "overlay.yaml"))
+    documents = present if published is None else published, _read(folder / "overlay.yaml")
+    contract = document.assemble(*documents, names=(name, "overlay.yaml"))
     written = sites(root / "handlers")
     recorded = _recorded(folder / "operations.py")
     handlers = _names(contract, written, recorded)

@@ -4,6 +4,7 @@ Hand-written code is only ever read. A stub is put behind what a module already 
 """
 
 import ast
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -84,7 +85,7 @@ def with_stubs(path: Path, stubs: Sequence[Stub]) -> str:
     if not present.strip():
         return f'"""Handlers of the operations on {path.stem.replace("_", " ")}."""\n\n{_chapter(imports)}\n\n{text}'
     # The stubs bring their imports along: what people wrote above stays as it is, byte for byte.
-    brought = "\n".join(f"{line}  # noqa: E402" for line in _flat(imports))
+    brought = re.sub(r"^(from .*)$", r"\1  # noqa: E402", _chapter(imports).rstrip("\n"), flags=re.MULTILINE)
     return present.rstrip("\n") + "\n\n\n" + (f"{brought}\n\n\n" if brought else "") + text
 
 

@@ -172,7 +172,8 @@ def _value_type(document: Document, schema: Mapping[str, Any]) -> str:
 def docstring(text: str, otherwise: str) -> str:
     """Return `text` as a one-line docstring, or `otherwise` when it says nothing."""
     words = " ".join(text.split()).rstrip(".") or otherwise
-    return json.dumps(f"{words[:100]}.", ensure_ascii=False)[1:-1].join(['"""', '"""'])
+    sentence = f"{words[:1].upper()}{words[1:100]}."
+    return json.dumps(sentence, ensure_ascii=False)[1:-1].join(['"""', '"""'])
 
 
 # The table

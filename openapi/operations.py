@@ -361,10 +361,1364 @@ class PostWebhookElevenlabsToolsTransfer(Protocol[R_contra]):
     async def __call__(self, request: Request[R_contra], *, body: models.ElevenLabsTransferRequest) -> PostWebhookElevenlabsToolsTransferAnswer: ...
 
 
+# POST /api/auth/login
+
+
+class PostAuthLogin200(Response[models.AuthTokenResponse]):
+    """Signed in."""
+
+    __slots__ = ()
+    status: ClassVar[Literal[200]] = 200
+
+
+class PostAuthLogin400(Response[models.AuthErrorResponse]):
+    """The request does not match the contract."""
+
+    __slots__ = ()
+    status: ClassVar[Literal[400]] = 400
+
+
+class PostAuthLogin401(Response[models.AuthErrorResponse]):
+    """Wrong address or password, or a token that is missing, invalid or expired."""
+
+    __slots__ = ()
+    status: ClassVar[Literal[401]] = 401
+
+
+class PostAuthLogin413(Response[models.AuthErrorResponse]):
+    """The body is larger than this operation accepts."""
+
+    __slots__ = ()
+    status: ClassVar[Literal[413]] = 413
+
+
+class PostAuthLogin415(Response[models.AuthErrorResponse]):
+    """The body is not sent as JSON."""
+
+    __slots__ = ()
+    status: ClassVar[Literal[415]] = 415
+
+
+class PostAuthLogin429(Response[models.AuthErrorResponse]):
+    """Too many failed attempts for this account or from this address."""
+
+    __slots__ = ()
+    status: ClassVar[Literal[429]] = 429
+
+
+class PostAuthLogin500(Response[models.AuthErrorResponse]):
+    """Internal server error."""
+
+    __slots__ = ()
+    status: ClassVar[Literal[500]] = 500
+
+
+class PostAuthLogin503(Response[models.AuthErrorResponse]):
+    """The server cannot answer just now; the same request may be sent again."""
+
+    __slots__ = ()
+    status: ClassVar[Literal[503]] = 503
+
+
+PostAuthLoginAnswer: TypeAlias = (
+    PostAuthLogin200
+    | PostAuthLogin400
+    | PostAuthLogin401
+    | PostAuthLogin413
+    | PostAuthLogin415
+    | PostAuthLogin429
+    | PostAuthLogin500
+    | PostAuthLogin503
+)
+
+
+class PostAuthLogin(Protocol[R_contra]):
+    """Sign in."""
+
+    async def __call__(self, request: Request[R_contra], *, body: models.AuthLoginRequest) -> PostAuthLoginAnswer: ...
+
+
+# POST /api/auth/refresh
+
+
+class PostAuthRefresh200(Response[models.AuthTokenResponse]):
+    """A fresh token."""
+
+    __slots__ = ()
+    status: ClassVar[Literal[200]] = 200
+
+
+class PostAuthRefresh401(Response[models.AuthErrorResponse]):
+    """Wrong address or password, or a token that is missing, invalid or expired."""
+
+    __slots__ = ()
+    status: ClassVar[Literal[401]] = 401
+
+
+class PostAuthRefresh500(Response[models.AuthErrorResponse]):
+    """Internal server error."""
+
+    __slots__ = ()
+    status: ClassVar[Literal[500]] = 500
+
+
+class PostAuthRefresh503(Response[models.AuthErrorResponse]):
+    """The server cannot answer just now; the same request may be sent again."""
+
+    __slots__ = ()
+    status: ClassVar[Literal[503]] = 503
+
+
+PostAuthRefreshAnswer: TypeAlias = PostAuthRefresh200 | PostAuthRefresh401 | PostAuthRefresh500 | PostAuthRefresh503
+
+
+class PostAuthRefresh(Protocol[R_contra]):
+    """Get a fresh token."""
+
+    async def __call__(self, request: Request[R_contra]) -> PostAuthRefreshAnswer: ...
+
+
+# GET /api/auth/verify-token
+
+
+class GetAuthVerifyToken200(Response[models.AuthVerifiedResponse]):
+    """The token is good."""
+
+    __slots__ = ()
+    status: ClassVar[Literal[200]] = 200
+
+
+class GetAuthVerifyToken401(Response[models.AuthErrorResponse]):
+    """Wrong address or password, or a token that is missing, invalid or expired."""
+
+    __slots__ = ()
+    status: ClassVar[Literal[401]] = 401
+
+
+class GetAuthVerifyToken500(Response[models.AuthErrorResponse]):
+    """Internal server error."""
+
+    __slots__ = ()
+    status: ClassVar[Literal[500]] = 500
+
+
+class GetAuthVerifyToken503(Response[models.AuthErrorResponse]):
+    """The server cannot answer just now; the same request may be sent again."""
+
+    __slots__ = ()
+    status: ClassVar[Literal[503]] = 503
+
+
+GetAuthVerifyTokenAnswer: TypeAlias = (
+    GetAuthVerifyToken200
+    | GetAuthVerifyToken401
+    | GetAuthVerifyToken500
+    | GetAuthVerifyToken503
+)
+
+
+class GetAuthVerifyToken(Protocol[R_contra]):
+    """Say whose token this is."""
+
+    async def __call__(self, request: Request[R_contra]) -> GetAuthVerifyTokenAnswer: ...
+
+
+# POST /api/auth/sign-out
+
+
+class PostAuthSignOut200(Response[models.AuthSignedOutResponse]):
+    """Signed out."""
+
+    __slots__ = ()
+    status: ClassVar[Literal[200]] = 200
+
+
+class PostAuthSignOut401(Response[models.AuthErrorResponse]):
+    """Wrong address or password, or a token that is missing, invalid or expired."""
+
+    __slots__ = ()
+    status: ClassVar[Literal[401]] = 401
+
+
+class PostAuthSignOut500(Response[models.AuthErrorResponse]):
+    """Internal server error."""
+
+    __slots__ = ()
+    status: ClassVar[Literal[500]] = 500
+
+
+class PostAuthSignOut503(Response[models.AuthErrorResponse]):
+    """The server cannot answer just now; the same request may be sent again."""
+
+    __slots__ = ()
+    status: ClassVar[Literal[503]] = 503
+
+
+PostAuthSignOutAnswer: TypeAlias = PostAuthSignOut200 | PostAuthSignOut401 | PostAuthSignOut500 | PostAuthSignOut503
+
+
+class PostAuthSignOut(Protocol[R_contra]):
+    """Sign out everywhere."""
+
+    async def __call__(self, request: Request[R_contra]) -> PostAuthSignOutAnswer: ...
+
+
+# GET /api/user/api-key
+
+
+class GetUserApiKey200(Response[models.UserApiKeyResponse]):
+    """The key."""
+
+    __slots__ = ()
+    status: ClassVar[Literal[200]] = 200
+
+
+class GetUserApiKey401(Response[models.AuthErrorResponse]):
+    """Wrong address or password, or a token that is missing, invalid or expired."""
+
+    __slots__ = ()
+    status: ClassVar[Literal[401]] = 401
+
+
+class GetUserApiKey500(Response[models.AuthErrorResponse]):
+    """Internal server error."""
+
+    __slots__ = ()
+    status: ClassVar[Literal[500]] = 500
+
+
+class GetUserApiKey503(Response[models.AuthErrorResponse]):
+    """The server cannot answer just now; the same request may be sent again."""
+
+    __slots__ = ()
+    status: ClassVar[Literal[503]] = 503
+
+
+GetUserApiKeyAnswer: TypeAlias = GetUserApiKey200 | GetUserApiKey401 | GetUserApiKey500 | GetUserApiKey503
+
+
+class GetUserApiKey(Protocol[R_contra]):
+    """Show the user's API key."""
+
+    async def __call__(self, request: Request[R_contra]) -> GetUserApiKeyAnswer: ...
+
+
+# POST /api/user/api-key/regenerate
+
+
+class PostUserApiKeyRegenerate200(Response[models.UserApiKeyResponse]):
+    """The new key."""
+
+    __slots__ = ()
+    status: ClassVar[Literal[200]] = 200
+
+
+class PostUserApiKeyRegenerate401(Response[models.AuthErrorResponse]):
+    """Wrong address or password, or a token that is missing, invalid or expired."""
+
+    __slots__ = ()
+    status: ClassVar[Literal[401]] = 401
+
+
+class PostUserApiKeyRegenerate500(Response[models.AuthErrorResponse]):
+    """Internal server error."""
+
+    __slots__ = ()
+    status: ClassVar[Literal[500]] = 500
+
+
+class PostUserApiKeyRegenerate503(Response[models.AuthErrorResponse]):
+    """The server cannot answer just now; the same request may be sent again."""
+
+    __slots__ = ()
+    status: ClassVar[Literal[503]] = 503
+
+
+PostUserApiKeyRegenerateAnswer: TypeAlias = (
+    PostUserApiKeyRegenerate200
+    | PostUserApiKeyRegenerate401
+    | PostUserApiKeyRegenerate500
+    | PostUserApiKeyRegenerate503
+)
+
+
+class PostUserApiKeyRegenerate(Protocol[R_contra]):
+    """Replace the user's API key."""
+
+    async def __call__(self, request: Request[R_contra]) -> PostUserApiKeyRegenerateAnswer: ...
+
+
+# POST /api/webhook/elevenlabs
+
+
+class PostWebhookElevenlabs200(Response[models.ElevenLabsPostCallResponse]):
+    """Accepted."""
+
+    __slots__ = ()
+    status: ClassVar[Literal[200]] = 200
+
+
+class PostWebhookElevenlabs400(Response[models.WebhookErrorResponse]):
+    """The body cannot be read."""
+
+    __slots__ = ()
+    status: ClassVar[Literal[400]] = 400
+
+
+class PostWebhookElevenlabs401(Response[models.WebhookErrorResponse]):
+    """No signature or token, or one that proves nothing."""
+
+    __slots__ = ()
+    status: ClassVar[Literal[401]] = 401
+
+
+class PostWebhookElevenlabs413(Response[models.WebhookErrorResponse]):
+    """The body is larger than this operation accepts."""
+
+    __slots__ = ()
+    status: ClassVar[Literal[413]] = 413
+
+
+class PostWebhookElevenlabs415(Response[models.WebhookErrorResponse]):
+    """The body is sent in a media type this operation does not read."""
+
+    __slots__ = ()
+    status: ClassVar[Literal[415]] = 415
+
+
+class PostWebhookElevenlabs500(Response[models.WebhookErrorResponse]):
+    """Internal server error."""
+
+    __slots__ = ()
+    status: ClassVar[Literal[500]] = 500
+
+
+class PostWebhookElevenlabs503(Response[models.WebhookErrorResponse]):
+    """Nothing was stored; the same request may be sent again."""
+
+    __slots__ = ()
+    status: ClassVar[Literal[503]] = 503
+
+
+PostWebhookElevenlabsAnswer: TypeAlias = (
+    PostWebhookElevenlabs200
+    | PostWebhookElevenlabs400
+    | PostWebhookElevenlabs401
+    | PostWebhookElevenlabs413
+    | PostWebhookElevenlabs415
+    | PostWebhookElevenlabs500
+    | PostWebhookElevenlabs503
+)
+
+
+class PostWebhookElevenlabs(Protocol[R_contra]):
+    """ElevenLabs post-call webhook."""
+
+    async def __call__(self, request: Request[R_contra]) -> PostWebhookElevenlabsAnswer: ...
+
+
+# POST /api/webhook/sms/{provider}/{messageId}
+
+
+class PostWebhookSmsStatus200(Response[models.SmsStatusResponse]):
+    """Understood."""
+
+    __slots__ = ()
+    status: ClassVar[Literal[200]] = 200
+
+
+class PostWebhookSmsStatus400(Response[models.WebhookErrorResponse]):
+    """The body cannot be read."""
+
+    __slots__ = ()
+    status: ClassVar[Literal[400]] = 400
+
+
+class PostWebhookSmsStatus401(Response[models.WebhookErrorResponse]):
+    """No signature or token, or one that proves nothing."""
+
+    __slots__ = ()
+    status: ClassVar[Literal[401]] = 401
+
+
+class PostWebhookSmsStatus404(Response[models.WebhookErrorResponse]):
+    """There is nothing of that id."""
+
+    __slots__ = ()
+    status: ClassVar[Literal[404]] = 404
+
+
+class PostWebhookSmsStatus413(Response[models.WebhookErrorResponse]):
+    """The body is larger than this operation accepts."""
+
+    __slots__ = ()
+    status: ClassVar[Literal[413]] = 413
+
+
+class PostWebhookSmsStatus415(Response[models.WebhookErrorResponse]):
+    """The body is sent in a media type this operation does not read."""
+
+    __slots__ = ()
+    status: ClassVar[Literal[415]] = 415
+
+
+class PostWebhookSmsStatus500(Response[models.WebhookErrorResponse]):
+    """Internal server error."""
+
+    __slots__ = ()
+    status: ClassVar[Literal[500]] = 500
+
+
+class PostWebhookSmsStatus503(Response[models.WebhookErrorResponse]):
+    """Nothing was stored; the same request may be sent again."""
+
+    __slots__ = ()
+    status: ClassVar[Literal[503]] = 503
+
+
+PostWebhookSmsStatusAnswer: TypeAlias = (
+    PostWebhookSmsStatus200
+    | PostWebhookSmsStatus400
+    | PostWebhookSmsStatus401
+    | PostWebhookSmsStatus404
+    | PostWebhookSmsStatus413
+    | PostWebhookSmsStatus415
+    | PostWebhookSmsStatus500
+    | PostWebhookSmsStatus503
+)
+
+
+class PostWebhookSmsStatus(Protocol[R_contra]):
+    """SMS status callback."""
+
+    async def __call__(self, request: Request[R_contra], *, provider: Literal["twilio", "sinch", "textgrid"], message_id: str, token: str | None) -> PostWebhookSmsStatusAnswer: ...
+
+
+# GET /api/calls/history
+
+
+class GetCallsHistory200(Response[models.CallsHistoryResponse]):
+    """The calls, and how many there are altogether."""
+
+    __slots__ = ()
+    status: ClassVar[Literal[200]] = 200
+
+
+class GetCallsHistory400(Response[models.CallsErrorResponse]):
+    """The request does not match the contract."""
+
+    __slots__ = ()
+    status: ClassVar[Literal[400]] = 400
+
+
+class GetCallsHistory401(Response[models.CallsErrorResponse]):
+    """Missing, invalid or expired token."""
+
+    __slots__ = ()
+    status: ClassVar[Literal[401]] = 401
+
+
+class GetCallsHistory500(Response[models.CallsErrorResponse]):
+    """Internal server error."""
+
+    __slots__ = ()
+    status: ClassVar[Literal[500]] = 500
+
+
+class GetCallsHistory503(Response[models.CallsErrorResponse]):
+    """The server cannot answer just now; the same request may be sent again."""
+
+    __slots__ = ()
+    status: ClassVar[Literal[503]] = 503
+
+
+GetCallsHistoryAnswer: TypeAlias = (
+    GetCallsHistory200
+    | GetCallsHistory400
+    | GetCallsHistory401
+    | GetCallsHistory500
+    | GetCallsHistory503
+)
+
+
+class GetCallsHistory(Protocol[R_contra]):
+    """List calls, newest first."""
+
+    async def __call__(self, request: Request[R_contra], *, contact_id: str | None, user_id: str | None, status: Literal["completed", "no-answer", "busy", "failed"] | None, limit: str, offset: str, external_call_id: str | None, from_: str | None, to: str | None) -> GetCallsHistoryAnswer: ...
+
+
+# GET /api/calls/statistics
+
+
+class GetCallsStatistics200(Response[models.CallsStatisticsResponse]):
+    """The figures."""
+
+    __slots__ = ()
+    status: ClassVar[Literal[200]] = 200
+
+
+class GetCallsStatistics400(Response[models.CallsErrorResponse]):
+    """The request does not match the contract."""
+
+    __slots__ = ()
+    status: ClassVar[Literal[400]] = 400
+
+
+class GetCallsStatistics401(Response[models.CallsErrorResponse]):
+    """Missing, invalid or expired token."""
+
+    __slots__ = ()
+    status: ClassVar[Literal[401]] = 401
+
+
+class GetCallsStatistics500(Response[models.CallsErrorResponse]):
+    """Internal server error."""
+
+    __slots__ = ()
+    status: ClassVar[Literal[500]] = 500
+
+
+class GetCallsStatistics503(Response[models.CallsErrorResponse]):
+    """The server cannot answer just now; the same request may be sent again."""
+
+    __slots__ = ()
+    status: ClassVar[Literal[503]] = 503
+
+
+GetCallsStatisticsAnswer: TypeAlias = (
+    GetCallsStatistics200
+    | GetCallsStatistics400
+    | GetCallsStatistics401
+    | GetCallsStatistics500
+    | GetCallsStatistics503
+)
+
+
+class GetCallsStatistics(Protocol[R_contra]):
+    """Count calls and add up their durations."""
+
+    async def __call__(self, request: Request[R_contra], *, start_date: str | None, end_date: str | None) -> GetCallsStatisticsAnswer: ...
+
+
+# GET /api/calls/{callId}
+
+
+class GetCallsCall200(Response[models.CallsCallResponse]):
+    """The call."""
+
+    __slots__ = ()
+    status: ClassVar[Literal[200]] = 200
+
+
+class GetCallsCall400(Response[models.CallsErrorResponse]):
+    """The request does not match the contract."""
+
+    __slots__ = ()
+    status: ClassVar[Literal[400]] = 400
+
+
+class GetCallsCall401(Response[models.CallsErrorResponse]):
+    """Missing, invalid or expired token."""
+
+    __slots__ = ()
+    status: ClassVar[Literal[401]] = 401
+
+
+class GetCallsCall404(Response[models.CallsErrorResponse]):
+    """There is nothing of that id in the caller's organization."""
+
+    __slots__ = ()
+    status: ClassVar[Literal[404]] = 404
+
+
+class GetCallsCall500(Response[models.CallsErrorResponse]):
+    """Internal server error."""
+
+    __slots__ = ()
+    status: ClassVar[Literal[500]] = 500
+
+
+class GetCallsCall503(Response[models.CallsErrorResponse]):
+    """The server cannot answer just now; the same request may be sent again."""
+
+    __slots__ = ()
+    status: ClassVar[Literal[503]] = 503
+
+
+GetCallsCallAnswer: TypeAlias = (
+    GetCallsCall200
+    | GetCallsCall400
+    | GetCallsCall401
+    | GetCallsCall404
+    | GetCallsCall500
+    | GetCallsCall503
+)
+
+
+class GetCallsCall(Protocol[R_contra]):
+    """Read one call, with its transcript."""
+
+    async def __call__(self, request: Request[R_contra], *, call_id: str) -> GetCallsCallAnswer: ...
+
+
+# GET /api/calls/{callId}/recording
+
+
+class GetCallsRecording200(Response[models.CallsRecordingResponse]):
+    """The recording."""
+
+    __slots__ = ()
+    status: ClassVar[Literal[200]] = 200
+
+
+class GetCallsRecording400(Response[models.CallsErrorResponse]):
+    """The request does not match the contract."""
+
+    __slots__ = ()
+    status: ClassVar[Literal[400]] = 400
+
+
+class GetCallsRecording401(Response[models.CallsErrorResponse]):
+    """Missing, invalid or expired token."""
+
+    __slots__ = ()
+    status: ClassVar[Literal[401]] = 401
+
+
+class GetCallsRecording404(Response[models.CallsErrorResponse]):
+    """There is no such call in the caller's organization, or it has no recording."""
+
+    __slots__ = ()
+    status: ClassVar[Literal[404]] = 404
+
+
+class GetCallsRecording500(Response[models.CallsErrorResponse]):
+    """Internal server error."""
+
+    __slots__ = ()
+    status: ClassVar[Literal[500]] = 500
+
+
+class GetCallsRecording503(Response[models.CallsErrorResponse]):
+    """The server cannot answer just now; the same request may be sent again."""
+
+    __slots__ = ()
+    status: ClassVar[Literal[503]] = 503
+
+
+GetCallsRecordingAnswer: TypeAlias = (
+    GetCallsRecording200
+    | GetCallsRecording400
+    | GetCallsRecording401
+    | GetCallsRecording404
+    | GetCallsRecording500
+    | GetCallsRecording503
+)
+
+
+class GetCallsRecording(Protocol[R_contra]):
+    """Read a call's recording and transcript."""
+
+    async def __call__(self, request: Request[R_contra], *, call_id: str) -> GetCallsRecordingAnswer: ...
+
+
+# GET /api/recordings/{recordingId}/audio
+
+
+class GetRecordingsAudio200(Response[bytes]):
+    """The whole audio."""
+
+    __slots__ = ()
+    status: ClassVar[Literal[200]] = 200
+    media_type: ClassVar[str | None] = "audio/*"
+
+
+class GetRecordingsAudio206(Response[bytes]):
+    """A part of the audio."""
+
+    __slots__ = ()
+    status: ClassVar[Literal[206]] = 206
+    media_type: ClassVar[str | None] = "audio/*"
+
+
+class GetRecordingsAudio400(Response[models.CallsErrorResponse]):
+    """The request does not match the contract."""
+
+    __slots__ = ()
+    status: ClassVar[Literal[400]] = 400
+
+
+class GetRecordingsAudio401(Response[models.CallsErrorResponse]):
+    """The link's signature is wrong, or the link has expired."""
+
+    __slots__ = ()
+    status: ClassVar[Literal[401]] = 401
+
+
+class GetRecordingsAudio404(Response[models.CallsErrorResponse]):
+    """There is nothing of that id in the caller's organization."""
+
+    __slots__ = ()
+    status: ClassVar[Literal[404]] = 404
+
+
+class GetRecordingsAudio416(Response[models.CallsErrorResponse]):
+    """The range lies outside the audio."""
+
+    __slots__ = ()
+    status: ClassVar[Literal[416]] = 416
+
+
+class GetRecordingsAudio500(Response[models.CallsErrorResponse]):
+    """Internal server error."""
+
+    __slots__ = ()
+    status: ClassVar[Literal[500]] = 500
+
+
+class GetRecordingsAudio503(Response[models.CallsErrorResponse]):
+    """The server cannot answer just now; the same request may be sent again."""
+
+    __slots__ = ()
+    status: ClassVar[Literal[503]] = 503
+
+
+GetRecordingsAudioAnswer: TypeAlias = (
+    GetRecordingsAudio200
+    | GetRecordingsAudio206
+    | GetRecordingsAudio400
+    | GetRecordingsAudio401
+    | GetRecordingsAudio404
+    | GetRecordingsAudio416
+    | GetRecordingsAudio500
+    | GetRecordingsAudio503
+)
+
+
+class GetRecordingsAudio(Protocol[R_contra]):
+    """Download a recording by its link."""
+
+    async def __call__(self, request: Request[R_contra], *, recording_id: str, expires: str, signature: str, range_: str | None) -> GetRecordingsAudioAnswer: ...
+
+
+# GET /api/contact-notes
+
+
+class GetContactNotes200(Response[models.ContactNotesResponse]):
+    """The notes."""
+
+    __slots__ = ()
+    status: ClassVar[Literal[200]] = 200
+
+
+class GetContactNotes400(Response[models.RecordsErrorResponse]):
+    """The request does not match the contract."""
+
+    __slots__ = ()
+    status: ClassVar[Literal[400]] = 400
+
+
+class GetContactNotes401(Response[models.RecordsErrorResponse]):
+    """Missing, invalid or expired token, or one without the role this needs."""
+
+    __slots__ = ()
+    status: ClassVar[Literal[401]] = 401
+
+
+class GetContactNotes404(Response[models.RecordsErrorResponse]):
+    """There is nothing of that id in the caller's organization."""
+
+    __slots__ = ()
+    status: ClassVar[Literal[404]] = 404
+
+
+class GetContactNotes500(Response[models.RecordsErrorResponse]):
+    """Internal server error."""
+
+    __slots__ = ()
+    status: ClassVar[Literal[500]] = 500
+
+
+class GetContactNotes503(Response[models.RecordsErrorResponse]):
+    """The server cannot answer just now; the same request may be sent again."""
+
+    __slots__ = ()
+    status: ClassVar[Literal[503]] = 503
+
+
+GetContactNotesAnswer: TypeAlias = (
+    GetContactNotes200
+    | GetContactNotes400
+    | GetContactNotes401
+    | GetContactNotes404
+    | GetContactNotes500
+    | GetContactNotes503
+)
+
+
+class GetContactNotes(Protocol[R_contra]):
+    """List a contact's notes, newest first."""
+
+    async def __call__(self, request: Request[R_contra], *, contact_id: str, limit: int, cursor: str | None) -> GetContactNotesAnswer: ...
+
+
+# POST /api/contact-notes
+
+
+class PostContactNotes201(Response[models.ContactNoteResponse]):
+    """The note was written."""
+
+    __slots__ = ()
+    status: ClassVar[Literal[201]] = 201
+
+
+class PostContactNotes400(Response[models.RecordsErrorResponse]):
+    """The request does not match the contract."""
+
+    __slots__ = ()
+    status: ClassVar[Literal[400]] = 400
+
+
+class PostContactNotes401(Response[models.RecordsErrorResponse]):
+    """Missing, invalid or expired token, or one without the role this needs."""
+
+    __slots__ = ()
+    status: ClassVar[Literal[401]] = 401
+
+
+class PostContactNotes404(Response[models.RecordsErrorResponse]):
+    """There is nothing of that id in the caller's organization."""
+
+    __slots__ = ()
+    status: ClassVar[Literal[404]] = 404
+
+
+class PostContactNotes413(Response[models.RecordsErrorResponse]):
+    """The body is larger than this operation accepts."""
+
+    __slots__ = ()
+    status: ClassVar[Literal[413]] = 413
+
+
+class PostContactNotes415(Response[models.RecordsErrorResponse]):
+    """The body is not sent as JSON."""
+
+    __slots__ = ()
+    status: ClassVar[Literal[415]] = 415
+
+
+class PostContactNotes500(Response[models.RecordsErrorResponse]):
+    """Internal server error."""
+
+    __slots__ = ()
+    status: ClassVar[Literal[500]] = 500
+
+
+class PostContactNotes503(Response[models.RecordsErrorResponse]):
+    """The server cannot answer just now; the same request may be sent again."""
+
+    __slots__ = ()
+    status: ClassVar[Literal[503]] = 503
+
+
+PostContactNotesAnswer: TypeAlias = (
+    PostContactNotes201
+    | PostContactNotes400
+    | PostContactNotes401
+    | PostContactNotes404
+    | PostContactNotes413
+    | PostContactNotes415
+    | PostContactNotes500
+    | PostContactNotes503
+)
+
+
+class PostContactNotes(Protocol[R_contra]):
+    """Write a note about a contact."""
+
+    async def __call__(self, request: Request[R_contra], *, body: models.ContactNoteRequest) -> PostContactNotesAnswer: ...
+
+
+# GET /api/contacts
+
+
+class GetContacts200(Response[models.ContactsResponse]):
+    """The contacts, and how many there are altogether."""
+
+    __slots__ = ()
+    status: ClassVar[Literal[200]] = 200
+
+
+class GetContacts400(Response[models.RecordsErrorResponse]):
+    """The request does not match the contract."""
+
+    __slots__ = ()
+    status: ClassVar[Literal[400]] = 400
+
+
+class GetContacts401(Response[models.RecordsErrorResponse]):
+    """Missing, invalid or expired token, or one without the role this needs."""
+
+    __slots__ = ()
+    status: ClassVar[Literal[401]] = 401
+
+
+class GetContacts500(Response[models.RecordsErrorResponse]):
+    """Internal server error."""
+
+    __slots__ = ()
+    status: ClassVar[Literal[500]] = 500
+
+
+class GetContacts503(Response[models.RecordsErrorResponse]):
+    """The server cannot answer just now; the same request may be sent again."""
+
+    __slots__ = ()
+    status: ClassVar[Literal[503]] = 503
+
+
+GetContactsAnswer: TypeAlias = GetContacts200 | GetContacts400 | GetContacts401 | GetContacts500 | GetContacts503
+
+
+class GetContacts(Protocol[R_contra]):
+    """List contacts, newest first."""
+
+    async def __call__(self, request: Request[R_contra], *, page: int, size: int, search: str | None) -> GetContactsAnswer: ...
+
+
+# GET /api/contacts/{contactId}
+
+
+class GetContactsContact200(Response[models.ContactResponse]):
+    """The contact."""
+
+    __slots__ = ()
+    status: ClassVar[Literal[200]] = 200
+
+
+class GetContactsContact400(Response[models.RecordsErrorResponse]):
+    """The request does not match the contract."""
+
+    __slots__ = ()
+    status: ClassVar[Literal[400]] = 400
+
+
+class GetContactsContact401(Response[models.RecordsErrorResponse]):
+    """Missing, invalid or expired token, or one without the role this needs."""
+
+    __slots__ = ()
+    status: ClassVar[Literal[401]] = 401
+
+
+class GetContactsContact404(Response[models.RecordsErrorResponse]):
+    """There is nothing of that id in the caller's organization."""
+
+    __slots__ = ()
+    status: ClassVar[Literal[404]] = 404
+
+
+class GetContactsContact500(Response[models.RecordsErrorResponse]):
+    """Internal server error."""
+
+    __slots__ = ()
+    status: ClassVar[Literal[500]] = 500
+
+
+class GetContactsContact503(Response[models.RecordsErrorResponse]):
+    """The server cannot answer just now; the same request may be sent again."""
+
+    __slots__ = ()
+    status: ClassVar[Literal[503]] = 503
+
+
+GetContactsContactAnswer: TypeAlias = (
+    GetContactsContact200
+    | GetContactsContact400
+    | GetContactsContact401
+    | GetContactsContact404
+    | GetContactsContact500
+    | GetContactsContact503
+)
+
+
+class GetContactsContact(Protocol[R_contra]):
+    """Read one contact."""
+
+    async def __call__(self, request: Request[R_contra], *, contact_id: str) -> GetContactsContactAnswer: ...
+
+
+# DELETE /api/contacts/{contactId}
+
+
+class DeleteContactsContact200(Response[models.ContactErasedResponse]):
+    """The contact was erased."""
+
+    __slots__ = ()
+    status: ClassVar[Literal[200]] = 200
+
+
+class DeleteContactsContact400(Response[models.RecordsErrorResponse]):
+    """The request does not match the contract."""
+
+    __slots__ = ()
+    status: ClassVar[Literal[400]] = 400
+
+
+class DeleteContactsContact401(Response[models.RecordsErrorResponse]):
+    """Missing, invalid or expired token, or one without the role this needs."""
+
+    __slots__ = ()
+    status: ClassVar[Literal[401]] = 401
+
+
+class DeleteContactsContact404(Response[models.RecordsErrorResponse]):
+    """There is nothing of that id in the caller's organization."""
+
+    __slots__ = ()
+    status: ClassVar[Literal[404]] = 404
+
+
+class DeleteContactsContact500(Response[models.RecordsErrorResponse]):
+    """Internal server error."""
+
+    __slots__ = ()
+    status: ClassVar[Literal[500]] = 500
+
+
+class DeleteContactsContact503(Response[models.RecordsErrorResponse]):
+    """The server cannot answer just now; the same request may be sent again."""
+
+    __slots__ = ()
+    status: ClassVar[Literal[503]] = 503
+
+
+DeleteContactsContactAnswer: TypeAlias = (
+    DeleteContactsContact200
+    | DeleteContactsContact400
+    | DeleteContactsContact401
+    | DeleteContactsContact404
+    | DeleteContactsContact500
+    | DeleteContactsContact503
+)
+
+
+class DeleteContactsContact(Protocol[R_contra]):
+    """Erase a contact."""
+
+    async def __call__(self, request: Request[R_contra], *, contact_id: str) -> DeleteContactsContactAnswer: ...
+
+
+# GET /api/contacts/{contactId}/timeline
+
+
+class GetContactsTimeline200(Response[models.ContactTimelineResponse]):
+    """The timeline."""
+
+    __slots__ = ()
+    status: ClassVar[Literal[200]] = 200
+
+
+class GetContactsTimeline400(Response[models.RecordsErrorResponse]):
+    """The request does not match the contract."""
+
+    __slots__ = ()
+    status: ClassVar[Literal[400]] = 400
+
+
+class GetContactsTimeline401(Response[models.RecordsErrorResponse]):
+    """Missing, invalid or expired token, or one without the role this needs."""
+
+    __slots__ = ()
+    status: ClassVar[Literal[401]] = 401
+
+
+class GetContactsTimeline404(Response[models.RecordsErrorResponse]):
+    """There is nothing of that id in the caller's organization."""
+
+    __slots__ = ()
+    status: ClassVar[Literal[404]] = 404
+
+
+class GetContactsTimeline500(Response[models.RecordsErrorResponse]):
+    """Internal server error."""
+
+    __slots__ = ()
+    status: ClassVar[Literal[500]] = 500
+
+
+class GetContactsTimeline503(Response[models.RecordsErrorResponse]):
+    """The server cannot answer just now; the same request may be sent again."""
+
+    __slots__ = ()
+    status: ClassVar[Literal[503]] = 503
+
+
+GetContactsTimelineAnswer: TypeAlias = (
+    GetContactsTimeline200
+    | GetContactsTimeline400
+    | GetContactsTimeline401
+    | GetContactsTimeline404
+    | GetContactsTimeline500
+    | GetContactsTimeline503
+)
+
+
+class GetContactsTimeline(Protocol[R_contra]):
+    """Read a contact's story, newest first."""
+
+    async def __call__(self, request: Request[R_contra], *, contact_id: str, limit: int, cursor: str | None) -> GetContactsTimelineAnswer: ...
+
+
+# POST /api/conversation/all
+
+
+class PostConversationAll200(Response[models.ConversationAllResponse]):
+    """The conversations."""
+
+    __slots__ = ()
+    status: ClassVar[Literal[200]] = 200
+
+
+class PostConversationAll400(Response[models.RecordsErrorResponse]):
+    """The request does not match the contract."""
+
+    __slots__ = ()
+    status: ClassVar[Literal[400]] = 400
+
+
+class PostConversationAll401(Response[models.RecordsErrorResponse]):
+    """Missing, invalid or expired token, or one without the role this needs."""
+
+    __slots__ = ()
+    status: ClassVar[Literal[401]] = 401
+
+
+class PostConversationAll404(Response[models.RecordsErrorResponse]):
+    """There is nothing of that id in the caller's organization."""
+
+    __slots__ = ()
+    status: ClassVar[Literal[404]] = 404
+
+
+class PostConversationAll413(Response[models.RecordsErrorResponse]):
+    """The body is larger than this operation accepts."""
+
+    __slots__ = ()
+    status: ClassVar[Literal[413]] = 413
+
+
+class PostConversationAll415(Response[models.RecordsErrorResponse]):
+    """The body is not sent as JSON."""
+
+    __slots__ = ()
+    status: ClassVar[Literal[415]] = 415
+
+
+class PostConversationAll500(Response[models.RecordsErrorResponse]):
+    """Internal server error."""
+
+    __slots__ = ()
+    status: ClassVar[Literal[500]] = 500
+
+
+class PostConversationAll503(Response[models.RecordsErrorResponse]):
+    """The server cannot answer just now; the same request may be sent again."""
+
+    __slots__ = ()
+    status: ClassVar[Literal[503]] = 503
+
+
+PostConversationAllAnswer: TypeAlias = (
+    PostConversationAll200
+    | PostConversationAll400
+    | PostConversationAll401
+    | PostConversationAll404
+    | PostConversationAll413
+    | PostConversationAll415
+    | PostConversationAll500
+    | PostConversationAll503
+)
+
+
+class PostConversationAll(Protocol[R_contra]):
+    """List a contact's conversations over a channel."""
+
+    async def __call__(self, request: Request[R_contra], *, body: models.ConversationAllRequest) -> PostConversationAllAnswer: ...
+
+
+# GET /api/conversation/{conversationId}
+
+
+class GetConversation200(Response[models.ConversationResponse]):
+    """The conversation."""
+
+    __slots__ = ()
+    status: ClassVar[Literal[200]] = 200
+
+
+class GetConversation400(Response[models.RecordsErrorResponse]):
+    """The request does not match the contract."""
+
+    __slots__ = ()
+    status: ClassVar[Literal[400]] = 400
+
+
+class GetConversation401(Response[models.RecordsErrorResponse]):
+    """Missing, invalid or expired token, or one without the role this needs."""
+
+    __slots__ = ()
+    status: ClassVar[Literal[401]] = 401
+
+
+class GetConversation404(Response[models.RecordsErrorResponse]):
+    """There is nothing of that id in the caller's organization."""
+
+    __slots__ = ()
+    status: ClassVar[Literal[404]] = 404
+
+
+class GetConversation500(Response[models.RecordsErrorResponse]):
+    """Internal server error."""
+
+    __slots__ = ()
+    status: ClassVar[Literal[500]] = 500
+
+
+class GetConversation503(Response[models.RecordsErrorResponse]):
+    """The server cannot answer just now; the same request may be sent again."""
+
+    __slots__ = ()
+    status: ClassVar[Literal[503]] = 503
+
+
+GetConversationAnswer: TypeAlias = (
+    GetConversation200
+    | GetConversation400
+    | GetConversation401
+    | GetConversation404
+    | GetConversation500
+    | GetConversation503
+)
+
+
+class GetConversation(Protocol[R_contra]):
+    """Read one conversation."""
+
+    async def __call__(self, request: Request[R_contra], *, conversation_id: str) -> GetConversationAnswer: ...
+
+
+# GET /api/conversation/{conversationId}/messages
+
+
+class GetConversationMessages200(Response[models.ConversationMessagesResponse]):
+    """The messages."""
+
+    __slots__ = ()
+    status: ClassVar[Literal[200]] = 200
+
+
+class GetConversationMessages400(Response[models.RecordsErrorResponse]):
+    """The request does not match the contract."""
+
+    __slots__ = ()
+    status: ClassVar[Literal[400]] = 400
+
+
+class GetConversationMessages401(Response[models.RecordsErrorResponse]):
+    """Missing, invalid or expired token, or one without the role this needs."""
+
+    __slots__ = ()
+    status: ClassVar[Literal[401]] = 401
+
+
+class GetConversationMessages404(Response[models.RecordsErrorResponse]):
+    """There is nothing of that id in the caller's organization."""
+
+    __slots__ = ()
+    status: ClassVar[Literal[404]] = 404
+
+
+class GetConversationMessages500(Response[models.RecordsErrorResponse]):
+    """Internal server error."""
+
+    __slots__ = ()
+    status: ClassVar[Literal[500]] = 500
+
+
+class GetConversationMessages503(Response[models.RecordsErrorResponse]):
+    """The server cannot answer just now; the same request may be sent again."""
+
+    __slots__ = ()
+    status: ClassVar[Literal[503]] = 503
+
+
+GetConversationMessagesAnswer: TypeAlias = (
+    GetConversationMessages200
+    | GetConversationMessages400
+    | GetConversationMessages401
+    | GetConversationMessages404
+    | GetConversationMessages500
+    | GetConversationMessages503
+)
+
+
+class GetConversationMessages(Protocol[R_contra]):
+    """List a conversation's messages, newest first."""
+
+    async def __call__(self, request: Request[R_contra], *, conversation_id: str, limit: int, cursor: str | None) -> GetConversationMessagesAnswer: ...
+
+
+# GET /api/events
+
+
+class GetEvents200(Response[models.EventsResponse]):
+    """The events after `since`, in sequence."""
+
+    __slots__ = ()
+    status: ClassVar[Literal[200]] = 200
+
+
+class GetEvents400(Response[models.RecordsErrorResponse]):
+    """The request does not match the contract."""
+
+    __slots__ = ()
+    status: ClassVar[Literal[400]] = 400
+
+
+class GetEvents401(Response[models.RecordsErrorResponse]):
+    """Missing, invalid or expired token, or one without the role this needs."""
+
+    __slots__ = ()
+    status: ClassVar[Literal[401]] = 401
+
+
+class GetEvents500(Response[models.RecordsErrorResponse]):
+    """Internal server error."""
+
+    __slots__ = ()
+    status: ClassVar[Literal[500]] = 500
+
+
+class GetEvents503(Response[models.RecordsErrorResponse]):
+    """The server cannot answer just now; the same request may be sent again."""
+
+    __slots__ = ()
+    status: ClassVar[Literal[503]] = 503
+
+
+GetEventsAnswer: TypeAlias = GetEvents200 | GetEvents400 | GetEvents401 | GetEvents500 | GetEvents503
+
+
+class GetEvents(Protocol[R_contra]):
+    """Read the events of the organization."""
+
+    async def __call__(self, request: Request[R_contra], *, since: int, limit: int) -> GetEventsAnswer: ...
+
+
 # What the server reads at start
 
 OPERATIONS: Final = Bindings(
-    "9ca87a4e27ad9bb24f4ec71f6a3a31341190093eac21fc60a138b8b296e251d3",
+    "a2af670006e2c716cbfe19a7b52e9b33d312e9dc3912e950826d1b72611edb6d",
     {
         "POST /api/calls/ingest": Binding(
             handler="calls.post_calls_ingest",
@@ -440,6 +1794,302 @@ OPERATIONS: Final = Bindings(
                 PostWebhookElevenlabsToolsTransfer413,
                 PostWebhookElevenlabsToolsTransfer415,
                 PostWebhookElevenlabsToolsTransfer500,
+            ),
+        ),
+        "POST /api/auth/login": Binding(
+            handler="auth.post_auth_login",
+            body=models.AuthLoginRequest,
+            parameters={},
+            responses=(
+                PostAuthLogin200,
+                PostAuthLogin400,
+                PostAuthLogin401,
+                PostAuthLogin413,
+                PostAuthLogin415,
+                PostAuthLogin429,
+                PostAuthLogin500,
+                PostAuthLogin503,
+            ),
+        ),
+        "POST /api/auth/refresh": Binding(
+            handler="auth.post_auth_refresh",
+            body=None,
+            parameters={},
+            responses=(
+                PostAuthRefresh200,
+                PostAuthRefresh401,
+                PostAuthRefresh500,
+                PostAuthRefresh503,
+            ),
+        ),
+        "GET /api/auth/verify-token": Binding(
+            handler="auth.get_auth_verify_token",
+            body=None,
+            parameters={},
+            responses=(
+                GetAuthVerifyToken200,
+                GetAuthVerifyToken401,
+                GetAuthVerifyToken500,
+                GetAuthVerifyToken503,
+            ),
+        ),
+        "POST /api/auth/sign-out": Binding(
+            handler="auth.post_auth_sign_out",
+            body=None,
+            parameters={},
+            responses=(
+                PostAuthSignOut200,
+                PostAuthSignOut401,
+                PostAuthSignOut500,
+                PostAuthSignOut503,
+            ),
+        ),
+        "GET /api/user/api-key": Binding(
+            handler="user.get_user_api_key",
+            body=None,
+            parameters={},
+            responses=(
+                GetUserApiKey200,
+                GetUserApiKey401,
+                GetUserApiKey500,
+                GetUserApiKey503,
+            ),
+        ),
+        "POST /api/user/api-key/regenerate": Binding(
+            handler="user.post_user_api_key_regenerate",
+            body=None,
+            parameters={},
+            responses=(
+                PostUserApiKeyRegenerate200,
+                PostUserApiKeyRegenerate401,
+                PostUserApiKeyRegenerate500,
+                PostUserApiKeyRegenerate503,
+            ),
+        ),
+        "POST /api/webhook/elevenlabs": Binding(
+            handler="webhook.post_webhook_elevenlabs",
+            body=None,
+            parameters={},
+            responses=(
+                PostWebhookElevenlabs200,
+                PostWebhookElevenlabs400,
+                PostWebhookElevenlabs401,
+                PostWebhookElevenlabs413,
+                PostWebhookElevenlabs415,
+                PostWebhookElevenlabs500,
+                PostWebhookElevenlabs503,
+            ),
+        ),
+        "POST /api/webhook/sms/{provider}/{messageId}": Binding(
+            handler="webhook.post_webhook_sms_status",
+            body=None,
+            parameters={('path', 'provider'): 'provider', ('path', 'messageId'): 'message_id', ('query', 'token'): 'token'},
+            responses=(
+                PostWebhookSmsStatus200,
+                PostWebhookSmsStatus400,
+                PostWebhookSmsStatus401,
+                PostWebhookSmsStatus404,
+                PostWebhookSmsStatus413,
+                PostWebhookSmsStatus415,
+                PostWebhookSmsStatus500,
+                PostWebhookSmsStatus503,
+            ),
+        ),
+        "GET /api/calls/history": Binding(
+            handler="calls.get_calls_history",
+            body=None,
+            parameters={('query', 'contactId'): 'contact_id', ('query', 'userId'): 'user_id', ('query', 'status'): 'status', ('query', 'limit'): 'limit', ('query', 'offset'): 'offset', ('query', 'externalCallId'): 'external_call_id', ('query', 'from'): 'from_', ('query', 'to'): 'to'},
+            responses=(
+                GetCallsHistory200,
+                GetCallsHistory400,
+                GetCallsHistory401,
+                GetCallsHistory500,
+                GetCallsHistory503,
+            ),
+        ),
+        "GET /api/calls/statistics": Binding(
+            handler="calls.get_calls_statistics",
+            body=None,
+            parameters={('query', 'startDate'): 'start_date', ('query', 'endDate'): 'end_date'},
+            responses=(
+                GetCallsStatistics200,
+                GetCallsStatistics400,
+                GetCallsStatistics401,
+                GetCallsStatistics500,
+                GetCallsStatistics503,
+            ),
+        ),
+        "GET /api/calls/{callId}": Binding(
+            handler="calls.get_calls_call",
+            body=None,
+            parameters={('path', 'callId'): 'call_id'},
+            responses=(
+                GetCallsCall200,
+                GetCallsCall400,
+                GetCallsCall401,
+                GetCallsCall404,
+                GetCallsCall500,
+                GetCallsCall503,
+            ),
+        ),
+        "GET /api/calls/{callId}/recording": Binding(
+            handler="calls.get_calls_recording",
+            body=None,
+            parameters={('path', 'callId'): 'call_id'},
+            responses=(
+                GetCallsRecording200,
+                GetCallsRecording400,
+                GetCallsRecording401,
+                GetCallsRecording404,
+                GetCallsRecording500,
+                GetCallsRecording503,
+            ),
+        ),
+        "GET /api/recordings/{recordingId}/audio": Binding(
+            handler="recordings.get_recordings_audio",
+            body=None,
+            parameters={('path', 'recordingId'): 'recording_id', ('query', 'expires'): 'expires', ('query', 'signature'): 'signature', ('header', 'Range'): 'range_'},
+            responses=(
+                GetRecordingsAudio200,
+                GetRecordingsAudio206,
+                GetRecordingsAudio400,
+                GetRecordingsAudio401,
+                GetRecordingsAudio404,
+                GetRecordingsAudio416,
+                GetRecordingsAudio500,
+                GetRecordingsAudio503,
+            ),
+        ),
+        "GET /api/contact-notes": Binding(
+            handler="contact_notes.get_contact_notes",
+            body=None,
+            parameters={('query', 'contactId'): 'contact_id', ('query', 'limit'): 'limit', ('query', 'cursor'): 'cursor'},
+            responses=(
+                GetContactNotes200,
+                GetContactNotes400,
+                GetContactNotes401,
+                GetContactNotes404,
+                GetContactNotes500,
+                GetContactNotes503,
+            ),
+        ),
+        "POST /api/contact-notes": Binding(
+            handler="contact_notes.post_contact_notes",
+            body=models.ContactNoteRequest,
+            parameters={},
+            responses=(
+                PostContactNotes201,
+                PostContactNotes400,
+                PostContactNotes401,
+                PostContactNotes404,
+                PostContactNotes413,
+                PostContactNotes415,
+                PostContactNotes500,
+                PostContactNotes503,
+            ),
+        ),
+        "GET /api/contacts": Binding(
+            handler="contacts.get_contacts",
+            body=None,
+            parameters={('query', 'page'): 'page', ('query', 'size'): 'size', ('query', 'search'): 'search'},
+            responses=(
+                GetContacts200,
+                GetContacts400,
+                GetContacts401,
+                GetContacts500,
+                GetContacts503,
+            ),
+        ),
+        "GET /api/contacts/{contactId}": Binding(
+            handler="contacts.get_contacts_contact",
+            body=None,
+            parameters={('path', 'contactId'): 'contact_id'},
+            responses=(
+                GetContactsContact200,
+                GetContactsContact400,
+                GetContactsContact401,
+                GetContactsContact404,
+                GetContactsContact500,
+                GetContactsContact503,
+            ),
+        ),
+        "DELETE /api/contacts/{contactId}": Binding(
+            handler="contacts.delete_contacts_contact",
+            body=None,
+            parameters={('path', 'contactId'): 'contact_id'},
+            responses=(
+                DeleteContactsContact200,
+                DeleteContactsContact400,
+                DeleteContactsContact401,
+                DeleteContactsContact404,
+                DeleteContactsContact500,
+                DeleteContactsContact503,
+            ),
+        ),
+        "GET /api/contacts/{contactId}/timeline": Binding(
+            handler="contacts.get_contacts_timeline",
+            body=None,
+            parameters={('path', 'contactId'): 'contact_id', ('query', 'limit'): 'limit', ('query', 'cursor'): 'cursor'},
+            responses=(
+                GetContactsTimeline200,
+                GetContactsTimeline400,
+                GetContactsTimeline401,
+                GetContactsTimeline404,
+                GetContactsTimeline500,
+                GetContactsTimeline503,
+            ),
+        ),
+        "POST /api/conversation/all": Binding(
+            handler="conversation.post_conversation_all",
+            body=models.ConversationAllRequest,
+            parameters={},
+            responses=(
+                PostConversationAll200,
+                PostConversationAll400,
+                PostConversationAll401,
+                PostConversationAll404,
+                PostConversationAll413,
+                PostConversationAll415,
+                PostConversationAll500,
+                PostConversationAll503,
+            ),
+        ),
+        "GET /api/conversation/{conversationId}": Binding(
+            handler="conversation.get_conversation",
+            body=None,
+            parameters={('path', 'conversationId'): 'conversation_id'},
+            responses=(
+                GetConversation200,
+                GetConversation400,
+                GetConversation401,
+                GetConversation404,
+                GetConversation500,
+                GetConversation503,
+            ),
+        ),
+        "GET /api/conversation/{conversationId}/messages": Binding(
+            handler="conversation.get_conversation_messages",
+            body=None,
+            parameters={('path', 'conversationId'): 'conversation_id', ('query', 'limit'): 'limit', ('query', 'cursor'): 'cursor'},
+            responses=(
+                GetConversationMessages200,
+                GetConversationMessages400,
+                GetConversationMessages401,
+                GetConversationMessages404,
+                GetConversationMessages500,
+                GetConversationMessages503,
+            ),
+        ),
+        "GET /api/events": Binding(
+            handler="events.get_events",
+            body=None,
+            parameters={('query', 'since'): 'since', ('query', 'limit'): 'limit'},
+            responses=(
+                GetEvents200,
+                GetEvents400,
+                GetEvents401,
+                GetEvents500,
+                GetEvents503,
             ),
         ),
     },

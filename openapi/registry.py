@@ -43,10 +43,18 @@ def is_stub(handler: Handler) -> bool:
 
 def _handlers(package: ModuleType) -> Iterator[tuple[str, Handler]]:
     for described in pkgutil.iter_modules(package.__path__):
-        module = importlib.import_module(f"{package.__name__}.{described.name}")
+        module = _imported(f"{package.__name__}.{described.name}")
         for name, value in vars(module).items():
             if _is_handler(name, value, module):
                 yield f"{described.name}.{name}", value
+
+
+def _imported(name: str) -> ModuleType:
+    try:
+        return importlib.import_module(name)
+    except ImportError as error:
+        # What a handler needs of the generated types went away with its operation or one of its statuses.
+        raise ConfigurationError(f"The handlers do not match the contract: {name}: {error}.") from error
 
 
 def _is_handler(name: str, value: object, module: ModuleType) -> bool:

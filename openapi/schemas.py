@@ -28,9 +28,18 @@ class Schemas:
     def __init__(self, document: Document) -> None:
         self._document = document
         self._translated: dict[tuple[Direction, str], Document] = {}
+        self._compiled: dict[tuple[Direction, str], Validator] = {}
 
     def compile(self, schema: Mapping[str, Any], direction: Direction) -> Validator:
-        """Return the validator of `schema`, with everything it refers to."""
+        """Return the validator of `schema`, with everything it refers to; of a component there is only one."""
+        reference = schema.get("$ref")
+        if reference is None:
+            return self._compile(schema, direction)
+        if (direction, reference) not in self._compiled:
+            self._compiled[direction, reference] = self._compile(schema, direction)
+        return self._compiled[direction, reference]
+
+    def _compile(self, schema: Mapping[str, Any], direction: Direction) -> Validator:
         root = self._translate(schema, direction)
         needed: dict[str, Document] = {}
         self._gather(root, direction, needed)
