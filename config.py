@@ -120,7 +120,7 @@ def load_settings(**overrides: object) -> Settings:
     except ValidationError as error:
         first = error.errors()[0]
         name = ".".join(str(part) for part in first["loc"]).upper()
-        raise ConfigurationError(f"Setting {name} is not valid: {first['msg']}.") from error
+        raise ConfigurationError(f"Setting {name} is not valid: {first['msg'].removeprefix('Value error, ')}.") from error
     _check_object_storage(settings)
     return settings if _has_secrets(settings) else _with_local_secrets(settings)
 

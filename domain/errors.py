@@ -8,6 +8,7 @@
     ├── UnsupportedMediaType
     ├── RateLimited             come back later, and when
     ├── Overloaded              we cannot serve this just now
+    │   └── CommitUnknown       the database broke while committing; the work may be durable
     ├── Speakable               a problem the voice agent can say to the caller
     ├── RecordingRejected       the recording cannot be fetched, decoded or believed
     ├── ConfigurationError      a setting, for the person who starts the server
@@ -85,6 +86,10 @@ class Overloaded(RelayError):
     """Raised when the relay cannot serve a request just now and lost nothing by saying so."""
 
     code = "UNAVAILABLE"
+
+
+class CommitUnknown(Overloaded):
+    """Raised when the database broke while committing; whether the work is durable shows only later."""
 
 
 class Speakable(RelayError):

@@ -15,7 +15,7 @@ from peewee import (
 
 from domain.identifiers import new_id
 from domain.times import now
-from persistence.database import Row
+from persistence.units import Row
 
 
 def Id() -> Any:  # noqa: N802 - it stands where a field class would

@@ -18,6 +18,7 @@ from domain.documents import dump
 from domain.events import Event, StoredEvent
 from domain.times import now
 from persistence import models
+from persistence.units import announce
 
 Cursor = int
 
@@ -40,6 +41,7 @@ def append(organization_id: str, events: Sequence[Event]) -> int:
             for index, event in enumerate(events)
         ]
     ).execute()
+    announce()
     return head
 
 

@@ -3,9 +3,9 @@ from pathlib import Path
 import peewee
 from playhouse.schema_diff import diff_models
 
-from persistence import database as engines
 from persistence.database import open_database
 from persistence.models import MODELS
+from persistence.units import engine, running_on
 
 
 def schema(path: Path) -> dict[str, object]:
@@ -31,8 +31,8 @@ def test_migrating_from_nothing_equals_creating_from_the_models(tmp_path: Path) 
     migrated.migrate()
     migrated.close()
     created = open_database(f"sqlite:///{tmp_path}/created.db")
-    with created._at_work():  # type: ignore[attr-defined]
-        engines._current.engine.create_tables(MODELS)
+    with running_on(created._engine):  # type: ignore[attr-defined]
+        engine().create_tables(MODELS)
     created.close()
 
     assert schema(tmp_path / "migrated.db") == schema(tmp_path / "created.db")
@@ -42,8 +42,8 @@ def test_nothing_is_left_to_generate_after_migrating(tmp_path: Path) -> None:
     """peewee's own comparison finds no difference between the models and the migrated database."""
     migrated = open_database(f"sqlite:///{tmp_path}/migrated.db")
     migrated.migrate()
-    with migrated._at_work():  # type: ignore[attr-defined]
-        difference = diff_models(engines._current.engine, list(MODELS))
+    with running_on(migrated._engine):  # type: ignore[attr-defined]
+        difference = diff_models(engine(), list(MODELS))
     migrated.close()
 
     assert not difference, str(difference)

@@ -1,0 +1,235 @@
+"""PostgreSQL: many writers, each in a transaction of its own, on a bounded number of connections.
+
+Units run in threads, one connection each. Who finds no thread free within the wait limit is told so. A connection that
+breaks is replaced the next time it is needed, so a restart of the server needs none of ours. Nothing here is kept open
+while a vendor is asked: a unit never waits for anything but the database.
+"""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, TypeVar
+
+import peewee
+import psycopg
+import structlog
+from playhouse.migrations import Runner
+
+from domain.errors import CommitUnknown, ConfigurationError, Overloaded
+from persistence.units import TROUBLE, running_on, take_announcement
+
+R = TypeVar("R")
+
+CHANNEL = "relay_events"
+
+_MIGRATIONS = Path(__file__).parent / "migrations"
+_MIGRATION_LOCK = 7_302_212_213
+_CONNECTIONS = 8
+_WAIT_SECONDS = 5
+_POLL_SECONDS = 0.05
+_TRIES = 3
+_OPTIONS = "-c statement_timeout=10s -c lock_timeout=5s -c idle_in_transaction_session_timeout=15s"
+
+# SQLSTATE 40001 and 40P01: the server undid the transaction and asks for it to be tried again.
+_TRY_AGAIN = ("40001", "40P01")
+
+log = structlog.get_logger()
+
+
+class ServerDatabase:
+    """A PostgreSQL database, shared by any number of processes on any number of machines."""
+
+    def __init__(self, url: str, connections: int = _CONNECTIONS, wait_seconds: float = _WAIT_SECONDS) -> None:
+        self._url = url
+        self._wait_seconds = wait_seconds
+        self._engine = peewee.PostgresqlDatabase(
+            url, prefer_psycopg3=True, connect_timeout=5, options=_OPTIONS, application_name="tether-relay"
+        )
+        try:
+            self._engine.connect(reuse_if_open=True)
+        except peewee.OperationalError as error:
+            raise ConfigurationError(
+                f"The database at {_without_password(url)} cannot be reached: {_first_line(error)}. Check DATABASE_URL."
+            ) from error
+        self._free = asyncio.Semaphore(connections)
+        self._threads = ThreadPoolExecutor(connections, thread_name_prefix="database")
+
+    async def read(self, unit: Callable[[], R]) -> R:
+        """Run a reading unit on a connection of its own; once more if the connection turns out to be broken."""
+        return await self._in_thread(self._read, unit)
+
+    async def write(self, unit: Callable[[], R]) -> R:
+        """Run the unit in a transaction; again if the server asks for that, which it does only when nothing was kept.
+
+        Raises:
+            CommitUnknown: when the connection broke while committing.
+        """
+        return await self._in_thread(self._write, unit)
+
+    @contextlib.asynccontextmanager
+    async def wakeups(self) -> AsyncIterator["Notifications"]:
+        """Listen for NOTIFY; the server's own transaction counter, polled, is the truth."""
+        connection = await psycopg.AsyncConnection.connect(self._url, autocommit=True, connect_timeout=5)
+        try:
+            await connection.execute(f"LISTEN {CHANNEL}")
+            yield Notifications(connection)
+        finally:
+            await connection.close()
+
+    def migrate(self) -> list[str]:
+        """Apply what is missing; of several processes one works and the others wait for it."""
+        with running_on(self._engine), self._migration_lock():
+            return list(self._runner().up())
+
+    def pending_migrations(self) -> list[str]:
+        """Compare the migrations on disk with those the database has seen."""
+        with running_on(self._engine), self._healed():
+            return [migration.name for migration in self._runner().status() if not migration.applied]
+
+    def close(self) -> None:
+        """Let the units at work finish, and close every connection."""
+        for _ in range(self._threads._max_workers):  # noqa: SLF001 - each thread closes its own connection
+            self._threads.submit(self._engine.close)
+        self._threads.shutdown()
+        self._engine.close()
+
+    async def _in_thread(self, work: Callable[[Callable[[], R]], R], unit: Callable[[], R]) -> R:
+        try:
+            async with asyncio.timeout(self._wait_seconds):
+                await self._free.acquire()
+        except TimeoutError as error:
+            raise Overloaded("Every database connection is busy") from error
+        loop = asyncio.get_running_loop()
+        done = loop.run_in_executor(self._threads, work, unit)
+        # Whoever asked may go away; the thread is free again only when the unit is over.
+        done.add_done_callback(lambda _: self._free.release())
+        return await asyncio.shield(done)
+
+    # In the threads.
+
+    def _read(self, unit: Callable[[], R]) -> R:
+        with running_on(self._engine):
+            try:
+                with self._healed():
+                    return unit()
+            except TROUBLE:
+                with self._healed():
+                    return unit()
+
+    def _write(self, unit: Callable[[], R]) -> R:
+        with running_on(self._engine):
+            for _ in range(_TRIES - 1):
+                try:
+                    return self._transact(unit)
+                except peewee.OperationalError as error:
+                    if not _nothing_was_kept(error):
+                        raise
+            return self._transact(unit)
+
+    def _transact(self, unit: Callable[[], R]) -> R:
+        take_announcement()
+        with self._healed():
+            self._engine.connect(reuse_if_open=True)
+            self._engine.begin()
+            try:
+                with _inside(self._engine):
+                    result = unit()
+                if take_announcement():
+                    self._engine.execute_sql(f"NOTIFY {CHANNEL}")
+            except BaseException:
+                self._roll_back()
+                raise
+            self._commit()
+        return result
+
+    def _commit(self) -> None:
+        try:
+            self._engine.commit()
+        except TROUBLE as error:
+            self._roll_back()
+            if _nothing_was_kept(error):
+                raise
+            raise CommitUnknown("The connection to the database broke while committing") from error
+
+    def _roll_back(self) -> None:
+        with contextlib.suppress(*TROUBLE):
+            self._engine.rollback()
+
+    @contextlib.contextmanager
+    def _healed(self) -> Iterator[None]:
+        """Let go of a connection that turns out to be broken, so that the next unit gets a new one."""
+        try:
+            yield
+        except (*TROUBLE, CommitUnknown):
+            connection = self._engine._state.conn  # noqa: SLF001 - peewee offers no other way to ask
+            if connection is None or connection.closed or connection.broken:
+                self._engine._state.reset()  # noqa: SLF001
+            raise
+
+    def _runner(self) -> Runner:
+        return Runner(self._engine, str(_MIGRATIONS))
+
+    @contextlib.contextmanager
+    def _migration_lock(self) -> Iterator[None]:
+        self._engine.execute_sql("SET lock_timeout = 0")
+        self._engine.execute_sql("SET statement_timeout = 0")
+        self._engine.execute_sql(f"SELECT pg_advisory_lock({_MIGRATION_LOCK})")
+        try:
+            yield
+        finally:
+            self._engine.execute_sql(f"SELECT pg_advisory_unlock({_MIGRATION_LOCK})")
+
+
+class Notifications:
+    """Waits for commits on a connection of its own."""
+
+    def __init__(self, connection: psycopg.AsyncConnection[Any]) -> None:
+        self._connection = connection
+        self._seen = ""
+
+    async def wait(self, timeout: float) -> bool:
+        """Return True as soon as something may have been committed, False after `timeout` seconds."""
+        deadline = asyncio.get_running_loop().time() + timeout
+        while not await self._changed():
+            remaining = deadline - asyncio.get_running_loop().time()
+            if remaining <= 0:
+                return False
+            if await self._notified(min(remaining, _POLL_SECONDS)):
+                break
+        return True
+
+    async def _notified(self, timeout: float) -> bool:
+        async for _ in self._connection.notifies(timeout=timeout, stop_after=1):
+            return True
+        return False
+
+    async def _changed(self) -> bool:
+        cursor = await self._connection.execute("SELECT pg_current_snapshot()::text")
+        row = await cursor.fetchone()
+        before, self._seen = self._seen, str(row[0]) if row else ""
+        return before not in ("", self._seen)
+
+
+@contextlib.contextmanager
+def _inside(engine: peewee.PostgresqlDatabase) -> Iterator[None]:
+    # A unit that uses `atomic` itself gets a savepoint, because the transaction is already known to peewee.
+    engine.push_transaction(engine.transaction())
+    try:
+        yield
+    finally:
+        engine.pop_transaction()
+
+
+def _nothing_was_kept(error: BaseException) -> bool:
+    return getattr(error.__cause__ or error.__context__, "sqlstate", None) in _TRY_AGAIN
+
+
+def _without_password(url: str) -> str:
+    scheme, _, rest = url.partition("://")
+    return f"{scheme}://{rest.rpartition('@')[2]}"
+
+
+def _first_line(error: BaseException) -> str:
+    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__

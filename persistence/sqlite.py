@@ -1,0 +1,184 @@
+"""SQLite, embedded: one file, one writer at a time.
+
+SQLite charges one fsync a commit. So all units of a process go through one thread, which commits whatever has gathered
+while it was busy as one transaction, with a savepoint around each unit: a unit that fails takes nothing with it, and a
+commit that fails fails every unit in it.
+"""
+
+import asyncio
+import contextlib
+import fcntl
+import queue
+import threading
+from collections.abc import AsyncIterator, Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import peewee
+from playhouse.migrations import Runner
+
+from domain.errors import ConfigurationError, Overloaded
+from persistence.doorbell import Doorbell, Listener
+from persistence.units import TROUBLE, running_on, take_announcement
+
+R = TypeVar("R")
+
+_MIGRATIONS = Path(__file__).parent / "migrations"
+_BUSY_SECONDS = 5
+_BATCH_LIMIT = 128
+
+
+@dataclass(slots=True)
+class _Job:
+    unit: Callable[[], Any]
+    done: Callable[["_Job"], None]
+    result: Any = None
+    error: BaseException | None = None
+
+
+class EmbeddedDatabase:
+    """SQLite in WAL mode: reads run where they are asked for, writes in one thread that commits in groups."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._engine = peewee.SqliteDatabase(
+            str(path),
+            pragmas={"journal_mode": "wal", "synchronous": "full", "foreign_keys": 1, "cache_size": -16_000},
+            timeout=_BUSY_SECONDS,
+        )
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self._engine.connect(reuse_if_open=True)
+        except (OSError, peewee.OperationalError) as error:
+            raise ConfigurationError(
+                f"The database {path} cannot be opened: {error}. "
+                "Set DATABASE_URL or DATA_DIR to a place you can write to."
+            ) from error
+        self._doorbell = Doorbell(path)
+        self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
+        self._writer = threading.Thread(target=self._write_forever, name="database-writer", daemon=True)
+        self._writer.start()
+
+    async def read(self, unit: Callable[[], R]) -> R:
+        """Run a reading unit; a WAL reader never waits, so no thread is needed."""
+        with running_on(self._engine):
+            return unit()
+
+    async def write(self, unit: Callable[[], R]) -> R:
+        """Hand the unit to the writer thread and wait until it is durable."""
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[R] = loop.create_future()
+
+        def done(job: _Job) -> None:
+            with contextlib.suppress(RuntimeError):  # the loop may be closed by now
+                loop.call_soon_threadsafe(_settle, future, job)
+
+        self._jobs.put(_Job(unit, done))
+        return await future
+
+    @contextlib.asynccontextmanager
+    async def wakeups(self) -> AsyncIterator[Listener]:
+        """Listen for commits: a datagram is the hint, `PRAGMA data_version` the truth."""
+        listener = Listener(self._path, self._data_version)
+        try:
+            yield listener
+        finally:
+            listener.close()
+
+    def migrate(self) -> list[str]:
+        """Apply what is missing, one process at a time."""
+        with running_on(self._engine), _exclusive(self._path.with_suffix(".migrating")):
+            return list(self._runner().up())
+
+    def pending_migrations(self) -> list[str]:
+        """Compare the migrations on disk with those the database has seen."""
+        with running_on(self._engine):
+            return [migration.name for migration in self._runner().status() if not migration.applied]
+
+    def close(self) -> None:
+        """Let the writer finish, then close both connections."""
+        self._jobs.put(None)
+        self._writer.join()
+        self._doorbell.close()
+        if not self._engine.is_closed():
+            self._engine.close()
+
+    def _runner(self) -> Runner:
+        return Runner(self._engine, str(_MIGRATIONS))
+
+    def _data_version(self) -> int:
+        return int(self._engine.connection().execute("PRAGMA data_version").fetchone()[0])
+
+    # The writer thread.
+
+    def _write_forever(self) -> None:
+        with running_on(self._engine):
+            self._write_until_closed()
+        self._engine.close()
+
+    def _write_until_closed(self) -> None:
+        while (batch := self._next_batch()) is not None:
+            self._commit(batch)
+
+    def _next_batch(self) -> list[_Job] | None:
+        job = self._jobs.get()
+        if job is None:
+            return None
+        batch = [job]
+        while len(batch) < _BATCH_LIMIT:
+            try:
+                job = self._jobs.get_nowait()
+            except queue.Empty:
+                break
+            if job is None:
+                self._jobs.put(None)
+                break
+            batch.append(job)
+        return batch
+
+    def _commit(self, batch: list[_Job]) -> None:
+        try:
+            with self._engine.transaction("IMMEDIATE"):
+                for job in batch:
+                    self._run(job)
+        except Exception as error:  # whatever it is, nobody in this batch was served
+            for job in batch:
+                job.error = error
+        else:
+            if take_announcement():
+                self._doorbell.ring()
+        for job in batch:
+            job.done(job)
+
+    def _run(self, job: _Job) -> None:
+        self._engine.execute_sql("SAVEPOINT unit")
+        try:
+            job.result = job.unit()
+        except TROUBLE:
+            # The engine itself is in trouble and may have rolled back everything: no unit of this batch can be kept.
+            raise
+        except Exception as error:  # it belongs to whoever asked for the unit
+            job.error = error
+            self._engine.execute_sql("ROLLBACK TO unit")
+        self._engine.execute_sql("RELEASE unit")
+
+
+def _settle(future: asyncio.Future[Any], job: _Job) -> None:
+    if future.cancelled():
+        return
+    if isinstance(job.error, TROUBLE):
+        overloaded = Overloaded(f"The database cannot be written just now: {job.error}")
+        overloaded.__cause__ = job.error
+        future.set_exception(overloaded)
+    elif job.error is not None:
+        future.set_exception(job.error)
+    else:
+        future.set_result(job.result)
+
+
+@contextlib.contextmanager
+def _exclusive(path: Path) -> Iterator[None]:
+    with path.open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield

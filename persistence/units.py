@@ -1,0 +1,76 @@
+"""Units: plain functions that use the models while a database runs them.
+
+Inside a unit every query goes to the database that runs it; outside of one there is none.
+"""
+
+import contextlib
+import threading
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+import peewee
+
+from domain.errors import Overloaded
+
+# What an engine raises when it, and not the query, is in trouble.
+TROUBLE = (peewee.OperationalError, peewee.InterfaceError)
+
+_current = threading.local()
+
+
+class _CurrentDatabaseMetadata(peewee.Metadata):
+    """Sends every query of a model to the database whose unit is running in this thread."""
+
+    @property
+    def database(self) -> Any:
+        return getattr(_current, "engine", None)
+
+    @database.setter
+    def database(self, _: object) -> None:
+        pass
+
+
+class Row(peewee.Model):
+    """The base of every model."""
+
+    class Meta:
+        model_metadata_class = _CurrentDatabaseMetadata
+        legacy_table_names = False
+
+    if TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> Any:
+            """Stand for the columns peewee adds to a model, such as `contact_id` of `contact`."""
+
+
+@contextlib.contextmanager
+def running_on(engine: peewee.Database) -> Iterator[None]:
+    """Send the queries of this thread to `engine`.
+
+    Raises:
+        Overloaded: when the engine is in trouble.
+    """
+    before = getattr(_current, "engine", None)
+    _current.engine, _current.announced = engine, False
+    try:
+        yield
+    except TROUBLE as error:
+        raise Overloaded(f"The database cannot be used just now: {error}") from error
+    finally:
+        _current.engine = before
+
+
+def engine() -> Any:
+    """Return the engine the running unit's queries go to."""
+    return _current.engine
+
+
+def announce() -> None:
+    """Have those who wait for events woken once the running unit is committed."""
+    _current.announced = True
+
+
+def take_announcement() -> bool:
+    """Tell whether an announcement was made since the last time, or since the unit began."""
+    announced, _current.announced = getattr(_current, "announced", False), False
+    return announced
