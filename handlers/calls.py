@@ -122,3 +122,45 @@ def _changes(body: models.CallsSaveVoiceAiConfigRequest) -> VoiceAiChanges:
         sinch_est_key_secret=SecretStr(body.sinchEstKeySecret) if body.sinchEstKeySecret else None,
         generate_tool_secret=bool(body.generateToolSecret),
     )
+
+
+from typing import Literal  # noqa: E402
+
+from openapi import exchange, operations  # noqa: E402
+
+
+async def get_calls_history(
+    request: exchange.Request[Relay],
+    *,
+    contact_id: str | None,
+    user_id: str | None,
+    status: Literal["completed", "no-answer", "busy", "failed"] | None,
+    limit: str,
+    offset: str,
+    external_call_id: str | None,
+    from_: str | None,
+    to: str | None,
+) -> operations.GetCallsHistoryAnswer:
+    """List calls, newest first."""
+    del request, contact_id, user_id, status, limit, offset, external_call_id, from_, to
+    raise exchange.NotWritten
+
+
+async def get_calls_statistics(
+    request: exchange.Request[Relay], *, start_date: str | None, end_date: str | None
+) -> operations.GetCallsStatisticsAnswer:
+    """Count calls and add up their durations."""
+    del request, start_date, end_date
+    raise exchange.NotWritten
+
+
+async def get_calls_call(request: exchange.Request[Relay], *, call_id: str) -> operations.GetCallsCallAnswer:
+    """Read one call, with its transcript."""
+    del request, call_id
+    raise exchange.NotWritten
+
+
+async def get_calls_recording(request: exchange.Request[Relay], *, call_id: str) -> operations.GetCallsRecordingAnswer:
+    """Read a call's recording and transcript."""
+    del request, call_id
+    raise exchange.NotWritten

@@ -62,3 +62,26 @@ def _usable(conversation_id: object) -> str | None:
     # Ids are looked up by, so they have to fit into an index; ElevenLabs' own have 33 characters.
     fits = isinstance(conversation_id, str) and 0 < len(conversation_id) <= _MAX_CONVERSATION_ID
     return str(conversation_id) if fits else None
+
+
+from typing import Literal  # noqa: E402
+
+from openapi import exchange, operations  # noqa: E402
+
+
+async def post_webhook_elevenlabs(request: exchange.Request[Relay]) -> operations.PostWebhookElevenlabsAnswer:
+    """ElevenLabs post-call webhook."""
+    del request
+    raise exchange.NotWritten
+
+
+async def post_webhook_sms_status(
+    request: exchange.Request[Relay],
+    *,
+    provider: Literal["twilio", "sinch", "textgrid"],
+    message_id: str,
+    token: str | None,
+) -> operations.PostWebhookSmsStatusAnswer:
+    """SMS status callback."""
+    del request, provider, message_id, token
+    raise exchange.NotWritten

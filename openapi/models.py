@@ -299,10 +299,10 @@ class AuthUser(Body):
     model_config = ConfigDict(
         extra="allow",
     )
-    id: Id
+    id: str
     email: str
     fullName: str
-    organizationId: Id
+    organizationId: str
     accessRole: Literal["superadmin", "admin", "agent"]
 
 
@@ -354,7 +354,7 @@ class UserApiKeyResponse(Body):
     data: UserApiKeyResponseData
 
 
-class ElevenLabsPostCallDataAnalysis(Body):
+class ElevenLabsPostCallRequestDataAnalysis(Body):
     model_config = ConfigDict(
         extra="allow",
     )
@@ -465,8 +465,8 @@ class CallsRecordingResponse(Body):
         arbitrary_types_allowed=True,
     )
     success: Literal[True]
-    callId: Id | None = None
-    recordingId: Id
+    callId: str | None = None
+    recordingId: str
     audioUrl: str
     """
     A link to the audio that needs no token and expires.
@@ -505,6 +505,19 @@ class ContactNoteAttachment(Body):
     type: str | None = None
 
 
+class ContactNoteUserId(Body):
+    """
+    Who wrote the note; null when an agent did.
+    """
+
+    model_config = ConfigDict(
+        extra="allow",
+    )
+    field_id: Annotated[str, Field(alias="_id")]
+    fullName: str
+    email: str
+
+
 class ContactNoteSource(Body):
     """
     The tool an agent took the note with, and during which ElevenLabs conversation.
@@ -517,13 +530,52 @@ class ContactNoteSource(Body):
     conversationId: str | None = None
 
 
-class ContactNoteAuthor(Body):
+class ContactNote(Body):
+    model_config = ConfigDict(
+        extra="allow",
+        arbitrary_types_allowed=True,
+    )
+    field_id: Annotated[str, Field(alias="_id")]
+    contactId: str
+    userId: Annotated[ContactNoteUserId | None, Field(...)]
+    """
+    Who wrote the note; null when an agent did.
+    """
+    type: str
+    """
+    `note` for what people write, `ai_summary` for what an agent took down.
+    """
+    note: str
+    mentions: list[str] | None = None
+    attachments: list[ContactNoteAttachment]
+    reactions: list[dict[str, Any]]
+    isEdited: bool
+    source: ContactNoteSource | None = None
+    """
+    The tool an agent took the note with, and during which ElevenLabs conversation.
+    """
+    createdAt: Moment
+
+
+class ContactNoteResponse(Body):
     model_config = ConfigDict(
         extra="allow",
     )
-    field_id: Annotated[Id, Field(alias="_id")]
-    fullName: str
-    email: str
+    success: Literal[True]
+    message: str
+    data: ContactNote
+
+
+class ContactNotesResponse(Body):
+    model_config = ConfigDict(
+        extra="allow",
+    )
+    success: Literal[True]
+    data: list[ContactNote]
+    next: Annotated[str | None, Field(...)]
+    """
+    The `cursor` of the next page; null on the last.
+    """
 
 
 class Contact(Body):
@@ -531,8 +583,8 @@ class Contact(Body):
         extra="allow",
         arbitrary_types_allowed=True,
     )
-    field_id: Annotated[Id, Field(alias="_id")]
-    organizationId: Id
+    field_id: Annotated[str, Field(alias="_id")]
+    organizationId: str
     name: str | None = None
     """
     The whole name, as it was given.
@@ -597,7 +649,7 @@ class TransferRequest(Body):
         extra="allow",
         arbitrary_types_allowed=True,
     )
-    field_id: Annotated[Id, Field(alias="_id")]
+    field_id: Annotated[str, Field(alias="_id")]
     reason: str | None = None
     callId: str | None = None
     elevenlabsConversationId: str | None = None
@@ -609,7 +661,7 @@ class ConversationAllRequest(Body):
     model_config = ConfigDict(
         extra="allow",
     )
-    contactId: Id
+    contactId: str
     channelType: str = "sms"
     """
     `sms` or `voice`; other channels have no conversations here.
@@ -621,9 +673,9 @@ class Conversation(Body):
         extra="allow",
         arbitrary_types_allowed=True,
     )
-    field_id: Annotated[Id, Field(alias="_id")]
-    organizationId: Id
-    contactId: Id
+    field_id: Annotated[str, Field(alias="_id")]
+    organizationId: str
+    contactId: str
     userId: str | None = None
     assignees: list[str] | None = None
     channelType: str
@@ -659,9 +711,9 @@ class ConversationMessage(Body):
         extra="allow",
         arbitrary_types_allowed=True,
     )
-    field_id: Annotated[Id, Field(alias="_id")]
-    conversationId: Id
-    contactId: Id
+    field_id: Annotated[str, Field(alias="_id")]
+    conversationId: str
+    contactId: str
     direction: Literal["inbound", "outbound"]
     author: str
     """
@@ -778,7 +830,7 @@ class CallsVoiceAiConfig(Body):
     phoneNumbers: list[CallsVoiceAiPhoneNumber]
 
 
-class ElevenLabsPostCallData(Body):
+class ElevenLabsPostCallRequestData(Body):
     model_config = ConfigDict(
         extra="allow",
     )
@@ -792,7 +844,7 @@ class ElevenLabsPostCallData(Body):
     """
     Start, duration and `phone_call` of a call; kind and body of a failure.
     """
-    analysis: ElevenLabsPostCallDataAnalysis | None = None
+    analysis: ElevenLabsPostCallRequestDataAnalysis | None = None
     full_audio: str | None = None
     """
     The recording as base64 MP3.
@@ -803,14 +855,53 @@ class ElevenLabsPostCallData(Body):
     """
 
 
+class ElevenLabsPostCallRequest(Body):
+    """
+    Today's form carries everything in `data`; the older form had the same fields at the top.
+    """
+
+    model_config = ConfigDict(
+        extra="allow",
+    )
+    type: str
+    """
+    `post_call_transcription`, `post_call_audio`, `call_initiation_failure`, or a type yet unknown.
+    """
+    event_timestamp: float | str | None = None
+    """
+    Unix seconds; documented as a string in one place and shown as a number in another.
+    """
+    data: ElevenLabsPostCallRequestData | None = None
+    conversation_id: str | None = None
+    """
+    Older form.
+    """
+    agent_id: str | None = None
+    """
+    Older form.
+    """
+    call_duration_secs: float | None = None
+    """
+    Older form.
+    """
+    transcript: list[ElevenLabsPostCallTurn] | None = None
+    """
+    Older form.
+    """
+    full_audio: str | None = None
+    """
+    Older form.
+    """
+
+
 class CallsCall(Body):
     model_config = ConfigDict(
         extra="allow",
         arbitrary_types_allowed=True,
     )
-    field_id: Annotated[Id, Field(alias="_id")]
-    callId: Id
-    organizationId: Id
+    field_id: Annotated[str, Field(alias="_id")]
+    callId: str
+    organizationId: str
     contactId: Annotated[str | None, Field(...)]
     """
     Null once the contact was erased.
@@ -899,7 +990,7 @@ class ContactNoteRequest(Body):
     model_config = ConfigDict(
         extra="allow",
     )
-    contactId: Id
+    contactId: str
     note: str
     mentions: list[str] | None = None
     """
@@ -908,54 +999,6 @@ class ContactNoteRequest(Body):
     attachments: list[ContactNoteAttachment] | None = None
     """
     Files that were uploaded elsewhere; kept with the note as they are given.
-    """
-
-
-class ContactNote(Body):
-    model_config = ConfigDict(
-        extra="allow",
-        arbitrary_types_allowed=True,
-    )
-    field_id: Annotated[Id, Field(alias="_id")]
-    contactId: Id
-    userId: Annotated[ContactNoteAuthor | None, Field(...)]
-    """
-    Who wrote the note; null when an agent did.
-    """
-    type: str
-    """
-    `note` for what people write, `ai_summary` for what an agent took down.
-    """
-    note: str
-    mentions: list[str] | None = None
-    attachments: list[ContactNoteAttachment]
-    reactions: list[dict[str, Any]]
-    isEdited: bool
-    source: ContactNoteSource | None = None
-    """
-    The tool an agent took the note with, and during which ElevenLabs conversation.
-    """
-    createdAt: Moment
-
-
-class ContactNoteResponse(Body):
-    model_config = ConfigDict(
-        extra="allow",
-    )
-    success: Literal[True]
-    message: str
-    data: ContactNote
-
-
-class ContactNotesResponse(Body):
-    model_config = ConfigDict(
-        extra="allow",
-    )
-    success: Literal[True]
-    data: list[ContactNote]
-    next: Annotated[str | None, Field(...)]
-    """
-    The `cursor` of the next page; null on the last.
     """
 
 
@@ -969,7 +1012,7 @@ class ContactTimelineItem(Body):
         arbitrary_types_allowed=True,
     )
     kind: Literal["note", "call", "message", "transfer_request"]
-    id: Id
+    id: str
     at: Moment
     note: ContactNote | None = None
     call: CallsCall | None = None
@@ -1003,45 +1046,6 @@ class CallsVoiceAiConfigResponse(Body):
     )
     success: Literal[True]
     config: CallsVoiceAiConfig
-
-
-class ElevenLabsPostCallRequest(Body):
-    """
-    Today's form carries everything in `data`; the older form had the same fields at the top.
-    """
-
-    model_config = ConfigDict(
-        extra="allow",
-    )
-    type: str
-    """
-    `post_call_transcription`, `post_call_audio`, `call_initiation_failure`, or a type yet unknown.
-    """
-    event_timestamp: float | str | None = None
-    """
-    Unix seconds; documented as a string in one place and shown as a number in another.
-    """
-    data: ElevenLabsPostCallData | None = None
-    conversation_id: str | None = None
-    """
-    Older form.
-    """
-    agent_id: str | None = None
-    """
-    Older form.
-    """
-    call_duration_secs: float | None = None
-    """
-    Older form.
-    """
-    transcript: list[ElevenLabsPostCallTurn] | None = None
-    """
-    Older form.
-    """
-    full_audio: str | None = None
-    """
-    Older form.
-    """
 
 
 class ContactTimelineResponse(Body):

@@ -1718,7 +1718,7 @@ class GetEvents(Protocol[R_contra]):
 # What the server reads at start
 
 OPERATIONS: Final = Bindings(
-    "a2af670006e2c716cbfe19a7b52e9b33d312e9dc3912e950826d1b72611edb6d",
+    "e21f148a04a454aaca5f443a2323c7138c768c6f929199d7cf7dd510cc9f1b1c",
     {
         "POST /api/calls/ingest": Binding(
             handler="calls.post_calls_ingest",
