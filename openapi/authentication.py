@@ -1,22 +1,27 @@
-"""Bearer tokens: which kind an operation wants, and where the believed one ends up.
+"""Who may call: which kind of bearer token an operation wants, and where the believed one ends up.
 
 Connexion decides from the document which schemes an operation accepts; a scheme's `bearerFormat` names the kind of
 token. An operation never opens by mistake: a scheme nobody knows is refused for everyone.
+
+A signature over the raw body can only be checked by whoever reads the body. A scheme marked `x-verified-by-handler`
+therefore lets a request through when its header or query parameter is there at all, without a principal; the handler
+must check it before it believes anything.
 """
 
 import re
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
+from urllib.parse import parse_qsl
 
 import structlog
 from connexion.lifecycle import ConnexionRequest
-from connexion.security import AbstractSecurityHandler
+from connexion.security import NO_VALUE, AbstractSecurityHandler
 
 from domain.errors import Unauthenticated
 from domain.principals import Principal, TokenKind
 
 Authenticate = Callable[[TokenKind, str], Awaitable[Principal]]
-Verify = Callable[[ConnexionRequest], Awaitable[dict[str, Any]]]
+Verify = Callable[[ConnexionRequest], Awaitable[Any]]
 
 _PRINCIPAL = "relay_principal"
 _BEARER = re.compile(rb"[Bb][Ee][Aa][Rr][Ee][Rr] +([A-Za-z0-9\-._~+/]{1,4096}=*)")
@@ -32,7 +37,7 @@ def security_map(authenticate: Authenticate) -> dict[str, type[AbstractSecurityH
             del required_scopes
             return _verifier(security_scheme.get("bearerFormat"), authenticate)
 
-    return {"bearer": Bearer}
+    return {"bearer": Bearer, "apiKey": _Signature}
 
 
 def _verifier(bearer_format: str | None, authenticate: Authenticate) -> Verify:
@@ -51,6 +56,29 @@ def _verifier(bearer_format: str | None, authenticate: Authenticate) -> Verify:
     return verify
 
 
+class _Signature(AbstractSecurityHandler):  # type: ignore[misc]  # Connexion is untyped
+    def get_fn(self, security_scheme: Mapping[str, Any], required_scopes: list[str]) -> Verify:
+        del required_scopes
+        place, name = security_scheme["in"], security_scheme["name"]
+        is_known = security_scheme.get("x-verified-by-handler") is True and place in ("header", "query")
+        if not is_known:
+            _log.warning("security.unknown_scheme", place=place, name=name)
+
+        async def verify(request: ConnexionRequest) -> Any:
+            # Nothing is believed yet: there is no principal until the handler has checked the signature.
+            return {} if is_known and _is_given(request.scope, place, name) else NO_VALUE
+
+        return verify
+
+
+def _is_given(scope: Mapping[str, Any], place: str, name: str) -> bool:
+    if place == "header":
+        wanted = name.lower().encode("latin-1")
+        return any(header.lower() == wanted and value.strip() for header, value in scope["headers"])
+    query = parse_qsl(scope.get("query_string", b"").decode("latin-1"))
+    return any(given == name for given, _ in query)
+
+
 def bearer_token(headers: list[tuple[bytes, bytes]]) -> str:
     """Return the one bearer token among the request's headers.
 
@@ -65,6 +93,6 @@ def bearer_token(headers: list[tuple[bytes, bytes]]) -> str:
 
 
 def principal_of(scope: Mapping[str, Any]) -> Principal | None:
-    """Return whose token was believed, or None on an operation that asks for none."""
+    """Return whose token was believed, or None on an operation that asks for none or checks a signature itself."""
     principal: Principal | None = scope.get(_PRINCIPAL)
     return principal

@@ -9,7 +9,9 @@
 Everything about an operation is compiled once, in `build`; what cannot be compiled stops the server there.
 """
 
+import contextlib
 import copy
+import fnmatch
 import functools
 import traceback
 from collections.abc import AsyncIterator, Mapping, Sequence
@@ -201,6 +203,7 @@ class Enforced:
             relay=self._relay,
             operation=self.operation.id,
             id=request_id(scope),
+            target=_target(scope),
             headers=Headers(scope=scope),
             client=client[0] if client else None,
             principal=principal_of(scope),
@@ -232,13 +235,21 @@ class Enforced:
         if type(response) not in self._responses:
             raise Undocumented(f"an answer of type {type(response).__name__}")
         if response.media_type is None or not is_json(response.media_type):
-            return Answer(response.status, response.body or b"", response.media_type, response.headers)
+            return _as_it_is(response)
         value = _plain(response.body)
         validator = self._answers.get(response.status)
         if validator is not None and not validator.is_valid(value):
             broken = ", ".join(f"{finding.field or 'body'} {finding.rule}" for finding in findings(validator, value))
             raise Undocumented(f"an answer {response.status} whose {broken}")
         return Answer(response.status, documents.dump(value), response.media_type, response.headers)
+
+
+def _as_it_is(response: Response[Any]) -> Answer:
+    headers = {name.lower(): value for name, value in response.headers.items()}
+    media_type = headers.pop("content-type", response.media_type)
+    if media_type is not None and ("*" in media_type or not fnmatch.fnmatchcase(media_type, response.media_type or "")):
+        raise Undocumented(f"an answer of the media type {media_type}")
+    return Answer(response.status, response.body or b"", media_type, headers, response.streamed)
 
 
 def _plain(body: Any) -> Any:
@@ -309,6 +320,12 @@ def _insist_on_length(scope: Scope, limit: int) -> None:
             raise PayloadTooLarge(limit)
 
 
+def _target(scope: Scope) -> str:
+    query = scope.get("query_string", b"").decode("latin-1")
+    path: str = (scope.get("raw_path") or scope["path"].encode()).decode("latin-1")
+    return f"{path}?{query}" if query else path
+
+
 def request_id(scope: Scope) -> str:
     """Return the request id the server's outer layer gave, or an empty string."""
     found: str = (scope.get("state") or {}).get("request_id", "")
@@ -320,10 +337,19 @@ async def send_answer(answer: Answer, scope: Scope, send: Send) -> None:
     headers = [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in answer.headers.items()]
     if answer.media_type is not None:
         headers.append((b"content-type", answer.media_type.encode("latin-1")))
-    if answer.status not in (204, 304):
+    if answer.status not in (204, 304) and answer.streamed is None:
         headers.append((b"content-length", str(len(answer.body)).encode("ascii")))
     await send({"type": "http.response.start", "status": answer.status, "headers": headers})
+    if answer.streamed is not None:
+        async with contextlib.aclosing(answer.streamed) as chunks:
+            await _send_chunks(chunks, scope, send)
     await send({"type": "http.response.body", "body": b"" if scope["method"] == "HEAD" else answer.body})
+
+
+async def _send_chunks(chunks: AsyncIterator[bytes], scope: Scope, send: Send) -> None:
+    if scope["method"] != "HEAD":
+        async for chunk in chunks:
+            await send({"type": "http.response.body", "body": chunk, "more_body": True})
 
 
 # The layers

@@ -6,7 +6,7 @@ response classes generated for its operation, or raises an error from `domain.er
 operation's own envelope.
 """
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Generic, TypeAlias, TypeVar
 
@@ -21,13 +21,15 @@ B_co = TypeVar("B_co", covariant=True)
 class Request(Generic[R_co]):
     """One request that passed routing, authentication and validation.
 
-    `relay` is the application's own services, `operation` the operationId, `id` the request id, `headers` are looked up
-    whatever their case, `client` is the peer's address as the server saw it.
+    `relay` is the application's own services, `operation` the operationId, `id` the request id, `target` the path and
+    the query as they arrived, `headers` are looked up whatever their case, `client` is the peer's address as the server
+    saw it. `principal` is None on an operation that is open or whose signature the handler has yet to check.
     """
 
     relay: R_co
     operation: str
     id: str
+    target: str = field(default="", repr=False)
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)
     client: str | None = None
     principal: Principal | None = None
@@ -63,7 +65,9 @@ class Response(Generic[B_co]):
     """One documented answer; the generated subclasses fix `status` and the type of `body`.
 
     `body` is a generated model (or a list or plain value where the document says so), `bytes` where the media type is
-    not JSON, and None where the document declares no content.
+    not JSON, and None where the document declares no content. What is not JSON may be `streamed` instead: sent chunk by
+    chunk as it comes, with the `Content-Length` its headers say. Where the document declares a range of media types
+    (`audio/*`), the headers say which by `Content-Type`.
     """
 
     status: ClassVar[int]
@@ -71,6 +75,7 @@ class Response(Generic[B_co]):
 
     body: B_co
     headers: Mapping[str, str] = field(default_factory=dict)
+    streamed: AsyncGenerator[bytes, None] | None = None
 
 
 Handler: TypeAlias = Callable[..., Awaitable[Response[Any]]]

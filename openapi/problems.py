@@ -5,7 +5,7 @@ from the schema the document declares for that status, once, at start; a status 
 server there.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import AsyncGenerator, Iterator, Mapping
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import Any
@@ -62,12 +62,13 @@ class MethodNotAllowed(errors.RelayError):
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """One answer, ready to send; `media_type` is None when there is no body."""
+    """One answer, ready to send; `media_type` is None when there is no body, `streamed` comes in place of `body`."""
 
     status: int
     body: bytes
     media_type: str | None = "application/json"
     headers: Mapping[str, str] = field(default_factory=dict)
+    streamed: AsyncGenerator[bytes, None] | None = None
 
 
 def unrouted(error: Exception) -> Answer:
