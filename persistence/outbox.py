@@ -5,11 +5,12 @@ thing: the sequence is taken by updating the organization's row, whose lock is h
 transaction can take the next one before this one is visible. Taking sequences any other way (a separate counter,
 MAX + 1 without the lock) would break it.
 
-Order *across* organizations is not promised. `following` reads what was committed after a position in the log; on
-SQLite, with its single writer, row ids are that order.
+Order *across* organizations is not promised. `following` reads what was committed after a position in the log. On
+SQLite, with its single writer, row ids are the order of commits. On PostgreSQL they are not: they become visible out of
+order, and `id > last` would miss events, so there a position is one sequence per organization.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from peewee import fn
@@ -18,9 +19,9 @@ from domain.documents import dump
 from domain.events import Event, StoredEvent
 from domain.times import now
 from persistence import models
-from persistence.units import announce
+from persistence.units import announce, ids_follow_commits
 
-Cursor = int
+Cursor = int | Mapping[str, int]
 
 
 def append(organization_id: str, events: Sequence[Event]) -> int:
@@ -74,15 +75,15 @@ def after(organization_id: str, sequence: int, limit: int, up_to: int | None = N
 
 def tail_position() -> Cursor:
     """Return the position after everything committed so far."""
-    return models.Event.select(fn.MAX(models.Event.id)).scalar() or 0
+    return _last_id() if ids_follow_commits() else heads()
 
 
 def following(cursor: Cursor, limit: int) -> tuple[Cursor, list[StoredEvent]]:
-    """Return at most `limit` events committed after `cursor`, and the position to go on from."""
-    rows = list(
-        _events(models.Event.id).where(models.Event.id > cursor).order_by(models.Event.id).limit(limit).tuples()
-    )
-    return (rows[-1][-1] if rows else cursor), [StoredEvent(*row[:-1]) for row in rows]
+    """Return about `limit` events committed after `cursor`, and the position to go on from.
+
+    Each organization's events come in sequence and without a gap. Nothing is left when none are returned.
+    """
+    return _after_id(cursor, limit) if isinstance(cursor, int) else _after_heads(cursor, limit)
 
 
 def prune(before: str, limit: int) -> int:
@@ -94,6 +95,27 @@ def prune(before: str, limit: int) -> int:
     )
     old = models.Event.select(models.Event.id).where(models.Event.at < before, ~newest).limit(limit)
     return int(models.Event.delete().where(models.Event.id.in_(old)).execute())
+
+
+def _last_id() -> int:
+    return models.Event.select(fn.MAX(models.Event.id)).scalar() or 0
+
+
+def _after_id(cursor: int, limit: int) -> tuple[Cursor, list[StoredEvent]]:
+    query = _events(models.Event.id).where(models.Event.id > cursor).order_by(models.Event.id)
+    rows = list(query.limit(limit).tuples())
+    return (rows[-1][-1] if rows else cursor), [StoredEvent(*row[:-1]) for row in rows]
+
+
+def _after_heads(cursor: Mapping[str, int], limit: int) -> tuple[Cursor, list[StoredEvent]]:
+    behind = [organization for organization, newest in heads().items() if newest > cursor.get(organization, 0)]
+    share = max(1, limit // max(1, len(behind)))  # so that a busy organization does not hold up the others
+    position, events = dict(cursor), list[StoredEvent]()
+    for organization in behind:
+        found = after(organization, position.get(organization, 0), share)
+        events += found
+        position[organization] = found[-1].sequence if found else position.get(organization, 0)
+    return position, events
 
 
 def _advance(organization_id: str, by: int) -> int:

@@ -44,7 +44,7 @@ class ServerDatabase:
     def __init__(self, url: str, connections: int = _CONNECTIONS, wait_seconds: float = _WAIT_SECONDS) -> None:
         self._url = url
         self._wait_seconds = wait_seconds
-        self._engine = peewee.PostgresqlDatabase(
+        self._engine: Any = _Engine(
             url, prefer_psycopg3=True, connect_timeout=5, options=_OPTIONS, application_name="tether-relay"
         )
         try:
@@ -90,10 +90,8 @@ class ServerDatabase:
 
     def close(self) -> None:
         """Let the units at work finish, and close every connection."""
-        for _ in range(self._threads._max_workers):  # noqa: SLF001 - each thread closes its own connection
-            self._threads.submit(self._engine.close)
         self._threads.shutdown()
-        self._engine.close()
+        self._engine.close_all()
 
     async def _in_thread(self, work: Callable[[Callable[[], R]], R], unit: Callable[[], R]) -> R:
         try:
@@ -163,9 +161,7 @@ class ServerDatabase:
         try:
             yield
         except (*TROUBLE, CommitUnknown):
-            connection = self._engine._state.conn  # noqa: SLF001 - peewee offers no other way to ask
-            if connection is None or connection.closed or connection.broken:
-                self._engine._state.reset()  # noqa: SLF001
+            self._engine.let_go_if_broken()
             raise
 
     def _runner(self) -> Runner:
@@ -180,6 +176,32 @@ class ServerDatabase:
             yield
         finally:
             self._engine.execute_sql(f"SELECT pg_advisory_unlock({_MIGRATION_LOCK})")
+
+
+class _Engine(peewee.PostgresqlDatabase):
+    """peewee's PostgreSQL, with one connection per thread, all of which can be closed from outside."""
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        self._opened: set[Any] = set()
+        super().__init__(*arguments, **options)
+
+    def _connect(self) -> Any:
+        connection = super()._connect()  # type: ignore[misc]
+        self._opened.add(connection)
+        return connection
+
+    def let_go_if_broken(self) -> None:
+        """Forget this thread's connection if it is of no more use."""
+        state: Any = self._state  # type: ignore[attr-defined]
+        if state.conn is not None and (state.conn.closed or state.conn.broken):
+            self._opened.discard(state.conn)
+            state.conn.close()
+            state.reset()
+
+    def close_all(self) -> None:
+        """Close the connections of every thread; nobody may be using them."""
+        while self._opened:
+            self._opened.pop().close()
 
 
 class Notifications:

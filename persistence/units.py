@@ -65,6 +65,11 @@ def engine() -> Any:
     return _current.engine
 
 
+def ids_follow_commits() -> bool:
+    """Tell whether rows become visible in the order of their ids, as with a single writer they do."""
+    return isinstance(_current.engine, peewee.SqliteDatabase)
+
+
 def announce() -> None:
     """Have those who wait for events woken once the running unit is committed."""
     _current.announced = True

@@ -1,4 +1,4 @@
-"""Fixtures every room shares: a database of its own for each test, with one organization in it."""
+"""Fixtures every room shares: a database of its own for each test, on each engine, with one organization in it."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -7,17 +7,44 @@ import pytest
 
 from persistence import organizations
 from persistence.database import Database, open_database
+from tests.support import postgresql
+
+ENGINES = ("sqlite", "postgresql")
+
+
+@pytest.fixture(params=ENGINES)
+def engine(request: pytest.FixtureRequest) -> str:
+    """Name the engine; a test that uses it, or what is built on it, runs once on each."""
+    return str(request.param)
 
 
 @pytest.fixture
-def database_url(tmp_path: Path) -> str:
-    return f"sqlite:///{tmp_path}/relay.db"
+def empty_database_url(engine: str, tmp_path: Path) -> Iterator[str]:
+    if engine == "sqlite":
+        yield f"sqlite:///{tmp_path}/relay.db"
+    else:
+        url = postgresql.create()
+        yield url
+        postgresql.drop(url)
+
+
+@pytest.fixture
+def database_url(engine: str, tmp_path: Path) -> Iterator[str]:
+    if engine == "sqlite":
+        url = f"sqlite:///{tmp_path}/relay.db"
+        database = open_database(url)
+        database.migrate()
+        database.close()
+        yield url
+    else:
+        url = postgresql.create(postgresql.migrated())
+        yield url
+        postgresql.drop(url)
 
 
 @pytest.fixture
 def database(database_url: str) -> Iterator[Database]:
     database = open_database(database_url)
-    database.migrate()
     yield database
     database.close()
 

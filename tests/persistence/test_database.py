@@ -1,15 +1,10 @@
 import asyncio
-import sqlite3
 import subprocess
 import sys
-from pathlib import Path
 
-import pytest
-
-from domain.errors import ConfigurationError, Overloaded
-from persistence import contacts, organizations, outbox
-from persistence.database import Database, open_database
-from persistence.models import Contact, Organization
+from persistence import contacts, outbox
+from persistence.database import Database
+from persistence.models import Contact
 
 NUMBERS = [f"+1416555{index:04}" for index in range(40)]
 
@@ -43,36 +38,6 @@ async def test_a_unit_sees_what_the_one_before_it_wrote(database: Database, orga
     assert len(set(ids)) == 1
 
 
-async def test_a_locked_database_is_reported_and_serves_again_when_it_is_free(
-    database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A write that cannot get the lock fails as Overloaded and stores nothing; the next one succeeds."""
-    blocker = sqlite3.connect(tmp_path / "relay.db", isolation_level=None)
-    blocker.execute("BEGIN IMMEDIATE")
-
-    with pytest.raises(Overloaded):
-        await database.write(lambda: organizations.add("Blocked", None))
-    blocker.execute("ROLLBACK")
-    blocker.close()
-    await database.write(lambda: organizations.add("Free", None))
-    names = await database.read(lambda: [row.name for row in Organization.select()])
-
-    assert names == ["Free"]
-
-
-async def test_a_full_disk_fails_the_write_and_keeps_no_part_of_it(database: Database, organization_id: str) -> None:
-    """A unit that outgrows the space there is fails whole, and smaller ones go on."""
-    await database.write(lambda: Organization._meta.database.pragma("max_page_count", 1))  # the file as it is
-
-    with pytest.raises(Overloaded):
-        await database.write(lambda: [organizations.add("x" * 200, None) for _ in range(20_000)])
-    await database.write(lambda: Organization._meta.database.pragma("max_page_count", 1_000_000))
-    await database.write(lambda: organizations.add("Small", None))
-    names = await database.read(lambda: [row.name for row in Organization.select()])
-
-    assert names == ["Acme", "Small"]
-
-
 async def test_a_commit_of_another_process_wakes_a_listener(database: Database, database_url: str) -> None:
     """Whoever waits is told of commits it did not make itself."""
     script = (
@@ -87,74 +52,6 @@ async def test_a_commit_of_another_process_wakes_a_listener(database: Database, 
         woken = await wakeups.wait(5)
 
     assert (quiet, woken) == (False, True)
-
-
-async def test_a_commit_is_noticed_even_when_its_hint_is_lost(
-    database: Database, organization_id: str, tmp_path: Path
-) -> None:
-    """A writer that rings no bell (here the sqlite3 module itself) is found by polling."""
-    async with database.wakeups() as wakeups:
-        await wakeups.wait(0.1)
-        stranger = sqlite3.connect(tmp_path / "relay.db")
-        stranger.execute("UPDATE organization SET name = 'Renamed'")
-        stranger.commit()
-        stranger.close()
-
-        assert await wakeups.wait(5)
-
-
-async def test_a_listener_that_died_is_forgotten(database: Database) -> None:
-    """The socket of a process that was killed does not disturb writers."""
-    async with database.wakeups() as dead:
-        dead._socket.close()  # type: ignore[attr-defined]
-        await database.write(lambda: organizations.add("One", None))
-        await database.write(lambda: organizations.add("Two", None))
-
-    assert await database.read(lambda: Organization.select().count()) == 2
-
-
-def test_a_place_that_cannot_be_written_is_one_clear_sentence(tmp_path: Path) -> None:
-    """The error names the place and the settings that change it."""
-    (tmp_path / "file").touch()
-
-    with pytest.raises(ConfigurationError, match=r"cannot be opened.*DATABASE_URL or DATA_DIR"):
-        open_database(f"sqlite:///{tmp_path}/file/relay.db")
-
-
-@pytest.mark.parametrize("url", ["mysql://localhost/relay", "relay.db", "sqlite://"])
-def test_an_engine_we_do_not_know_is_named(url: str) -> None:
-    """A bad URL says which form is expected."""
-    with pytest.raises(ConfigurationError, match="sqlite:///"):
-        open_database(url)
-
-
-async def test_everything_acknowledged_survives_sigkill(database_url: str, tmp_path: Path) -> None:
-    """What a killed process reported as written is there afterwards."""
-    script = (
-        "import asyncio, sys; from persistence.database import open_database; from persistence import organizations\n"
-        "async def main():\n"
-        "    database = open_database(sys.argv[1]); database.migrate()\n"
-        "    while True:\n"
-        "        writes = [database.write(lambda: organizations.add('x', None).id) for _ in range(8)]\n"
-        "        rows = await asyncio.gather(*writes)\n"
-        "        print(*rows, flush=True)\n"
-        "asyncio.run(main())\n"
-    )
-    process = await asyncio.create_subprocess_exec(
-        sys.executable, "-c", script, database_url, stdout=asyncio.subprocess.PIPE
-    )
-    assert process.stdout is not None
-    acknowledged: set[str] = set()
-    while len(acknowledged) < 400:
-        acknowledged.update((await process.stdout.readline()).decode().split())
-    process.kill()
-    acknowledged.update((await process.stdout.read()).decode().rpartition("\n")[0].split())
-    await process.wait()
-    with sqlite3.connect(tmp_path / "relay.db") as reader:
-        stored = {row[0] for row in reader.execute("SELECT id FROM organization")}
-    reader.close()
-
-    assert acknowledged <= stored
 
 
 async def test_events_of_a_failed_unit_leave_no_hole_in_the_sequence(database: Database, organization_id: str) -> None:

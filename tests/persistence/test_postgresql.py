@@ -1,0 +1,170 @@
+import asyncio
+import threading
+from collections.abc import Callable
+
+import psycopg
+import pytest
+
+from domain.errors import ConfigurationError, Overloaded
+from domain.events import Event, EventName
+from persistence import contacts, organizations, outbox, units
+from persistence.database import Database, open_database
+from persistence.models import Organization
+from persistence.postgresql import ServerDatabase
+
+
+@pytest.fixture
+def engine() -> str:
+    """Run these on PostgreSQL alone."""
+    return "postgresql"
+
+
+def happened(index: int) -> Event:
+    return Event(EventName.NOTE_CREATED, {"index": index})
+
+
+async def test_whoever_finds_every_connection_busy_is_told_so(database_url: str) -> None:
+    """The pool is bounded, and waiting for it too; afterwards it serves again."""
+    database = ServerDatabase(database_url, connections=2, wait_seconds=0.2)
+    release, both = threading.Event(), threading.Barrier(3, timeout=5)
+    busy = [asyncio.ensure_future(database.read(lambda: (both.wait(), release.wait(10)))) for _ in range(2)]
+    await asyncio.to_thread(both.wait)
+
+    with pytest.raises(Overloaded, match="busy"):
+        await database.read(lambda: True)
+    release.set()
+    await asyncio.gather(*busy)
+    assert await database.read(lambda: True)
+    database.close()
+
+
+async def test_a_connection_that_the_server_closed_is_replaced(database: Database, organization_id: str) -> None:
+    """After all of them are cut, reads go on at once and writes at the latest on the second try."""
+    await asyncio.gather(*[database.read(lambda: outbox.head(organization_id)) for _ in range(20)])
+    cut = (
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+        "WHERE datname = current_database() AND pid <> pg_backend_pid()"
+    )
+    await database.read(lambda: units.engine().execute_sql(cut).fetchall())
+    head = await database.read(lambda: outbox.head(organization_id))
+    for _ in range(10):
+        try:
+            await database.write(lambda: outbox.append(organization_id, [happened(1)]))
+            break
+        except Overloaded:
+            continue
+
+    assert head == 0
+    assert await database.read(lambda: outbox.head(organization_id)) == 1
+
+
+async def test_a_deadlock_is_tried_again_until_both_units_are_done(database: Database) -> None:
+    """The server undoes one of the two, and we run it once more."""
+    one, two = [(await database.write(lambda: organizations.add("x", None))).id for _ in range(2)]
+    met = threading.Barrier(2, timeout=5)
+
+    def unit(first: str, second: str, meet: Callable[[], object]) -> None:
+        outbox.append(first, [happened(1)])
+        meet()
+        outbox.append(second, [happened(2)])
+
+    def meet() -> None:
+        # Only the first attempts meet; the repeated one comes alone.
+        try:
+            met.wait(1)
+        except threading.BrokenBarrierError:
+            return
+
+    await asyncio.gather(database.write(lambda: unit(one, two, meet)), database.write(lambda: unit(two, one, meet)))
+    heads = await database.read(outbox.heads)
+
+    assert heads == {one: 2, two: 2}
+
+
+async def test_events_committed_in_another_order_than_they_began_are_all_followed_in_sequence(
+    database: Database, database_url: str
+) -> None:
+    """Ids become visible out of order between organizations; whoever follows the log misses none."""
+    first, second = [(await database.write(lambda: organizations.add("x", None))).id for _ in range(2)]
+    cursor = await database.read(outbox.tail_position)
+    holding, release = threading.Event(), threading.Event()
+
+    def late() -> None:
+        outbox.append(first, [happened(1)])
+        holding.set()
+        release.wait(5)
+
+    slow = asyncio.ensure_future(database.write(late))
+    await asyncio.to_thread(holding.wait, 5)
+    await database.write(lambda: outbox.append(second, [happened(2)]))
+    cursor, early = await database.read(lambda: outbox.following(cursor, 100))
+    release.set()
+    await slow
+    await database.write(lambda: outbox.append(second, [happened(3)]))
+    cursor, rest = await database.read(lambda: outbox.following(cursor, 100))
+
+    assert [(event.organization_id, event.sequence) for event in early] == [(second, 1)]
+    assert sorted((event.organization_id, event.sequence) for event in rest) == sorted([(first, 1), (second, 2)])
+
+
+async def test_eight_writers_that_hold_their_transactions_open_lose_no_event(database: Database) -> None:
+    """Whatever the interleaving, every organization's sequence arrives whole and in order."""
+    ids = [(await database.write(lambda: organizations.add("x", None))).id for _ in range(4)]
+    cursor = await database.read(outbox.tail_position)
+    seen: dict[str, list[int]] = {organization: [] for organization in ids}
+
+    def unit(index: int) -> None:
+        outbox.append(ids[index % 4], [happened(index)])
+        units.engine().execute_sql("SELECT pg_sleep(%s)", (index % 5 / 1000,))
+
+    writing = asyncio.gather(*[database.write(lambda index=index: unit(index)) for index in range(400)])
+    while True:
+        finished = writing.done()
+        cursor, events = await database.read(lambda cursor=cursor: outbox.following(cursor, 50))
+        for event in events:
+            seen[event.organization_id].append(event.sequence)
+        if finished and not events:
+            break
+    await writing
+
+    assert seen == {organization: list(range(1, 101)) for organization in ids}
+
+
+async def test_a_commit_elsewhere_wakes_even_when_its_notification_is_lost(
+    database: Database, database_url: str, organization_id: str
+) -> None:
+    """A writer that notifies nobody (here psycopg itself) is found by polling."""
+    async with database.wakeups() as wakeups:
+        while await wakeups.wait(0.1):
+            pass
+        with psycopg.connect(database_url) as stranger:
+            stranger.execute("UPDATE organization SET name = 'Renamed'")
+
+        assert await wakeups.wait(5)
+
+
+async def test_two_units_that_create_the_same_contact_end_with_one(database: Database, organization_id: str) -> None:
+    """The unique index decides, not a look beforehand."""
+    ids = await asyncio.gather(
+        *[database.write(lambda: contacts.upsert(organization_id, "+14165550100", None).id) for _ in range(30)]
+    )
+
+    assert len(set(ids)) == 1
+
+
+async def test_text_that_the_engine_refuses_fails_alone(database: Database) -> None:
+    """A unit that cannot be stored leaves the connection good for the next."""
+    with pytest.raises(Exception, match="value too long"):
+        await database.write(lambda: organizations.add("x" * 201, None))
+    await database.write(lambda: organizations.add("y", None))
+
+    assert await database.read(lambda: [row.name for row in Organization.select()]) == ["y"]
+
+
+def test_a_server_that_cannot_be_reached_is_one_clear_sentence() -> None:
+    """The address is named, the password is not."""
+    with pytest.raises(ConfigurationError, match="cannot be reached") as caught:
+        open_database("postgresql://relay:hunter2@127.0.0.1:1/relay")
+
+    assert "127.0.0.1:1" in str(caught.value)
+    assert "hunter2" not in str(caught.value)
