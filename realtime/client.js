@@ -13,15 +13,14 @@ const nothing = () => {};
 export function listen({ url, token, since = null, events, contactId, conversationId, onEvent, onGap = nothing,
   onState = nothing, WebSocket = globalThis.WebSocket }) {
   let reconnect = { jitterSeconds: 5, baseSeconds: 0.5, maxSeconds: 30 };
-  let position = since, failures = 0, refusals = 0, socket = null, timer = null, pulse = null, heardOf = 0, stopped = false;
+  let position = since, failures = 0, refusals = 0, missed = 0, heartbeat = 20, stopped = false, socket, timer, pulse;
 
   const heard = {
     hello(frame) {
       position ??= frame.since;
-      reconnect = frame.reconnect;
+      ({ reconnect, heartbeatSeconds: heartbeat } = frame);
       failures = refusals = 0;
-      clearInterval(pulse);
-      pulse = setInterval(beat, frame.heartbeatSeconds * 1000);
+      watch();
       onState("live", frame);
     },
     event(frame) { if (!(frame.seq <= position)) { position = frame.seq; onEvent(frame); } },
@@ -34,19 +33,29 @@ export function listen({ url, token, since = null, events, contactId, conversati
     try {
       const fresh = typeof token === "function" ? await token() : token;
       if (stopped) return;
+      watch();
       const asked = { type: "auth", token: fresh, since: position ?? undefined, events, contactId, conversationId };
       socket = new WebSocket(url);
       socket.onopen = () => socket.send(JSON.stringify(asked));
-      socket.onmessage = ({ data }) => { heardOf = 0; const frame = JSON.parse(data); if (!stopped) heard[frame.type]?.(frame); };
-      socket.onclose = comeBack;
-      socket.onerror = nothing; // a close always follows
+      socket.onmessage = ({ data }) => { missed = 0; const frame = JSON.parse(data); if (!stopped) heard[frame.type]?.(frame); };
+      // Node 20 reports a refused connection as an error without a close; elsewhere the error comes first.
+      socket.onclose = socket.onerror = ({ target, code = 1006, reason = "no connection" }) => {
+        target.onclose = target.onerror = nothing;
+        comeBack({ code, reason });
+      };
     } catch (error) { comeBack({ code: null, reason: String(error) }); }
   }
 
+  function watch() {
+    clearInterval(pulse);
+    missed = 0;
+    pulse = setInterval(beat, heartbeat * 1000);
+  }
+
   function beat() { // the pong keeps our place when a filter lets little through, and proves that the line still stands
-    if (heardOf++ < 2) return void (socket.readyState === 1 && socket.send('{"type":"ping"}'));
-    socket.onclose = nothing;
-    socket.close();
+    if (missed++ < 2) return void (socket?.readyState === 1 && socket.send('{"type":"ping"}'));
+    if (socket) socket.onclose = socket.onerror = nothing;
+    socket?.close();
     comeBack({ code: 1006, reason: "no answer" });
   }
 
@@ -64,8 +73,7 @@ export function listen({ url, token, since = null, events, contactId, conversati
   function stop(detail = {}) {
     if (stopped) return;
     stopped = true;
-    clearTimeout(timer);
-    clearInterval(pulse);
+    clearTimeout(timer); clearInterval(pulse);
     socket?.close();
     onState("stopped", detail);
   }

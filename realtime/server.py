@@ -12,9 +12,10 @@ import random
 import signal
 import socket
 import time
-from collections.abc import AsyncIterator, Collection, Mapping
+import weakref
+from collections.abc import AsyncIterator, Collection
 from http import HTTPStatus
-from typing import Any
+from typing import Any, cast
 
 import structlog
 from websockets.asyncio.server import Server, ServerConnection
@@ -23,17 +24,16 @@ from websockets.http11 import Request, Response
 
 from domain import documents, times
 from domain.errors import ConfigurationError, RelayError
-from domain.principals import Principal
 from persistence import outbox
 from persistence.database import Database
-from realtime import handshake
+from realtime import handshake, pages
 from realtime.broadcaster import Broadcaster
 from realtime.frames import Close
-from realtime.handshake import Handshake, Refused
+from realtime.handshake import Refused
 from realtime.limits import Limits
 from realtime.metrics import Metrics
 from realtime.reception import Authenticate, Reception, no_room
-from realtime.session import Session, address_of
+from realtime.session import Peer, Session, address_of
 from realtime.tail import Tail
 
 _SEND_BUFFER = 64 << 10  # the kernel's share per listener; left to itself it would hide megabytes from us
@@ -57,7 +57,6 @@ async def serve(
     allowed_origins: Collection[str] = (),
     retention_hours: float = 24,
     limits: Limits | None = None,
-    pages: Mapping[str, tuple[str, bytes]] | None = None,
 ) -> None:
     """Run the broadcaster until SIGTERM or SIGINT, then let every listener go with 1012, spread over a few seconds.
 
@@ -70,7 +69,6 @@ async def serve(
         allowed_origins=allowed_origins,
         retention_hours=retention_hours,
         limits=limits,
-        pages=pages,
     )
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -84,10 +82,7 @@ async def serve(
 
 
 class RealtimeServer:
-    """Accepts connections, answers plain HTTP, and runs the tail.
-
-    `pages` maps paths to (content type, body) and is answered on the same port.
-    """
+    """Accepts connections, answers plain HTTP on the same port, and runs the tail."""
 
     def __init__(
         self,
@@ -98,14 +93,14 @@ class RealtimeServer:
         retention_hours: float = 24,
         limits: Limits | None = None,
         broadcaster: Broadcaster[Session] | None = None,
-        pages: Mapping[str, tuple[str, bytes]] | None = None,
     ) -> None:
         self._database = database
         self._allowed_origins = frozenset(allowed_origins)
         self._retention_hours = retention_hours
         self._limits = limits or Limits()
-        self._pages = dict(pages or {})
+        self._pages = pages.load()
         self._is_draining = False
+        self._arriving: weakref.WeakSet[Peer] = weakref.WeakSet()
         self._broadcaster: Broadcaster[Session] = broadcaster or Broadcaster()
         self._metrics = Metrics(
             listeners=lambda: self._reception.listeners(),
@@ -166,12 +161,15 @@ class RealtimeServer:
             ping_timeout=self._limits.heartbeat_seconds,
             max_size=self._limits.message_bytes,
             logger=logger,
+            create_connection=self._make_peer,  # type: ignore[arg-type]
             backlog=_ACCEPT_BATCH,
         )
 
     async def _drain(self, server: Server) -> None:
         self._is_draining = True
         server.close(close_connections=False)
+        for peer in self._arriving:
+            peer.loop.call_soon(peer.transport.abort)
         waiting = list(self._reception.sessions)
         random.shuffle(waiting)
         slices = max(1, min(len(waiting), math.ceil(self._limits.drain_seconds / _SLICE_SECONDS)))
@@ -215,15 +213,19 @@ class RealtimeServer:
         except Refused as refusal:
             self._metrics.refused.labels(refusal.reason).inc()
             return refusal.response()
-        # The handler has no other way to learn what was asked.
-        connection.asked, connection.principal = asked, principal  # type: ignore[attr-defined]
+        peer = cast("Peer", connection)
+        peer.asked, peer.principal = asked, principal
         return None
 
     async def _serve(self, connection: ServerConnection) -> None:
-        asked: Handshake = connection.asked  # type: ignore[attr-defined]
-        principal: Principal | None = connection.principal  # type: ignore[attr-defined]
-        del connection.asked, connection.principal  # type: ignore[attr-defined]
-        await self._reception.serve(connection, asked, principal)
+        peer = cast("Peer", connection)
+        self._arriving.discard(peer)
+        await self._reception.serve(peer, peer.asked, peer.principal)
+
+    def _make_peer(self, *given: Any, **options: Any) -> Peer:
+        peer = Peer(*given, **options)
+        self._arriving.add(peer)
+        return peer
 
     def _page(self, request: Request) -> Response | None:
         path, _ = handshake.target(request)

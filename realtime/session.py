@@ -11,9 +11,17 @@ from websockets.protocol import OPEN
 
 from domain.principals import Principal
 from realtime.broadcaster import Listener
+from realtime.handshake import Handshake
 
 _CLOSE_SECONDS = 5.0
 _LONGEST_REASON = 123  # bytes, RFC 6455 §5.5
+
+
+class Peer(ServerConnection):
+    """A connection that remembers what its handshake asked for, and whose token was believed."""
+
+    asked: Handshake
+    principal: Principal | None = None
 
 
 class Session(Listener):

@@ -17,8 +17,11 @@ from persistence.database import Database, open_database
 from realtime.broadcaster import Broadcaster
 from realtime.limits import Limits
 from realtime.server import RealtimeServer
-from tests.support import published_events
+from tests.support import chromium, published_events
 from tests.support.published_events import Frame
+
+# Browser tests are collected where there is a browser; `make browser` sees to it that there is one.
+collect_ignore = [] if chromium.EXECUTABLE else ["test_browser.py"]
 
 CONTACT = "c" * 24
 CONVERSATION = "d" * 24

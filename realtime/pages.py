@@ -1,0 +1,111 @@
+"""What the broadcaster shows to browsers: the published events as data and as a page, and the live feed.
+
+Each page is one self-contained file: no build step, nothing loaded from elsewhere, and a content security policy that
+admits exactly the script and style it carries.
+"""
+
+import base64
+import hashlib
+import html
+import re
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from domain import documents
+
+Page = tuple[str, bytes]
+
+_HERE = Path(__file__).parent
+_EVENTS = _HERE.parent / "openapi" / "events.yaml"
+_HTML = "text/html; charset=utf-8"
+_SCRIPT = re.compile(r'<script type="module">(.*?)</script>', re.DOTALL)
+_STYLE = re.compile(r"<style>(.*?)</style>", re.DOTALL)
+_INLINE = ((re.compile(r"`([^`]+)`"), r"<code>\1</code>"), (re.compile(r"\*\*([^*]+)\*\*"), r"<strong>\1</strong>"))
+_CSS = """
+:root { color-scheme: light dark; } body { font: 16px/1.55 system-ui, sans-serif; max-width: 54rem; margin: 0 auto;
+padding: 1rem; } code, pre { font: .9em/1.45 ui-monospace, monospace; } pre { overflow-x: auto; padding: .8rem;
+border: 1px solid #8886; border-radius: .4rem; } table { border-collapse: collapse; } td, th { text-align: left;
+padding: .25rem .8rem .25rem 0; border-bottom: 1px solid #8884; vertical-align: top; }
+"""
+
+
+def load() -> dict[str, Page]:
+    """Return every page, by path, as content type and body."""
+    document = yaml.safe_load(_EVENTS.read_bytes())
+    client = (_HERE / "client.js").read_text()
+    return {
+        "/events.json": ("application/json", documents.dump(document)),
+        "/events": (_HTML, _events(document).encode()),
+        "/live": (_HTML, _live(client).encode()),
+        "/client.js": ("text/javascript; charset=utf-8", client.encode()),
+    }
+
+
+def _live(client: str) -> str:
+    page = (_HERE / "live.html").read_text().replace("{{client}}", client.replace("export function", "function"))
+    for name, pattern in (("script", _SCRIPT), ("style", _STYLE)):
+        (content,) = pattern.findall(page)
+        page = page.replace(f"{{{{{name}-hash}}}}", _hash(content))
+    return page
+
+
+def _hash(content: str) -> str:
+    return "sha256-" + base64.b64encode(hashlib.sha256(content.encode()).digest()).decode()
+
+
+# The document as a page.
+
+
+def _events(document: dict[str, Any]) -> str:
+    info = document["info"]
+    parts = [f"<h1>{html.escape(info['title'])}</h1>", *_paragraphs(info["description"])]
+    for key, heading in (("follow", "What the server sends"), ("ask", "What you may send")):
+        parts.append(f"<h2>{heading}</h2>")
+        for reference in document["operations"][key]["messages"]:
+            parts += _message(document["components"]["messages"][reference["$ref"].rsplit("/", 1)[-1]])
+    parts.append('<p>The whole document, with every schema: <a href="events.json">events.json</a> (AsyncAPI 3).</p>')
+    policy = f"default-src 'none'; style-src '{_hash(_CSS)}'; base-uri 'none'"
+    head = (
+        '<!doctype html><html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">'
+        f'<meta http-equiv="Content-Security-Policy" content="{policy}"><title>{html.escape(info["title"])}</title>'
+        f"<style>{_CSS}</style></head><body><main>"
+    )
+    return head + "\n".join(parts) + "</main></body></html>"
+
+
+def _message(message: dict[str, Any]) -> Iterator[str]:
+    name = html.escape(message["name"])
+    yield f'<h3 id="{name}"><code>{name}</code> – {html.escape(message["title"])}</h3>'
+    if "summary" in message:
+        yield f"<p>{_inline(message['summary'])}</p>"
+    for example in message["examples"]:
+        yield f"<pre>{html.escape(documents.dump(example['payload']).decode())}</pre>"
+
+
+def _paragraphs(text: str) -> Iterator[str]:
+    """Turn the little Markdown our descriptions use into HTML: paragraphs, lists, tables, bold and code."""
+    for block in text.strip().split("\n\n"):
+        lines = block.split("\n")
+        if lines[0].startswith("|"):
+            yield _table(lines)
+        elif lines[0].startswith("- "):
+            items = re.split(r"(?m)^- ", block)[1:]
+            yield "<ul>" + "".join(f"<li>{_inline(item)}</li>" for item in items) + "</ul>"
+        else:
+            yield f"<p>{_inline(block)}</p>"
+
+
+def _table(lines: Iterable[str]) -> str:
+    head, _, *body = [[_inline(cell.strip()) for cell in line.strip("|").split("|")] for line in lines]
+    rows = "".join("<tr>" + "".join(f"<td>{cell}</td>" for cell in row) + "</tr>" for row in body)
+    return f"<table><tr>{''.join(f'<th>{cell}</th>' for cell in head)}</tr>{rows}</table>"
+
+
+def _inline(text: str) -> str:
+    escaped = html.escape(text, quote=False)
+    for pattern, replacement in _INLINE:
+        escaped = pattern.sub(replacement, escaped)
+    return escaped

@@ -1,0 +1,46 @@
+import json
+import re
+
+import pytest
+
+from realtime import pages
+from tests.realtime.conftest import World
+from tests.support import published_events
+
+
+async def test_the_document_is_served_as_published(world: World) -> None:
+    """`/events.json` is the published document, whatever reads the YAML."""
+    async with world.broadcaster() as station:
+        status, headers, body = await station.get("/events.json")
+
+    assert (status, headers["content-type"]) == (200, "application/json")
+    assert json.loads(body) == published_events.document()
+
+
+@pytest.mark.parametrize("path", ["/events", "/live", "/client.js"])
+async def test_pages_are_served(world: World, path: str) -> None:
+    """Each page is answered on the broadcaster's own port, as what it is."""
+    async with world.broadcaster() as station:
+        status, headers, body = await station.get(path)
+
+    assert (status, int(headers["content-length"])) == (200, len(body))
+    assert headers["content-type"].split(";")[0] == ("text/javascript" if path == "/client.js" else "text/html")
+
+
+def test_the_readable_page_holds_every_message_and_close_code() -> None:
+    """A person finds each message, its example and each close code."""
+    page = pages.load()["/events"][1].decode()
+    for message in published_events.document()["components"]["messages"].values():
+        assert f'id="{message["name"]}"' in page
+    for code in ("1012", "4401", "4498"):
+        assert f"<td>{code}</td>" in page
+
+
+@pytest.mark.parametrize("path", ["/events", "/live"])
+def test_pages_load_nothing_from_elsewhere(path: str) -> None:
+    """No placeholder is left, and no address of another host is in it."""
+    page = pages.load()[path][1].decode()
+
+    assert "{{" not in page.replace("${{", "")
+    assert not re.search(r'(src|href)="(https?:)?//', page)
+    assert "Content-Security-Policy" in page
