@@ -151,13 +151,14 @@ def connect_s3(
     Raises:
         ConfigurationError: when the settings cannot be right.
     """
-    # R2 refuses the checksum headers and trailers boto3 adds by default, sometimes as "Unauthorized".
+    # R2 refuses the checksum headers and trailers boto3 adds by default, sometimes as "Unauthorized". The newer retry
+    # modes share a quota that an outage uses up, so that after it even a stale connection would fail a call.
     config = Config(
         signature_version="s3v4",
         s3={"addressing_style": "path"},
         request_checksum_calculation="when_required",
         response_checksum_validation="when_required",
-        retries={"mode": "standard", "total_max_attempts": 2},
+        retries={"mode": "legacy", "total_max_attempts": 2},
         connect_timeout=connect_seconds,
         read_timeout=read_seconds,
         max_pool_connections=_CONCURRENT_CALLS,

@@ -448,8 +448,11 @@ def impatient_store() -> Iterator[S3Store]:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    # A call and its one retry fit into its limit, so that none goes on behind the back of the next test.
-    store = s3_store(f"http://127.0.0.1:{port}", connect_seconds=1, read_seconds=1, call_seconds=3.5)
+    # A call and its one retry fit into its limit, so that none goes on behind the back of the next test; the library
+    # would wait up to a second in between.
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("botocore.retryhandler.delay_exponential", lambda **_: 0)
+        store = s3_store(f"http://127.0.0.1:{port}", connect_seconds=1, read_seconds=1, call_seconds=2.5)
     yield store
     asyncio.run(store.close())
 
@@ -540,7 +543,7 @@ class TestFaultsOfTheBucket:
         await between.misbehave(repeating(b"HTTP/1.1 200 OK\r\n", b"X-A: b\r\n", every=0.05))
         error, seconds = await timed(store.check())
         assert isinstance(error, StorageUnavailable)
-        assert 3.4 < seconds < 4.5
+        assert 2.4 < seconds < 3.5
 
     async def test_readiness_is_known_soon(
         self, faulty: tuple[S3Store, Relay], monkeypatch: pytest.MonkeyPatch
