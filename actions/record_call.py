@@ -16,7 +16,7 @@ import structlog
 
 from actions.relay import Relay
 from domain.documents import canonical, dump, load
-from domain.errors import InvalidRequest, RelayError
+from domain.errors import CommitUnknown, InvalidRequest, RelayError
 from domain.events import Event, EventName
 from domain.identifiers import new_id
 from domain.phones import to_e164
@@ -102,6 +102,9 @@ async def _commit(
 ) -> RecordedCall:
     try:
         recorded = await relay.database.write(lambda: _write(organization_id, finished, row, stored))
+    except CommitUnknown:
+        # The call may be there, so its recording stays. If it is not, `sweep` finds the object later.
+        raise
     except Exception:
         await _discard(relay, stored)
         raise

@@ -13,3 +13,8 @@ def add(organization_id: str, call_id: str, *, key: str, content_type: str, size
 def of_call(organization_id: str, call_id: str) -> Recording | None:
     """Return the recording of the call."""
     return Recording.get_or_none(Recording.organization == organization_id, Recording.call == call_id)
+
+
+def known_keys(keys: list[str]) -> set[str]:
+    """Return those of `keys` that belong to a call."""
+    return {row.key for row in Recording.select(Recording.key).where(Recording.key.in_(keys))}
