@@ -18,6 +18,7 @@ from realtime.broadcaster import Broadcaster, Delivery, L
 
 BATCH = 250
 _WAIT_SECONDS = 1.0
+_SHORTEST_PAUSE = 0.1
 _LONGEST_PAUSE = 5.0
 
 log = structlog.get_logger()
@@ -63,16 +64,16 @@ class Tail(Generic[L]):
 
     async def run(self) -> None:
         """Deliver for ever; wait only when nothing is left, and back off while the database fails."""
-        pause = 0.1
+        pause = _SHORTEST_PAUSE
         while True:
             try:
                 async with self._database.wakeups() as wakeups:
                     while True:
-                        if await self.deliver_once() < self._batch:
-                            await wakeups.wait(_WAIT_SECONDS)
-                        else:
+                        if await self.deliver_once():
                             await asyncio.sleep(0)
-                        pause = 0.1
+                        else:
+                            await wakeups.wait(_WAIT_SECONDS)
+                        pause = _SHORTEST_PAUSE
             except Exception as error:  # whatever it is, listeners wait for us to come back
                 log.warning("tail.failed", reason=str(error), retry_in=pause)
                 await asyncio.sleep(pause)

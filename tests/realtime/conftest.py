@@ -1,8 +1,7 @@
 import asyncio
 import contextlib
 import json
-from collections.abc import AsyncIterator, Callable, Iterator
-from pathlib import Path
+from collections.abc import AsyncIterator, Callable
 from typing import Any, cast
 
 import pytest
@@ -13,7 +12,7 @@ from domain.errors import Overloaded, Unauthenticated
 from domain.events import Event, EventName
 from domain.principals import Principal, TokenKind
 from persistence import organizations, outbox
-from persistence.database import Database, open_database
+from persistence.database import Database
 from realtime.broadcaster import Broadcaster
 from realtime.limits import Limits
 from realtime.server import RealtimeServer
@@ -22,6 +21,8 @@ from tests.support.published_events import Frame
 
 # Browser tests are collected where there is a browser; `make browser` sees to it that there is one.
 collect_ignore = [] if chromium.EXECUTABLE else ["test_browser.py"]
+
+BOTH_ENGINES = pytest.mark.parametrize("engine", ["sqlite", "postgresql"])
 
 CONTACT = "c" * 24
 CONVERSATION = "d" * 24
@@ -235,11 +236,9 @@ class Radio:
 
 
 @pytest.fixture
-def database(tmp_path: Path) -> Iterator[Database]:
-    opened = open_database(f"sqlite:///{tmp_path / 'relay.db'}")
-    opened.migrate()
-    yield opened
-    opened.close()
+def engine() -> str:
+    """SQLite, unless a test asks for both engines."""
+    return "sqlite"
 
 
 @pytest.fixture

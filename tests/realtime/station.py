@@ -17,9 +17,7 @@ async def main(database: str, port: str, ring: str, organization_id: str) -> Non
 
     broadcaster: Broadcaster[Session] = Broadcaster(ring_events=int(ring))
     limits = Limits(unsent_bytes=32 << 10, stall_seconds=0.5)
-    server = RealtimeServer(
-        open_database(f"sqlite:///{database}"), authenticate, broadcaster=broadcaster, limits=limits
-    )
+    server = RealtimeServer(open_database(database), authenticate, broadcaster=broadcaster, limits=limits)
     async with server.running("127.0.0.1", int(port)):
         print("ready", flush=True)  # noqa: T201
         await asyncio.Event().wait()

@@ -18,8 +18,8 @@ ROOT = Path(__file__).parents[2]
 class Stations:
     """Broadcaster processes on fixed ports, each of which can be killed and started again."""
 
-    def __init__(self, database: Path, ring: int, organization_id: str, count: int) -> None:
-        self._command = [sys.executable, "-m", "tests.realtime.station", str(database)]
+    def __init__(self, database_url: str, ring: int, organization_id: str, count: int) -> None:
+        self._command = [sys.executable, "-m", "tests.realtime.station", database_url]
         self._rest = [str(ring), organization_id]
         self._processes: dict[int, asyncio.subprocess.Process] = {}
         self.ports = [_free_port() for _ in range(count)]
@@ -62,17 +62,17 @@ async def commit_in_bursts(world: World, count: int, chance: random.Random) -> N
 
 
 @pytest.mark.parametrize(
-    ("listeners", "events", "ring", "stations"),
-    [(200, 5000, 5, 1), (60, 2000, 2000, 2)],
-    ids=["one broadcaster whose memory is smaller than every gap", "two broadcasters"],
+    ("engine", "listeners", "events", "ring", "stations"),
+    [("sqlite", 200, 5000, 5, 1), ("sqlite", 60, 2000, 2000, 2), ("postgresql", 60, 2000, 50, 2)],
+    ids=["memory smaller than every gap", "two broadcasters", "two broadcasters on PostgreSQL"],
 )
 async def test_everyone_gets_everything_whatever_happens(
-    world: World, tmp_path: Path, listeners: int, events: int, ring: int, stations: int
+    world: World, database_url: str, listeners: int, events: int, ring: int, stations: int
 ) -> None:
     """Dropped, frozen, killed five times under way: each listener ends with every event, in order, once."""
     chance = random.Random(20260515)
     transcript = Transcript()
-    async with Stations(tmp_path / "relay.db", ring, world.ours, stations).running() as broadcasters:
+    async with Stations(database_url, ring, world.ours, stations).running() as broadcasters:
         crowd = [Listener(broadcasters.ports, events, transcript, random.Random(n)) for n in range(listeners)]
         async with asyncio.timeout(120), asyncio.TaskGroup() as tasks:
             for listener in crowd:

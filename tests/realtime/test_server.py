@@ -14,7 +14,7 @@ from domain.events import EventName
 from domain.principals import Principal, TokenKind
 from persistence import outbox
 from realtime.limits import Limits
-from tests.realtime.conftest import CONTACT, CONVERSATION, World, make_event
+from tests.realtime.conftest import BOTH_ENGINES, CONTACT, CONVERSATION, World, make_event
 
 QUICK = Limits(drain_seconds=0.1, auth_seconds=0.2)
 
@@ -183,6 +183,7 @@ async def test_a_database_out_of_order_means_try_later(world: World) -> None:
 # Whose events.
 
 
+@BOTH_ENGINES
 async def test_organizations_are_kept_apart(world: World) -> None:
     """A listener sees its organization's events and sequence only, live and replayed, whatever it filters for."""
     await world.commit(make_event(), organization_id=world.theirs)
@@ -227,6 +228,7 @@ async def test_resume_brings_what_was_missed_then_live(world: World, small_ring:
         assert await radio.until(last) == list(range(since + 1, 81))
 
 
+@BOTH_ENGINES
 async def test_resume_while_events_pour_in(world: World, small_ring: Any) -> None:
     """Replay and live meet without a hole or a double while commits go on."""
     await world.commit_many(50)
@@ -241,6 +243,7 @@ async def test_resume_while_events_pour_in(world: World, small_ring: Any) -> Non
     assert got == [list(range(5 * n + 1, 351)) for n in range(10)]
 
 
+@BOTH_ENGINES
 async def test_a_restarted_broadcaster_goes_on(world: World) -> None:
     """What a listener missed while there was no broadcaster is replayed by the next one."""
     async with world.broadcaster() as station, station.listener() as radio:
@@ -256,6 +259,7 @@ async def test_a_restarted_broadcaster_goes_on(world: World) -> None:
     assert hello["sequence"] == 6
 
 
+@BOTH_ENGINES
 async def test_what_is_gone_is_said(world: World) -> None:
     """When retention overtook a listener it is told before it gets what is left."""
     await world.commit_many(5)

@@ -1,0 +1,167 @@
+import asyncio
+import contextlib
+import random
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+
+from domain.errors import Overloaded
+from domain.events import StoredEvent
+from persistence import organizations, outbox
+from persistence.database import Database
+from realtime.broadcaster import Broadcaster, Delivery, Listener
+from realtime.tail import Tail
+from tests.realtime.conftest import BOTH_ENGINES, World, make_event
+from tests.realtime.model import decode
+
+WRITERS = 8
+EVENTS_EACH = 150
+
+
+class Scribe:
+    """Follows organizations at the tail itself, and writes down the frames of each."""
+
+    def __init__(self, database: Database, organization_ids: Sequence[str], batch: int = 250) -> None:
+        self.broadcaster: Broadcaster[Listener] = Broadcaster()
+        self.tail = Tail(database, self.broadcaster, self._deliver, batch=batch)
+        self.heard: dict[str, list[Any]] = {organization_id: [] for organization_id in organization_ids}
+        self._new = asyncio.Event()
+
+    async def until(self, count: int) -> None:
+        """Wait until every organization was heard `count` times."""
+        async with asyncio.timeout(20):
+            while any(len(heard) < count for heard in self.heard.values()):
+                self._new.clear()
+                await self._new.wait()
+
+    async def start(self) -> None:
+        await self.tail.start()
+        for organization_id in self.heard:
+            listener = Listener()
+            self.broadcaster.join(listener, organization_id)
+            assert self.broadcaster.advance(listener) is None
+
+    def _deliver(self, _: list[StoredEvent], deliveries: list[Delivery[Listener]]) -> None:
+        for listeners, data, _count in deliveries:
+            for listener in listeners:
+                assert listener.feed
+                heard = self.heard[listener.feed.organization_id]
+                heard += [frame.get("seq", "gap") for frame in decode(data)]
+        self._new.set()
+
+
+async def hold_transactions_open(world: World, organization_ids: Sequence[str]) -> None:
+    """Let every organization's writer commit its events, holding each transaction open for up to 4 ms."""
+
+    async def write(organization_id: str) -> None:
+        chance = random.Random(organization_id)
+
+        def unit() -> None:
+            outbox.append(organization_id, [make_event()])
+            time.sleep(chance.uniform(0, 0.004))
+
+        for _ in range(EVENTS_EACH):
+            await world.database.write(unit)
+
+    await asyncio.gather(*(write(organization_id) for organization_id in organization_ids))
+
+
+async def add_organizations(world: World, count: int) -> list[str]:
+    rows = [await world.database.write(lambda: organizations.add("one of many", None)) for _ in range(count)]
+    return [row.id for row in rows]
+
+
+@BOTH_ENGINES
+async def test_transactions_held_open_hide_nothing(world: World) -> None:
+    """Eight writers whose commits overlap and become visible out of order: every event comes, in order, once."""
+    organization_ids = await add_organizations(world, WRITERS)
+    scribe = Scribe(world.database, organization_ids)
+    await scribe.start()
+    running = asyncio.create_task(scribe.tail.run())
+    await hold_transactions_open(world, organization_ids)
+    await scribe.until(EVENTS_EACH)
+    running.cancel()
+
+    assert all(heard == list(range(1, EVENTS_EACH + 1)) for heard in scribe.heard.values())
+
+
+@pytest.mark.parametrize("engine", ["postgresql"])
+async def test_a_tail_that_follows_row_ids_is_caught(world: World) -> None:
+    """The planted fault `id > last` loses events on PostgreSQL, and the scenario above sees it."""
+    organization_ids = await add_organizations(world, WRITERS)
+    scribe = Scribe(world.database, organization_ids)
+    await scribe.start()
+    scribe.tail._cursor = 0
+    running = asyncio.create_task(scribe.tail.run())
+    await hold_transactions_open(world, organization_ids)
+    running.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await running
+    while await scribe.tail.deliver_once():
+        pass
+
+    assert any(heard != list(range(1, EVENTS_EACH + 1)) for heard in scribe.heard.values())
+
+
+@BOTH_ENGINES
+async def test_a_pass_is_bounded_and_nothing_is_left_behind(world: World) -> None:
+    """Passes hold about a batch each, and the last one is empty."""
+    quiet = await add_organizations(world, 5)
+    scribe = Scribe(world.database, [world.ours, *quiet], batch=10)
+    await scribe.start()
+    await world.commit(*(make_event() for _ in range(40)))
+    for organization_id in quiet:
+        await world.commit(make_event(), organization_id=organization_id)
+
+    passes = [await scribe.tail.deliver_once()]
+    while passes[-1]:
+        passes.append(await scribe.tail.deliver_once())
+
+    assert max(passes) <= 10
+    assert scribe.heard == {world.ours: list(range(1, 41))} | {organization_id: [1] for organization_id in quiet}
+
+
+async def test_what_came_before_the_start_is_not_delivered(world: World) -> None:
+    """A tail begins at the end of the outbox; what came before is a matter of replay."""
+    await world.commit_many(3)
+    scribe = Scribe(world.database, [world.ours])
+    await scribe.start()
+    await world.commit(make_event())
+    await scribe.tail.deliver_once()
+
+    assert scribe.heard == {world.ours: [4]}
+    assert scribe.broadcaster.head(world.theirs) == 0
+
+
+async def test_a_database_in_trouble_is_tried_again(world: World) -> None:
+    """When a pass fails the loop waits a little and goes on where it was."""
+    scribe = Scribe(world.database, [world.ours])
+    await scribe.start()
+    await world.commit(make_event())
+    real, failures = scribe.tail._database.read, [Overloaded("locked"), OSError("gone")]
+
+    async def read(unit: Any) -> Any:
+        if failures:
+            raise failures.pop()
+        return await real(unit)
+
+    scribe.tail._database.read = read  # type: ignore[method-assign]
+    running = asyncio.create_task(scribe.tail.run())
+    await scribe.until(1)
+    running.cancel()
+
+    assert scribe.heard == {world.ours: [1]}
+
+
+async def test_a_lost_wake_up_costs_a_poll_interval_only(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without the doorbell an event still comes within the fall-back's interval."""
+    monkeypatch.setattr("persistence.doorbell.Doorbell.ring", lambda _: None)
+    async with world.broadcaster() as station, station.listener() as radio:
+        await radio.next()
+        for sequence in range(1, 6):
+            began = time.monotonic()
+            await world.commit(make_event())
+            await radio.until(sequence)
+            assert time.monotonic() - began < 0.5
