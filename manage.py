@@ -40,6 +40,7 @@ from app import create_app, open_relay
 from config import Settings, load_settings
 from domain.errors import ConfigurationError, NotFound, RelayError
 from domain.principals import Role
+from handlers.protocol import HttpProtocol
 from logs import configure_logging
 from openapi.commands import contract
 from persistence import organizations, phone_numbers, users
@@ -370,7 +371,7 @@ async def _serve(settings: Settings, listening: socket.socket) -> None:
         config = uvicorn.Config(
             create_app(relay),
             loop="none",
-            http="httptools",
+            http=HttpProtocol,
             ws="none",
             lifespan="off",
             log_config=None,

@@ -3,7 +3,7 @@
 from collections.abc import Awaitable, Callable, Mapping
 
 from starlette.requests import Request
-from starlette.responses import PlainTextResponse, Response
+from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 Page = Callable[[Request], Awaitable[Response]]
@@ -25,5 +25,6 @@ class OwnPaths:
 
     async def _answer(self, page: Page, request: Request) -> Response:
         if request.method not in ("GET", "HEAD"):
-            return PlainTextResponse("Method Not Allowed", 405, {"Allow": "GET, HEAD"})
+            refusal = {"success": False, "error": "Method not allowed"}
+            return JSONResponse(refusal, 405, {"Allow": "GET, HEAD"})
         return await page(request)

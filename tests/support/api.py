@@ -20,6 +20,7 @@ from actions.relay import Relay
 from actions.set_up_demo import Demo, set_up_demo
 from app import create_app, open_relay
 from config import load_settings
+from handlers.protocol import HttpProtocol
 from persistence import organizations, outbox
 from persistence.database import open_database
 from tests.support import second_opinion
@@ -122,7 +123,7 @@ async def _make_demo(data_dir: Path) -> Demo:
 async def serving(app: Any) -> AsyncIterator[str]:
     """Serve `app` on a free port of the loopback address; yield its URL."""
     listening = socket.create_server(("127.0.0.1", 0))
-    config = uvicorn.Config(app, loop="none", http="httptools", ws="none", lifespan="off", log_config=None)
+    config = uvicorn.Config(app, loop="none", http=HttpProtocol, ws="none", lifespan="off", log_config=None)
     server = uvicorn.Server(config)
     server.capture_signals = contextlib.nullcontext  # type: ignore[method-assign, assignment]
     task = asyncio.create_task(server.serve(sockets=[listening]))

@@ -1,5 +1,6 @@
 """The served document, as tests walk it: every operation, whose token it wants, a request that is good."""
 
+import re
 from typing import Any
 
 from openapi_schema_validator import OAS30Validator
@@ -27,11 +28,19 @@ _GOOD: dict[str, dict[str, Any]] = {
 }
 
 
-def kind_of(operation: Operation) -> TokenKind:
-    """Return the one kind of token the document asks for."""
-    (requirement,) = operation.security
-    (scheme,) = requirement
-    return TokenKind(_SCHEMES[scheme]["bearerFormat"])
+def kinds_of(operation: Operation) -> set[TokenKind]:
+    """Return the kinds of bearer token the document accepts; none for an operation that wants a signature instead."""
+    schemes = [_SCHEMES[name] for requirement in operation.security for name in requirement]
+    return {TokenKind(scheme["bearerFormat"]) for scheme in schemes if scheme["type"] == "http"}
+
+
+def target_of(operation: Operation) -> str:
+    """Return the operation's path with something in the place of its parameters."""
+    return re.sub(r"\{[^{}]*\}", "0" * 24, operation.path)
+
+
+# The published operations: what a test sends them is known to be accepted.
+PUBLISHED = [one for one in CONTRACT.operations if one.path in CONTRACT.published["paths"] and one.body]
 
 
 def good_body(operation: Operation) -> dict[str, Any]:
@@ -41,6 +50,7 @@ def good_body(operation: Operation) -> dict[str, Any]:
 
 def assert_documented(answer: Answer, operation: Operation) -> Any:
     """Hold an answer against what the document says of its status, with a validator of its own; return its body."""
+    assert str(answer.status) in operation.responses, answer
     described = operation.responses[str(answer.status)]["content"]["application/json"]
     body = answer.json()
     assert answer.header("Content-Type") == "application/json"

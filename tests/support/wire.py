@@ -61,6 +61,11 @@ class Wire:
             length = int(dict(headers)["content-length"]) if has_body else 0
             return Answer(status, headers, await self._reader.readexactly(length))
 
+    async def continued(self) -> None:
+        """Wait until the server asks for the body."""
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            assert (await self._reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 100 ")
+
     async def ended(self) -> bool:
         """Wait until the server closes the connection; True if it said nothing more."""
         async with asyncio.timeout(PATIENCE_SECONDS):
@@ -109,7 +114,7 @@ def request(method: str, target: str | bytes, headers: Headers = (), body: bytes
 def chunked(method: str, target: str, headers: Headers, chunks: Iterable[bytes]) -> bytes:
     """Write a request whose body arrives in chunks, without a Content-Length."""
     start = head(method, target, [*headers, (b"Transfer-Encoding", b"chunked")])
-    return start + b"".join(chunk(piece) for piece in chunks) + b"0\r\n\r\n"
+    return start + b"".join(chunk(piece) for piece in chunks if piece) + b"0\r\n\r\n"
 
 
 def head(method: str, target: str | bytes, headers: Headers) -> bytes:
