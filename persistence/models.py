@@ -284,6 +284,35 @@ class Event(Row):
         indexes = ((("organization", "sequence"), True),)
 
 
+class AuditEntry(Row):
+    """Who did what, for good: the database refuses to change or remove an entry. `details` is JSON text.
+
+    An entry outlives what it tells about, so `user_id` and `subject` are plain ids. Only a failed attempt to sign in
+    may belong to no organization.
+    """
+
+    id = Id()
+    organization = Belongs(Organization, null=True, index=False)
+    at = Moment(default=now, index=True)
+    action = CharField(max_length=32)
+    user_id = CharField(max_length=24, null=True)
+    client = CharField(max_length=64, null=True)
+    request_id = CharField(max_length=128, null=True)
+    subject = CharField(max_length=64, null=True)
+    details = TextField(default="{}")
+
+    class Meta:
+        indexes = ((("organization", "at"), False),)
+
+
+class SignInAttempts(Row):
+    """How often somebody tried to sign in since the window began; `key` is a digest of an account or an address."""
+
+    key = CharField(max_length=64, primary_key=True)
+    count = IntegerField(default=0)
+    window_ends_at = Moment(index=True)
+
+
 MODELS = (
     Organization,
     User,
@@ -300,4 +329,6 @@ MODELS = (
     TransferRequest,
     ToolInvocation,
     Event,
+    AuditEntry,
+    SignInAttempts,
 )
