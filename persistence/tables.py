@@ -1,0 +1,66 @@
+"""Whole tables, row by row in the order of their keys: for moving everything from one database to another."""
+
+import hashlib
+from collections.abc import Iterable
+from typing import Any
+
+from peewee import fn
+
+from domain.documents import dump
+from persistence.models import MODELS
+from persistence.units import Row, sequences_after
+
+Values = dict[str, Any]
+
+
+def names() -> list[str]:
+    """Return every table, those that are referred to before those that refer to them."""
+    return [model._meta.table_name for model in MODELS]
+
+
+def count(table: str) -> int:
+    """Return how many rows the table has."""
+    return int(_model(table).select().count())
+
+
+def last_key(table: str) -> Any:
+    """Return the greatest key in the table, None when it is empty."""
+    model = _model(table)
+    return model.select(fn.MAX(_key(model))).scalar()
+
+
+def page(table: str, after: Any, limit: int) -> list[Values]:
+    """Return the next rows after the key `after` (None: from the first), column by column."""
+    model = _model(table)
+    query: Any = model.select().order_by(_key(model)).limit(limit)
+    return list((query if after is None else query.where(_key(model) > after)).dicts())
+
+
+def put(table: str, rows: Iterable[Values]) -> None:
+    """Write the rows as they are; one that is there already is left alone."""
+    model = _model(table)
+    listed = list(rows)
+    if listed:
+        model.insert_many(listed).on_conflict_ignore().execute()
+        sequences_after(model)
+
+
+def key_of(table: str, row: Values) -> Any:
+    """Return the key of a row that `page` returned."""
+    return row[_key(_model(table)).name]
+
+
+def digest(table: str, rows: Iterable[Values], before: str = "") -> str:
+    """Return a digest of `before` and the rows, which tells whether two tables hold the same in the same order."""
+    hashed = hashlib.sha256(before.encode())
+    for row in rows:
+        hashed.update(dump([row[field.name] for field in _model(table)._meta.sorted_fields]))
+    return hashed.hexdigest()
+
+
+def _model(table: str) -> type[Row]:
+    return next(model for model in MODELS if model._meta.table_name == table)
+
+
+def _key(model: type[Row]) -> Any:
+    return model._meta.primary_key

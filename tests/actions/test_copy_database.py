@@ -1,0 +1,88 @@
+import asyncio
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from actions.copy_database import compare_databases, copy_database
+from domain.errors import ConfigurationError
+from domain.events import Event, EventName
+from persistence import contact_notes, contacts, organizations, outbox
+from persistence.database import Database, open_database
+from tests.support import postgresql
+
+
+@pytest.fixture
+def engine() -> str:
+    """Copy from SQLite."""
+    return "sqlite"
+
+
+@pytest.fixture
+def target() -> Iterator[Database]:
+    url = postgresql.create(postgresql.migrated())
+    database = open_database(url)
+    yield database
+    database.close()
+    postgresql.drop(url)
+
+
+@pytest.fixture
+async def source(database: Database) -> Database:
+    organization = await database.write(lambda: organizations.add("Acme – ünïcode", "CA"))
+
+    def unit(index: int) -> None:
+        contact = contacts.upsert(organization.id, f"+1416555{index:04}", None if index % 2 else f"Name {index}")
+        contact_notes.add_from_tool(organization.id, contact.id, "x" * index, tool="t", elevenlabs_conversation_id=None)
+        outbox.append(organization.id, [Event(EventName.NOTE_CREATED, {"index": index, "x": [1.5, None]})])
+
+    await asyncio.gather(*[database.write(partial(unit, index)) for index in range(1200)])
+    return database
+
+
+async def test_everything_arrives_and_is_proved_to_be_the_same(source: Database, target: Database) -> None:
+    """Counts and digests of every table agree, and both sides go on working."""
+    last = {progress.table: progress async for progress in copy_database(source, target)}
+    compared = await compare_databases(source, target)
+    (organization,) = await target.read(organizations.everyone)
+    head = await target.write(lambda: outbox.append(organization.id, [Event(EventName.NOTE_CREATED, {})]))
+
+    assert all(table.is_equal for table in compared), compared
+    assert (last["contact"].copied, last["contact"].rows) == (1200, 1200)
+    assert {table.table: table.source_rows for table in compared}["event"] == 1200
+    assert head == 1201
+
+
+async def test_a_copy_that_was_broken_off_goes_on_where_it_stopped(source: Database, target: Database) -> None:
+    """Half of it, then all of it: nothing is missing and nothing is doubled."""
+    async for progress in copy_database(source, target):
+        if progress.table == "contact_note" and progress.copied > 0:
+            break
+    halfway = await compare_databases(source, target)
+    async for _ in copy_database(source, target):
+        pass
+    compared = await compare_databases(source, target)
+
+    assert not all(table.is_equal for table in halfway)
+    assert all(table.is_equal for table in compared), compared
+
+
+async def test_a_difference_is_found(source: Database, target: Database) -> None:
+    """One changed letter changes the digest of its table."""
+    async for _ in copy_database(source, target):
+        pass
+    (organization,) = await target.read(organizations.everyone)
+    await target.write(lambda: organizations.set_region(organization.id, "GB"))
+    compared = await compare_databases(source, target)
+
+    assert [table.table for table in compared if not table.is_equal] == ["organization"]
+
+
+async def test_a_target_that_is_not_migrated_is_refused(source: Database, tmp_path: Path) -> None:
+    """Nothing is copied between different schemas."""
+    empty = open_database(f"sqlite:///{tmp_path}/empty.db")
+    with pytest.raises(ConfigurationError, match=r"manage\.py migrate"):
+        async for _ in copy_database(source, empty):
+            pass
+    empty.close()
