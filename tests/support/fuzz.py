@@ -1,0 +1,219 @@
+"""Schemathesis against the real server, and proof that it got everywhere.
+
+`python -m tests.support.fuzz [--examples N] [--seed S] [--only REGEX]` starts the API with a demo organization and runs
+every phase with all checks on: once with each operation's own kind of token, once without any. Then faults are injected
+on purpose, and the run fails unless every documented status of every operation was answered at least once.
+"""
+
+import argparse
+import asyncio
+import contextlib
+import json
+import logging
+import os
+import random
+import re
+import subprocess
+import sys
+import tempfile
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+import structlog
+
+from domain.errors import Overloaded
+from openapi import document
+from openapi.document import Operation
+from openapi.schemas import Schemas
+from tests.support import second_opinion
+from tests.support.api import Api, running_api
+
+ROOT = Path(__file__).resolve().parents[2]
+
+Reached = Counter[tuple[str, int]]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a run ended: what Schemathesis said, whether it found fault, and which statuses were reached how often."""
+
+    said: str
+    failed: bool
+    reached: Reached
+    operations: tuple[Operation, ...]
+
+    @property
+    def unreached(self) -> list[str]:
+        """Documented statuses nobody ever saw."""
+        return [
+            f"{operation.key} {status}"
+            for operation in self.operations
+            for status in sorted(operation.responses)
+            if status.isdigit() and not self.reached[operation.key, int(status)]
+        ]
+
+
+async def fuzz(data_dir: Path, *, examples: int, seed: int, only: str = "^/") -> Outcome:
+    """Run it all on the paths that match `only`; the same seed makes the same requests."""
+    operations = tuple(one for one in document.load().operations if re.search(only, one.path))
+    chosen = ("--seed", str(seed), "--include-path-regex", only)
+    async with running_api(data_dir) as api:
+        tally = data_dir / "tally.jsonl"
+        tally.touch()
+        with_tokens = await _schemathesis(api, tally, _tokens(api), *chosen, "--max-examples", str(examples))
+        without = await _schemathesis(api, tally, {}, *chosen, *_DENIED)
+        reached = _count(tally)
+        await _provoke(api, operations, reached)
+    runs = (with_tokens, without)
+    return Outcome("\n".join(said for _, said in runs), any(code for code, _ in runs), reached, operations)
+
+
+# Without a token everything is 401, good data and bad.
+_DENIED = (
+    *("--phases", "examples,coverage", "--max-examples", "1"),
+    *("--exclude-checks", "positive_data_acceptance,negative_data_rejection"),
+)
+
+
+def _tokens(api: Api) -> dict[str, str]:
+    return {
+        "FUZZ_JWT": api.superadmin_token,
+        "FUZZ_API_KEY": api.demo.api_key.get_secret_value(),
+        "FUZZ_TOOL_SECRET": api.demo.tool_secret.get_secret_value(),
+        "FUZZ_PHONE": api.demo.contact_phone,
+    }
+
+
+async def _schemathesis(api: Api, tally: Path, tokens: dict[str, str], *options: str) -> tuple[int, str]:
+    blank = dict.fromkeys(("FUZZ_JWT", "FUZZ_API_KEY", "FUZZ_TOOL_SECRET", "FUZZ_PHONE"), "none")
+    own = {"FUZZ_TALLY": str(tally), "PYTHONPATH": str(ROOT), "PYTHONWARNINGS": "ignore"}
+    program = str(Path(sys.executable).parent / "schemathesis")
+    running = await asyncio.create_subprocess_exec(
+        *(program, "run", f"{api.url}/openapi.json", "--url", api.url),
+        *("--generation-database", "none", "--no-color", *options),
+        cwd=ROOT,
+        env=os.environ | blank | tokens | own,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+    )
+    said, _ = await running.communicate()
+    return running.returncode or 0, said.decode()
+
+
+def _count(tally: Path) -> Reached:
+    lines = (json.loads(line) for line in tally.read_text().splitlines())
+    return Counter((f"{method} {path}", status) for method, path, status in lines)
+
+
+# What no request can bring about by itself
+
+
+async def _provoke(api: Api, operations: tuple[Operation, ...], reached: Reached) -> None:
+    """Inject what leads to the statuses that are left: faults, an overload, bodies too large or in other types."""
+    hooks = {"response": [second_opinion.hear]}
+    async with httpx.AsyncClient(base_url=api.url, trust_env=False, event_hooks=hooks) as http:
+        for operation in operations:
+            request = _request(api, operation)
+            for status, fault in ((500, RuntimeError("injected")), (503, Overloaded("injected"))):
+                if str(status) in operation.responses:
+                    with _failing(api, fault):
+                        _add(reached, operation, await http.send(http.build_request(**request)))
+            for change in ({"headers": request["headers"] | {"Content-Type": "text/plain"}}, {"content": _Endless()}):
+                if operation.body_schema is not None:
+                    _add(reached, operation, await http.send(http.build_request(**request | change)))
+
+
+def _add(reached: Reached, operation: Operation, response: httpx.Response) -> None:
+    reached[operation.key, response.status_code] += 1
+
+
+def _request(api: Api, operation: Operation) -> dict[str, Any]:
+    path = operation.path
+    for parameter in operation.parameters:
+        if parameter["in"] == "path":
+            path = path.replace(f"{{{parameter['name']}}}", "0" * 24)
+    headers = {"Content-Type": "application/json"} | _authorization(api, operation)
+    return {"method": operation.method, "url": path, "headers": headers, "content": json.dumps(_example(operation))}
+
+
+def _authorization(api: Api, operation: Operation) -> dict[str, str]:
+    tokens = {"bearerAuth": "FUZZ_JWT", "apiKey": "FUZZ_API_KEY", "toolSecret": "FUZZ_TOOL_SECRET"}
+    named = [tokens[name] for one in operation.security for name in one if name in tokens]
+    return {"Authorization": f"Bearer {_tokens(api)[named[0]]}"} if named else {}
+
+
+def _example(operation: Operation) -> Any:
+    served = document.load().served
+    schema = dict(operation.body_schema or {})
+    name = schema.get("$ref", "").rpartition("/")[2]
+    example = served["components"]["schemas"].get(name, schema).get("example", {})
+    if operation.body_schema is not None and not Schemas(served).compile(schema, "request").is_valid(example):
+        raise ValueError(f"{operation.key} has no example to send")
+    return example
+
+
+class _Endless(httpx.AsyncByteStream):
+    """A body a little longer than anybody accepts."""
+
+    async def __aiter__(self) -> Any:
+        yield b'"'
+        for _ in range(200):
+            yield b"x" * (1 << 19)
+
+
+@contextlib.contextmanager
+def _failing(api: Api, fault: Exception) -> Iterator[None]:
+    """Make every unit of work of the database fail with `fault`."""
+
+    async def fail(*_: Any, **__: Any) -> Any:
+        raise fault
+
+    database = api.relay.database
+    kept = {name: getattr(database, name) for name in ("read", "write")}
+    # Believing a token comes first and must still succeed.
+    calls = 0
+
+    def later(name: str) -> Any:
+        async def work(*arguments: Any, **options: Any) -> Any:
+            nonlocal calls
+            calls += 1
+            return await (kept[name](*arguments, **options) if calls == 1 else fail())
+
+        return work
+
+    for name in kept:
+        object.__setattr__(database, name, later(name))
+    try:
+        yield
+    finally:
+        for name, method in kept.items():
+            object.__setattr__(database, name, method)
+
+
+def main() -> None:
+    """Run from the command line."""
+    parser = argparse.ArgumentParser(description="Fuzz the server with Schemathesis.")
+    parser.add_argument("--examples", type=int, default=100, help="cases per operation and phase")
+    parser.add_argument("--seed", type=int, default=None)
+    parser.add_argument("--only", default="^/", help="a regular expression of paths")
+    given = parser.parse_args()
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
+    seed = random.SystemRandom().randrange(1 << 32) if given.seed is None else given.seed
+    with tempfile.TemporaryDirectory() as folder:
+        outcome = asyncio.run(fuzz(Path(folder) / "var", examples=given.examples, seed=seed, only=given.only))
+    say = sys.stdout.write
+    say(f"{outcome.said}\n{outcome.reached.total()} answers:\n")
+    for (operation, status), times in sorted(outcome.reached.items()):
+        say(f"  {operation} {status}: {times}\n")
+    for missing in outcome.unreached:
+        say(f"never reached: {missing}\n")
+    say(f"replay: python -m tests.support.fuzz --examples {given.examples} --seed {seed} --only '{given.only}'\n")
+    sys.exit(1 if outcome.failed or outcome.unreached else 0)
+
+
+if __name__ == "__main__":
+    main()
