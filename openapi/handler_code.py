@@ -86,7 +86,8 @@ def with_stubs(path: Path, stubs: Sequence[Stub]) -> str:
         return f'"""Handlers of the operations on {path.stem.replace("_", " ")}."""\n\n{_chapter(imports)}\n\n{text}'
     # The stubs bring their imports along: what people wrote above stays as it is, byte for byte.
     brought = re.sub(r"^(from .*)$", r"\1  # noqa: E402", _chapter(imports).rstrip("\n"), flags=re.MULTILINE)
-    return present.rstrip("\n") + "\n\n\n" + (f"{brought}\n\n\n" if brought else "") + text
+    gap = "" if present.endswith("\n") else "\n"
+    return present + gap + "\n\n" + (f"{brought}\n\n\n" if brought else "") + text
 
 
 def _text(stub: Stub) -> str:
