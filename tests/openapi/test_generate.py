@@ -78,9 +78,8 @@ def test_permissions_of_a_file_survive(tmp_path: Path) -> None:
 def test_stub_brings_only_the_imports_that_are_missing(tmp_path: Path) -> None:
     """And stands behind every byte that was there."""
     path = tmp_path / "pets.py"
-    path.write_text(
-        '"""Pets."""\n\nfrom actions.relay import Relay\nfrom openapi import operations\n\nX = 1  # mine\n\n\n'
-    )
+    present = '"""Pets."""\n\nfrom actions.relay import Relay\nfrom openapi import operations\n\nX = 1  # mine\n\n'
+    path.write_text(present)
     text = with_stubs(path, [Stub("pets.get_pets", [("limit", "int | None")], "operations.GetPetsAnswer", "List pets")])
 
     assert text == present + (
