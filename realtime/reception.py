@@ -13,6 +13,7 @@ from http import HTTPStatus
 
 from websockets.asyncio.server import ServerConnection
 from websockets.exceptions import ConnectionClosed
+from websockets.protocol import OPEN
 
 from domain import times
 from domain.errors import InvalidRequest, RelayError, Unauthenticated
@@ -296,10 +297,10 @@ class Reception:
         for listeners, data, count in deliveries:
             written += count * len(listeners)
             for session in listeners:
-                if session.is_open:
-                    transport = session.connection.transport
-                    transport.write(data)
-                    if transport.get_write_buffer_size() > limit:
+                # Spelled out, because this is the loop that everything else waits for.
+                if session.protocol.state is OPEN:
+                    session.transport.write(data)
+                    if session.transport.get_write_buffer_size() > limit:
                         slow.append(session)
         self._metrics.delivered(events, written)
         for session in slow:

@@ -27,11 +27,23 @@ class Peer(ServerConnection):
 class Session(Listener):
     """State of one connection, from its handshake to its end."""
 
-    __slots__ = ("address", "budget", "budget_at", "connection", "principal", "replay", "timer")
+    __slots__ = (
+        "address",
+        "budget",
+        "budget_at",
+        "connection",
+        "principal",
+        "protocol",
+        "replay",
+        "timer",
+        "transport",
+    )
 
     def __init__(self, connection: ServerConnection) -> None:
         super().__init__()
         self.connection = connection
+        self.protocol = connection.protocol
+        self.transport = connection.transport
         self.address = address_of(connection)
         self.principal: Principal | None = None
         self.replay: asyncio.Task[None] | None = None
@@ -42,17 +54,17 @@ class Session(Listener):
     @property
     def is_open(self) -> bool:
         """Whether frames may still be written."""
-        return self.connection.protocol.state is OPEN
+        return self.protocol.state is OPEN
 
     @property
     def unsent(self) -> int:
         """Bytes that wait for the peer to read."""
-        return self.connection.transport.get_write_buffer_size()
+        return self.transport.get_write_buffer_size()
 
     def write(self, data: bytes) -> None:
         """Write ready frames, unless the connection is closing."""
-        if data and self.connection.protocol.state is OPEN:
-            self.connection.transport.write(data)
+        if data and self.protocol.state is OPEN:
+            self.transport.write(data)
 
     async def drained(self) -> None:
         """Wait until the peer has read most of what was written."""
@@ -62,9 +74,9 @@ class Session(Listener):
         """Begin the closing handshake; a peer that does not answer is cut off after a few seconds."""
         if not self.is_open:
             return
-        self.connection.protocol.send_close(code, reason.encode()[:_LONGEST_REASON].decode(errors="ignore"))
+        self.protocol.send_close(code, reason.encode()[:_LONGEST_REASON].decode(errors="ignore"))
         self.connection.send_data()
-        self.connection.loop.call_later(_CLOSE_SECONDS, self.connection.transport.abort)
+        self.connection.loop.call_later(_CLOSE_SECONDS, self.transport.abort)
 
     def spend(self, now: float, rate: float, burst: float) -> bool:
         """Take one message from the budget, which refills at `rate` a second; False when it is used up."""
