@@ -12,7 +12,7 @@ from actions import administer
 from domain.documents import load
 from domain.times import from_wire
 from persistence import phone_numbers, recordings, voice_ai_configs
-from persistence.models import Call, Contact, Conversation, Recording, TransferRequest
+from persistence.models import Call, Contact, Conversation, Event, Recording, TransferRequest
 from tests.support.api import Api, running_api
 from tests.support.audio import mp3, mp3_base64
 from tests.support.faulty_http import FakeVendor, Fault, Received, Reply
@@ -321,10 +321,10 @@ async def test_a_store_that_cannot_be_written_fails_the_call_and_serves_again_af
 
 async def test_a_transaction_that_fails_takes_its_recording_with_it(api: Api) -> None:
     """The object was stored before the commit; when the commit fails it goes again."""
-    trigger = "CREATE TRIGGER fail BEFORE INSERT ON event BEGIN SELECT RAISE(ABORT, 'injected'); END"
-    await api.relay.database.write(lambda: Call._meta.database.execute_sql(trigger))
+    taken = {"organization": api.organization_id, "sequence": 3, "name": "x", "at": "", "data": "{}"}
+    await api.relay.database.write(lambda: Event.create(**taken))
     response = await api.ingest(completed())
-    await api.relay.database.write(lambda: Call._meta.database.execute_sql("DROP TRIGGER fail"))
+    await api.relay.database.write(lambda: Event.delete().execute())
 
     assert response.status_code == 500
     assert response.json() == {"success": False, "error": "Internal server error"}

@@ -8,12 +8,15 @@ import shutil
 import socket
 import tempfile
 from collections.abc import AsyncIterator, Callable
+from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
+from secrets import token_hex
 from typing import Any, TypeVar
 
 import httpx
 import uvicorn
+from cryptography.fernet import Fernet
 
 from actions.administer import issue_token
 from actions.relay import Relay
@@ -23,7 +26,7 @@ from config import load_settings
 from handlers.protocol import HttpProtocol
 from persistence import organizations, outbox
 from persistence.database import open_database
-from tests.support import second_opinion
+from tests.support import postgresql, second_opinion
 
 R = TypeVar("R")
 
@@ -84,39 +87,70 @@ class Api:
 
 @contextlib.asynccontextmanager
 async def running_api(data_dir: Path, **settings: Any) -> AsyncIterator[Api]:
-    """Start the API on a free port with a demo organization; `settings` are those of `config.py`."""
+    """Start the API on a free port with a demo organization; `settings` are those of `config.py`.
+
+    It runs on the engine that `engine_of_api` names.
+    """
     chosen = {"download_allowed_networks": "127.0.0.0/8,::1/128", "public_url": "https://relay.example"} | settings
-    demo = await _install_demo(data_dir)
-    async with open_relay(load_settings(_env_file=None, data_dir=data_dir, **chosen)) as relay:
-        (organization,) = await relay.database.read(organizations.everyone)
-        token = await _token(relay, demo.superadmin_email)
-        async with serving(create_app(relay)) as url, _client(url) as http:
-            yield Api(url, http, relay, demo, organization.id, token, data_dir)
+    async with _demo(data_dir) as (demo, of_demo):
+        configured = load_settings(_env_file=None, data_dir=data_dir, **(of_demo | chosen))
+        async with open_relay(configured) as relay:
+            (organization,) = await relay.database.read(organizations.everyone)
+            token = await _token(relay, demo.superadmin_email)
+            async with serving(create_app(relay)) as url, _client(url) as http:
+                yield Api(url, http, relay, demo, organization.id, token, data_dir)
 
 
-async def _install_demo(data_dir: Path) -> Demo:
-    # Hashing the demo's password takes longer than most tests, so it is done once and the result copied.
-    if not _template:
-        folder = Path(tempfile.mkdtemp(prefix="relay-demo-"))
-        atexit.register(shutil.rmtree, folder, ignore_errors=True)
-        _template.append((folder, await _make_demo(folder)))
-    folder, demo = _template[0]
-    shutil.copytree(folder, data_dir, dirs_exist_ok=True)
-    return demo
+engine_of_api: ContextVar[str] = ContextVar("engine_of_api", default="sqlite")
 
 
-_template: list[tuple[Path, Demo]] = []
+@dataclass(frozen=True)
+class _Template:
+    """An installation with a demo in it, to be copied: hashing the demo's password takes longer than most tests."""
+
+    folder: Path
+    demo: Demo
+    settings: dict[str, Any]
 
 
-async def _make_demo(data_dir: Path) -> Demo:
-    settings = load_settings(_env_file=None, data_dir=data_dir)
-    database = open_database(settings.resolved_database_url)
+_templates: dict[str, _Template] = {}
+
+
+@contextlib.asynccontextmanager
+async def _demo(data_dir: Path) -> AsyncIterator[tuple[Demo, dict[str, Any]]]:
+    engine = engine_of_api.get()
+    template = _templates.get(engine) or await _make_template(engine)
+    _templates[engine] = template
+    shutil.copytree(template.folder, data_dir, dirs_exist_ok=True)
+    if engine == "sqlite":
+        yield template.demo, template.settings
+        return
+    url = postgresql.create(template.settings["database_url"])
+    try:
+        yield template.demo, template.settings | {"database_url": url}
+    finally:
+        postgresql.drop(url)
+
+
+async def _make_template(engine: str) -> _Template:
+    folder = Path(tempfile.mkdtemp(prefix="relay-demo-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    settings: dict[str, Any] = {}
+    if engine == "postgresql":
+        settings = {
+            "database_url": postgresql.create(),
+            "jwt_secret": token_hex(32),
+            "encryption_keys": Fernet.generate_key().decode(),
+        }
+        atexit.register(postgresql.drop, settings["database_url"])
+    configured = load_settings(_env_file=None, data_dir=folder, **settings)
+    database = open_database(configured.resolved_database_url)
     database.migrate()
     database.close()
-    async with open_relay(settings) as relay:
+    async with open_relay(configured) as relay:
         demo = await set_up_demo(relay)
     assert demo is not None
-    return demo
+    return _Template(folder, demo, settings)
 
 
 @contextlib.asynccontextmanager
