@@ -4,6 +4,7 @@ import contextlib
 import hashlib
 from collections.abc import AsyncIterator, Callable
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -14,7 +15,7 @@ from starlette.types import ASGIApp
 import handlers
 from actions.authenticate import authenticate
 from actions.relay import Relay, Rules
-from actions.tokens import Tokens
+from actions.tokens import Key, Tokens, private_key, public_key, shared_key
 from actions.vault import Vault
 from config import Settings
 from domain.errors import ConfigurationError, InvalidRequest
@@ -70,13 +71,13 @@ def create_app(relay: Relay) -> ASGIApp:
 
 
 def _relay(settings: Settings, database: Database, http: httpx.AsyncClient) -> Relay:
-    if settings.jwt_secret is None or settings.encryption_keys is None:
-        raise ConfigurationError("Set JWT_SECRET and ENCRYPTION_KEYS.")
+    if settings.encryption_keys is None:
+        raise ConfigurationError("Set ENCRYPTION_KEYS.")
     providers = _text_providers(settings, http)
     return Relay(
         database=database,
         vault=Vault(settings.encryption_keys),
-        tokens=Tokens(settings.jwt_secret),
+        tokens=Tokens(_signing_keys(settings)),
         store=_store(settings),
         downloader=_downloader(settings),
         text_provider=partial(_text_provider, providers),
@@ -88,8 +89,32 @@ def _relay(settings: Settings, database: Database, http: httpx.AsyncClient) -> R
             max_body_bytes=settings.max_body_bytes,
             max_recording_bytes=settings.max_recording_bytes,
             public_url=settings.public_url,
+            token_lifetime=settings.token_lifetime_minutes * 60,
+            sign_in_attempts_per_account=settings.sign_in_attempts_per_account,
+            sign_in_attempts_per_address=settings.sign_in_attempts_per_address,
+            sign_in_window=settings.sign_in_window_minutes * 60,
         ),
     )
+
+
+def _signing_keys(settings: Settings) -> list[Key]:
+    if settings.jwt_algorithm == "RS256":
+        private = settings.jwt_private_key_file
+        keys = [private_key(_content(private))] if private else []
+        keys += [public_key(_content(path)) for path in settings.jwt_public_key_files]
+    else:
+        secrets = (settings.jwt_secret, settings.jwt_previous_secret)
+        keys = [shared_key(secret) for secret in secrets if secret is not None]
+    if not keys:
+        raise ConfigurationError("Set JWT_SECRET, or with JWT_ALGORITHM=RS256 JWT_PRIVATE_KEY_FILE.")
+    return keys
+
+
+def _content(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise ConfigurationError(f"The key file {path} cannot be read: {error.strerror}.") from error
 
 
 def _text_providers(settings: Settings, http: httpx.AsyncClient) -> TextProviders:
@@ -142,5 +167,5 @@ def _store(settings: Settings) -> RecordingStore:
 
 def _link_secret(settings: Settings) -> bytes:
     # Links are signed with a key of their own, so that a signature can never pass for a token.
-    secret = settings.jwt_secret.get_secret_value() if settings.jwt_secret else ""
-    return hashlib.sha256(b"recording links\0" + secret.encode()).digest()
+    newest = settings.encryption_keys.get_secret_value().partition(",")[0] if settings.encryption_keys else ""
+    return hashlib.sha256(b"recording links\0" + newest.strip().encode()).digest()

@@ -48,7 +48,16 @@ class Settings(BaseSettings):
     public_url: BaseUrl | None = None
 
     jwt_secret: SecretStr | None = None
+    jwt_previous_secret: Annotated[SecretStr, Field(min_length=32)] | None = None
+    jwt_algorithm: Literal["HS256", "RS256"] = "HS256"
+    jwt_private_key_file: Path | None = None
+    jwt_public_key_files: Annotated[list[Path], NoDecode] = []
     encryption_keys: SecretStr | None = None
+
+    token_lifetime_minutes: Annotated[float, Field(ge=1)] = 12 * 60
+    sign_in_attempts_per_account: Annotated[int, Field(ge=1)] = 10
+    sign_in_attempts_per_address: Annotated[int, Field(ge=1)] = 50
+    sign_in_window_minutes: Annotated[float, Field(gt=0)] = 15
 
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     log_format: Literal["auto", "json", "console"] = "auto"
@@ -78,7 +87,7 @@ class Settings(BaseSettings):
     event_retention_hours: Annotated[float, Field(gt=0)] = 24
     realtime_allowed_origins: Annotated[list[str], NoDecode] = []
 
-    @field_validator("download_allowed_networks", "realtime_allowed_origins", mode="before")
+    @field_validator("download_allowed_networks", "realtime_allowed_origins", "jwt_public_key_files", mode="before")
     @classmethod
     def _split(cls, value: object) -> object:
         return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
@@ -91,6 +100,8 @@ class Settings(BaseSettings):
         "r2_secret_access_key",
         "sinch_sms_url",
         "jwt_secret",
+        "jwt_previous_secret",
+        "jwt_private_key_file",
         "encryption_keys",
         mode="before",
     )
@@ -140,7 +151,8 @@ def _check_object_storage(settings: Settings) -> None:
 
 
 def _has_secrets(settings: Settings) -> bool:
-    return settings.jwt_secret is not None and settings.encryption_keys is not None
+    signs = settings.jwt_secret is not None or settings.jwt_algorithm == "RS256"
+    return signs and settings.encryption_keys is not None
 
 
 def _with_local_secrets(settings: Settings) -> Settings:

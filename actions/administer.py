@@ -2,17 +2,17 @@
 
 import secrets
 
-from argon2 import PasswordHasher
 from pydantic import SecretStr
 
-from actions.authenticate import API_KEY_PREFIX
+from actions.api_keys import regenerate_api_key, show_api_key
 from actions.configure_voice_ai import rotate_tool_secret
 from actions.relay import Relay
-from actions.vault import digest
+from actions.sign_in import sign_out
+from domain.audit import COMMAND_LINE, AuditAction
 from domain.errors import InvalidRequest, NotFound
 from domain.phones import is_region, to_e164
 from domain.principals import Role
-from persistence import api_keys, contacts, organizations, phone_numbers, sms_configs, users
+from persistence import audit, contacts, organizations, phone_numbers, sms_configs, users
 from persistence.models import Contact, Organization, PhoneNumber, User
 
 
@@ -68,20 +68,51 @@ async def create_user(
     Raises:
         InvalidRequest: when somebody has that address already.
     """
-    password_hash = PasswordHasher().hash(password.get_secret_value())
+    password_hash = await relay.passwords.hash(password)
 
     def unit() -> User:
         if users.by_email(email) is not None:
             raise InvalidRequest(f"There is a user {email} already")
-        return users.add(
+        created = users.add(
             organization_id,
             email=email.strip().lower(),
             full_name=full_name,
             password_hash=password_hash,
             role=role.value,
         )
+        details = {"role": role.value}
+        audit.record(organization_id, AuditAction.USER_CREATED, COMMAND_LINE, subject=created.id, details=details)
+        return created
 
     return await relay.database.write(unit)
+
+
+async def change_password(relay: Relay, email: str, password: SecretStr) -> None:
+    """Give the user another password, and make every token they have worthless.
+
+    Raises:
+        NotFound: when there is no such user.
+        InvalidRequest: when the password is too short or too long.
+    """
+    password_hash = await relay.passwords.hash(password)
+
+    def unit() -> None:
+        user = _user(email)
+        users.replace_password_hash(user.organization_id, user.id, password_hash)
+        users.raise_token_version(user.organization_id, user.id)
+        audit.record(user.organization_id, AuditAction.PASSWORD_CHANGED, COMMAND_LINE, subject=user.id)
+
+    await relay.database.write(unit)
+
+
+async def sign_out_user(relay: Relay, email: str) -> None:
+    """Make every token the user has worthless.
+
+    Raises:
+        NotFound: when there is no such user.
+    """
+    user = await relay.database.read(lambda: _user(email))
+    await sign_out(relay, user.organization_id, user.id, COMMAND_LINE)
 
 
 async def issue_token(relay: Relay, email: str, seconds: float) -> SecretStr:
@@ -90,31 +121,28 @@ async def issue_token(relay: Relay, email: str, seconds: float) -> SecretStr:
     Raises:
         NotFound: when there is none.
     """
-    user = await relay.database.read(lambda: users.by_email(email))
-    if user is None:
-        raise NotFound(f"There is no user {email}")
+    user = await relay.database.read(lambda: _user(email))
     return SecretStr(relay.tokens.issue(user.id, user.token_version, seconds))
 
 
 async def api_key_of(relay: Relay, organization_id: str, user_id: str, *, renew: bool = False) -> SecretStr:
     """Return the user's API key, made on first use or when `renew` is asked for; an earlier key then stops working."""
-
-    def unit() -> SecretStr:
-        known = api_keys.of_user(organization_id, user_id)
-        if known is not None and not renew:
-            return relay.vault.open(known.sealed)
-        key = API_KEY_PREFIX + secrets.token_hex(18)
-        api_keys.put(organization_id, user_id, digest=digest(key), sealed=relay.vault.seal(key))
-        return SecretStr(key)
-
-    return await relay.database.write(unit)
+    get = regenerate_api_key if renew else show_api_key
+    return await get(relay, organization_id, user_id, COMMAND_LINE)
 
 
 async def new_tool_secret(relay: Relay, organization_id: str) -> SecretStr:
     """Make a fresh tool secret; the one before it stays good for the overlap."""
     secret = SecretStr(secrets.token_hex(32))
-    await relay.database.write(lambda: rotate_tool_secret(relay, organization_id, secret))
+    await relay.database.write(lambda: rotate_tool_secret(relay, organization_id, secret, COMMAND_LINE))
     return secret
+
+
+def _user(email: str) -> User:
+    user = users.by_email(email)
+    if user is None:
+        raise NotFound(f"There is no user {email}")
+    return user
 
 
 def _region(code: str | None) -> str | None:

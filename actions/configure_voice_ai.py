@@ -10,10 +10,11 @@ from pydantic import SecretStr
 
 from actions.relay import Relay
 from actions.vault import digest
+from domain.audit import Actor, AuditAction
 from domain.errors import OutcomeUnknown, ProviderError, ProviderRejected, RelayError
 from domain.statuses import SetupStatus
 from domain.times import later, now
-from persistence import voice_ai_configs
+from persistence import audit, voice_ai_configs
 from persistence.models import VoiceAiConfig
 from providers.elevenlabs import CreatedWebhook, ElevenLabs, Webhook
 
@@ -33,28 +34,36 @@ class VoiceAiChanges:
     generate_tool_secret: bool = False
 
 
-async def configure_voice_ai(relay: Relay, organization_id: str, changes: VoiceAiChanges) -> SecretStr | None:
+async def configure_voice_ai(
+    relay: Relay, organization_id: str, changes: VoiceAiChanges, actor: Actor
+) -> SecretStr | None:
     """Save the changes, then see to the webhook; return the new tool secret if one was asked for.
 
     A webhook that cannot be set up is logged and kept in the configuration; it never undoes the save.
     """
     fresh = SecretStr(secrets.token_hex(32)) if changes.generate_tool_secret else None
-    config = await relay.database.write(lambda: _save(relay, organization_id, changes, fresh))
+    config = await relay.database.write(lambda: _save(relay, organization_id, changes, fresh, actor))
     if config.ai_voice_provider == "elevenlabs" and config.elevenlabs_api_key_sealed:
         await asyncio.shield(set_up_webhook(relay, organization_id))
     return fresh
 
 
-def rotate_tool_secret(relay: Relay, organization_id: str, secret: SecretStr) -> None:
+def rotate_tool_secret(relay: Relay, organization_id: str, secret: SecretStr, actor: Actor) -> None:
     """Make `secret` the tool secret, in a unit; the one before it stays good for the overlap."""
     expires_at = later(relay.rules.tool_secret_overlap)
     voice_ai_configs.replace_tool_secret(organization_id, digest(secret.get_secret_value()), expires_at)
+    audit.record(organization_id, AuditAction.TOOL_SECRET_ROTATED, actor)
 
 
-def _save(relay: Relay, organization_id: str, changes: VoiceAiChanges, fresh: SecretStr | None) -> VoiceAiConfig:
+def _save(
+    relay: Relay, organization_id: str, changes: VoiceAiChanges, fresh: SecretStr | None, actor: Actor
+) -> VoiceAiConfig:
     if fresh is not None:
-        rotate_tool_secret(relay, organization_id, fresh)
-    return voice_ai_configs.update(organization_id, {**changes.columns, **_sealed(relay, changes)})
+        rotate_tool_secret(relay, organization_id, fresh, actor)
+    values = {**changes.columns, **_sealed(relay, changes)}
+    # Which fields were given; what they hold is nobody's business here.
+    audit.record(organization_id, AuditAction.CONFIG_CHANGED, actor, details={"fields": sorted(values)})
+    return voice_ai_configs.update(organization_id, values)
 
 
 def _sealed(relay: Relay, changes: VoiceAiChanges) -> dict[str, str]:

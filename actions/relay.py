@@ -6,6 +6,7 @@ from typing import Any
 
 from pydantic import SecretStr
 
+from actions.passwords import Passwords
 from actions.tokens import Tokens
 from actions.turns import Turns
 from actions.vault import Vault
@@ -26,6 +27,10 @@ class Rules:
     max_body_bytes: int = 48 * 1024 * 1024
     max_recording_bytes: int = 256 * 1024 * 1024
     public_url: str | None = None
+    token_lifetime: float = 12 * 3600
+    sign_in_attempts_per_account: int = 10
+    sign_in_attempts_per_address: int = 50
+    sign_in_window: float = 15 * 60
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,3 +50,4 @@ class Relay:
     elevenlabs: Callable[[SecretStr], ElevenLabs]
     rules: Rules = Rules()
     turns: Turns = field(default_factory=Turns)
+    passwords: Passwords = field(default_factory=Passwords)

@@ -1,18 +1,32 @@
-"""Signed tokens (JWT, RFC 7519): who the bearer is, until when, and at which token version."""
+"""Signed tokens (JWT, RFC 7519): who the bearer is, until when, and at which token version.
 
+One algorithm is pinned by the settings and never read from a token. Each key has an id (`kid`): tokens say which key
+signed them, so a new key can sign while the one before it is still believed.
+"""
+
+import hashlib
 import time
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import jwt
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey, RSAPublicKey
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    PublicFormat,
+    load_pem_private_key,
+    load_pem_public_key,
+)
 from pydantic import SecretStr
 
-from domain.errors import Unauthenticated
+from domain.errors import ConfigurationError, Unauthenticated
 from domain.identifiers import is_id
 
-_ALGORITHM = "HS256"
 _AUDIENCE = "tether-relay"
 _MAX_LENGTH = 4096
+_MIN_RSA_BITS = 2048
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,14 +38,76 @@ class Claims:
     expires_at: float
 
 
-class Tokens:
-    """Issues and believes tokens signed with one secret; the algorithm is pinned, never read from the token."""
+@dataclass(frozen=True, slots=True)
+class Key:
+    """A key: its id, its one algorithm, what it signs with (None when it only verifies) and what it verifies with."""
 
-    def __init__(self, secret: SecretStr) -> None:
-        self._secret = secret
+    id: str
+    algorithm: str
+    signs_with: Any = field(repr=False)
+    verifies_with: Any = field(repr=False)
+
+
+def shared_key(secret: SecretStr) -> Key:
+    """Return the HS256 key of a secret."""
+    text = secret.get_secret_value()
+    return Key(_key_id(text.encode()), "HS256", text, text)
+
+
+def private_key(pem: bytes) -> Key:
+    """Return the RS256 key of an RSA private key in PEM.
+
+    Raises:
+        ConfigurationError: when it is none, is locked with a password, or is too short.
+    """
+    try:
+        loaded = load_pem_private_key(pem, password=None)
+    except (ValueError, TypeError, UnsupportedAlgorithm) as error:
+        raise ConfigurationError("JWT_PRIVATE_KEY_FILE is not an RSA private key in PEM without a password.") from error
+    if not isinstance(loaded, RSAPrivateKey) or loaded.key_size < _MIN_RSA_BITS:
+        raise ConfigurationError(f"JWT_PRIVATE_KEY_FILE is not an RSA key of at least {_MIN_RSA_BITS} bits.")
+    public = loaded.public_key()
+    return Key(_key_id(_spki(public)), "RS256", loaded, public)
+
+
+def public_key(pem: bytes) -> Key:
+    """Return the RS256 key of an RSA public key in PEM; it only verifies.
+
+    Raises:
+        ConfigurationError: when it is none, or is too short.
+    """
+    try:
+        loaded = load_pem_public_key(pem)
+    except (ValueError, UnsupportedAlgorithm) as error:
+        raise ConfigurationError("JWT_PUBLIC_KEY_FILES holds what is not a public key in PEM.") from error
+    if not isinstance(loaded, RSAPublicKey) or loaded.key_size < _MIN_RSA_BITS:
+        raise ConfigurationError(f"JWT_PUBLIC_KEY_FILES holds no RSA key of at least {_MIN_RSA_BITS} bits.")
+    return Key(_key_id(_spki(loaded)), "RS256", None, loaded)
+
+
+def _spki(key: RSAPublicKey) -> bytes:
+    return key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+
+
+def _key_id(material: bytes) -> str:
+    return hashlib.sha256(b"key id\0" + material).hexdigest()[:16]
+
+
+class Tokens:
+    """Issues tokens with the first of its keys and believes those of every one; all are for one algorithm."""
+
+    def __init__(self, keys: Sequence[Key]) -> None:
+        self._first = keys[0]
+        self._keys = {key.id: key for key in keys}
 
     def issue(self, user_id: str, token_version: int, seconds: float) -> str:
-        """Sign a token for the user, good for `seconds`."""
+        """Sign a token for the user, good for `seconds`.
+
+        Raises:
+            ConfigurationError: when there is no key to sign with.
+        """
+        if self._first.signs_with is None:
+            raise ConfigurationError("This process can verify tokens but not sign them: set JWT_PRIVATE_KEY_FILE.")
         issued_at = int(time.time())
         claims = {
             "sub": user_id,
@@ -40,7 +116,8 @@ class Tokens:
             "iat": issued_at,
             "exp": issued_at + int(seconds),
         }
-        return jwt.encode(claims, self._secret.get_secret_value(), algorithm=_ALGORITHM)
+        key = self._first
+        return jwt.encode(claims, key.signs_with, algorithm=key.algorithm, headers={"kid": key.id})
 
     def verify(self, token: str) -> Claims:
         """Return what `token` says.
@@ -51,18 +128,24 @@ class Tokens:
         if len(token) > _MAX_LENGTH:
             raise Unauthenticated("Invalid token")
         try:
+            key = self._keys[_said_key_id(token) or self._first.id]
             claims: dict[str, Any] = jwt.decode(
                 token,
-                self._secret.get_secret_value(),
-                algorithms=[_ALGORITHM],
+                key.verifies_with,
+                algorithms=[key.algorithm],
                 audience=_AUDIENCE,
                 options={"require": ["exp", "sub", "aud", "ver"]},
             )
             return _read(claims)
         except jwt.ExpiredSignatureError as error:
             raise Unauthenticated("Token has expired") from error
-        except (jwt.InvalidTokenError, TypeError, ValueError, OverflowError) as error:
+        except (jwt.InvalidTokenError, TypeError, ValueError, OverflowError, LookupError) as error:
             raise Unauthenticated("Invalid token") from error
+
+
+def _said_key_id(token: str) -> str | None:
+    said: str | None = jwt.get_unverified_header(token).get("kid")
+    return said
 
 
 def _read(claims: dict[str, Any]) -> Claims:

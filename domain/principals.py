@@ -35,6 +35,17 @@ class Principal:
     role: Role | None = None
     expires_at: float | None = None
 
+    @property
+    def person(self) -> str:
+        """The id of the user the token belongs to.
+
+        Raises:
+            Unauthenticated: when it is an organization's.
+        """
+        if self.user_id is None:
+            raise Unauthenticated
+        return self.user_id
+
     def require(self, role: Role) -> None:
         """Insist on `role`.
 

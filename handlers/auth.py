@@ -1,30 +1,64 @@
-"""Handlers of the operations on auth."""
+"""Accounts: signing in, staying signed in, signing out everywhere."""
+
+from pydantic import SecretStr
 
 from actions.relay import Relay
-from openapi import exchange, models, operations
+from actions.sign_in import Account, SignedIn, account_of, refresh, sign_in, sign_out
+from domain.times import from_wire
+from handlers.acting import actor_of, user_of
+from openapi import models
+from openapi.exchange import Request
+from openapi.operations import (
+    GetAuthVerifyToken200,
+    GetAuthVerifyTokenAnswer,
+    PostAuthLogin200,
+    PostAuthLoginAnswer,
+    PostAuthRefresh200,
+    PostAuthRefreshAnswer,
+    PostAuthSignOut200,
+    PostAuthSignOutAnswer,
+)
+
+_NOT_KEPT = {"Cache-Control": "no-store"}
 
 
-async def post_auth_login(
-    request: exchange.Request[Relay], *, body: models.AuthLoginRequest
-) -> operations.PostAuthLoginAnswer:
-    """Sign in."""
-    del request, body
-    raise exchange.NotWritten
+async def post_auth_login(request: Request[Relay], *, body: models.AuthLoginRequest) -> PostAuthLoginAnswer:
+    """Exchange an address and a password for a token."""
+    signed_in = await sign_in(request.relay, body.email, SecretStr(body.password), actor_of(request))
+    return PostAuthLogin200(_token(signed_in), _NOT_KEPT)
 
 
-async def post_auth_refresh(request: exchange.Request[Relay]) -> operations.PostAuthRefreshAnswer:
-    """Get a fresh token."""
-    del request
-    raise exchange.NotWritten
+async def post_auth_refresh(request: Request[Relay]) -> PostAuthRefreshAnswer:
+    """Exchange a good token for one that is good for longer."""
+    signed_in = await refresh(request.relay, *user_of(request))
+    return PostAuthRefresh200(_token(signed_in), _NOT_KEPT)
 
 
-async def get_auth_verify_token(request: exchange.Request[Relay]) -> operations.GetAuthVerifyTokenAnswer:
+async def get_auth_verify_token(request: Request[Relay]) -> GetAuthVerifyTokenAnswer:
     """Say whose token this is."""
-    del request
-    raise exchange.NotWritten
+    account = await account_of(request.relay, *user_of(request))
+    return GetAuthVerifyToken200(models.AuthVerifiedResponse(valid=True, user=_user(account)))
 
 
-async def post_auth_sign_out(request: exchange.Request[Relay]) -> operations.PostAuthSignOutAnswer:
-    """Sign out everywhere."""
-    del request
-    raise exchange.NotWritten
+async def post_auth_sign_out(request: Request[Relay]) -> PostAuthSignOutAnswer:
+    """Make every token of the user worthless."""
+    await sign_out(request.relay, *user_of(request), actor_of(request))
+    return PostAuthSignOut200(models.AuthSignedOutResponse(success=True, message="Signed out everywhere"))
+
+
+def _token(signed_in: SignedIn) -> models.AuthTokenResponse:
+    return models.AuthTokenResponse(
+        token=signed_in.token.get_secret_value(),
+        expiresAt=from_wire(signed_in.expires_at),
+        user=_user(signed_in.account),
+    )
+
+
+def _user(account: Account) -> models.AuthUser:
+    return models.AuthUser(
+        id=account.id,
+        email=account.email,
+        fullName=account.full_name,
+        organizationId=account.organization_id,
+        accessRole=account.role.value,
+    )

@@ -10,6 +10,7 @@ from actions.record_call import FinishedCall, RecordedCall, record_call
 from actions.relay import Relay
 from domain.principals import Role
 from domain.times import to_wire
+from handlers.acting import actor_of
 from openapi import models
 from openapi.exchange import Request
 from openapi.operations import (
@@ -45,7 +46,7 @@ async def post_calls_voice_ai_config(
 ) -> PostCallsVoiceAiConfigAnswer:
     """Save what was supplied; reveal a fresh tool secret this once."""
     request.caller.require(Role.SUPERADMIN)
-    fresh = await configure_voice_ai(request.relay, request.caller.organization_id, _changes(body))
+    fresh = await configure_voice_ai(request.relay, request.caller.organization_id, _changes(body), actor_of(request))
     saved = models.CallsVoiceAiConfigSavedResponse(success=True, message="Configuration saved")
     if fresh is not None:
         saved.elevenlabsToolSecret = fresh.get_secret_value()

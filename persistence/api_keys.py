@@ -13,7 +13,16 @@ def of_user(organization_id: str, user_id: str) -> ApiKey | None:
     return ApiKey.get_or_none(ApiKey.organization == organization_id, ApiKey.user == user_id)
 
 
+def add(organization_id: str, user_id: str, *, digest: str, sealed: str) -> bool:
+    """Give the user this key; False, and nothing written, when there is one already."""
+    query = ApiKey.insert(organization=organization_id, user=user_id, digest=digest, sealed=sealed)
+    return bool(query.on_conflict_ignore().as_rowcount().execute())
+
+
 def put(organization_id: str, user_id: str, *, digest: str, sealed: str) -> None:
     """Give the user this key, in place of any earlier one."""
-    ApiKey.delete().where(ApiKey.organization == organization_id, ApiKey.user == user_id).execute()
-    ApiKey.create(organization=organization_id, user=user_id, digest=digest, sealed=sealed)
+    ApiKey.insert(organization=organization_id, user=user_id, digest=digest, sealed=sealed).on_conflict(
+        conflict_target=[ApiKey.user],
+        preserve=[ApiKey.digest, ApiKey.sealed, ApiKey.created_at],
+        where=(ApiKey.organization == organization_id),
+    ).execute()

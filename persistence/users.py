@@ -15,9 +15,33 @@ def get(user_id: str) -> User | None:
     return User.get_or_none(User.id == user_id)
 
 
+def in_organization(organization_id: str, user_id: str) -> User | None:
+    """Return the organization's user of that id."""
+    return User.get_or_none(User.organization == organization_id, User.id == user_id)
+
+
+def everyone(organization_id: str | None = None) -> list[User]:
+    """Return the users of an organization, or of all of them, oldest first."""
+    query = User.select()
+    if organization_id is not None:
+        query = query.where(User.organization == organization_id)
+    return list(query.order_by(User.organization, User.id))
+
+
+def raise_token_version(organization_id: str, user_id: str) -> None:
+    """Make every token the user has worthless."""
+    version = User.update(token_version=User.token_version + 1)
+    version.where(User.organization == organization_id, User.id == user_id).execute()
+
+
+def replace_password_hash(organization_id: str, user_id: str, password_hash: str) -> None:
+    """Store another hash for the user's password."""
+    User.update(password_hash=password_hash).where(User.organization == organization_id, User.id == user_id).execute()
+
+
 def by_email(email: str) -> User | None:
     """Return the user who signs in with `email`."""
-    return User.get_or_none(User.email == email.lower())
+    return User.get_or_none(User.email == email.strip().lower())
 
 
 def first_with_role(organization_id: str, role: str) -> User | None:

@@ -1,0 +1,156 @@
+"""Signing in with a password, staying signed in, and signing out everywhere."""
+
+import ipaddress
+from dataclasses import dataclass, replace
+
+import structlog
+from pydantic import SecretStr
+
+from actions.relay import Relay, Rules
+from actions.vault import digest
+from domain.audit import Actor, AuditAction, mask_email
+from domain.errors import RateLimited, Unauthenticated
+from domain.principals import Role
+from domain.times import from_wire, later, now
+from persistence import audit, sign_in_attempts, users
+from persistence.models import User
+
+log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """A person who signs in, as others may see them."""
+
+    id: str
+    organization_id: str
+    email: str
+    full_name: str
+    role: Role
+
+
+@dataclass(frozen=True, slots=True)
+class SignedIn:
+    """A fresh token, until when it is good (wire form), and whose it is."""
+
+    token: SecretStr
+    expires_at: str
+    account: Account
+
+
+async def sign_in(relay: Relay, email: str, password: SecretStr, actor: Actor) -> SignedIn:
+    """Exchange an address and a password for a token.
+
+    Raises:
+        Unauthenticated: when there is no such user or the password is another; nobody can tell which, nor by the time
+            it takes.
+        RateLimited: when there were too many attempts for this account or from this address.
+    """
+    account = email.strip().lower()
+    keys = _Keys.of(account, actor.client)
+    await relay.database.write(lambda: _take(keys, relay.rules))
+    user = await relay.database.read(lambda: users.by_email(account))
+    is_right = await relay.passwords.match(password, user.password_hash if user else None)
+    if user is None or not is_right:
+        await _note_failure(relay, user, account, actor)
+        raise Unauthenticated("Wrong email address or password")
+    fresh = await relay.passwords.hash(password) if relay.passwords.is_outdated(user.password_hash) else None
+    await relay.database.write(lambda: _welcome(user, keys, replace(actor, user_id=user.id), fresh))
+    return _signed_in(relay, user)
+
+
+async def refresh(relay: Relay, organization_id: str, user_id: str) -> SignedIn:
+    """Return a token that is good for longer, for the bearer of one that is good."""
+    return _signed_in(relay, await _known(relay, organization_id, user_id))
+
+
+async def account_of(relay: Relay, organization_id: str, user_id: str) -> Account:
+    """Return the account of the user whose token was believed.
+
+    Raises:
+        Unauthenticated: when the user has gone since.
+    """
+    return _account(await _known(relay, organization_id, user_id))
+
+
+async def sign_out(relay: Relay, organization_id: str, user_id: str, actor: Actor) -> None:
+    """Make every token of the user worthless."""
+
+    def unit() -> None:
+        users.raise_token_version(organization_id, user_id)
+        audit.record(organization_id, AuditAction.SIGNED_OUT, actor, subject=user_id)
+
+    await relay.database.write(unit)
+
+
+def _signed_in(relay: Relay, user: User) -> SignedIn:
+    lifetime = relay.rules.token_lifetime
+    token = relay.tokens.issue(user.id, user.token_version, lifetime)
+    return SignedIn(SecretStr(token), later(lifetime), _account(user))
+
+
+def _account(user: User) -> Account:
+    return Account(user.id, user.organization_id, user.email, user.full_name, Role(user.role))
+
+
+async def _known(relay: Relay, organization_id: str, user_id: str) -> User:
+    user = await relay.database.read(lambda: users.in_organization(organization_id, user_id))
+    if user is None:
+        raise Unauthenticated("Invalid token")
+    return user
+
+
+# Units.
+
+
+def _take(keys: "_Keys", rules: Rules) -> None:
+    # Counted before the password is looked at, so that many guesses at once are counted like many in a row.
+    limits = {keys.account: rules.sign_in_attempts_per_account, keys.address: rules.sign_in_attempts_per_address}
+    for key, limit in limits.items():
+        free_at = sign_in_attempts.take(key, limit, rules.sign_in_window)
+        if free_at is not None:
+            seconds = (from_wire(free_at) - from_wire(now())).total_seconds()
+            raise RateLimited("Too many attempts to sign in, please try again later", max(1, round(seconds)))
+
+
+def _welcome(user: User, keys: "_Keys", actor: Actor, fresh_hash: str | None) -> None:
+    sign_in_attempts.forget(keys.account)
+    sign_in_attempts.give_back(keys.address)
+    if fresh_hash is not None:
+        users.replace_password_hash(user.organization_id, user.id, fresh_hash)
+    audit.record(user.organization_id, AuditAction.SIGNED_IN, actor, subject=user.id)
+
+
+async def _note_failure(relay: Relay, user: User | None, account: str, actor: Actor) -> None:
+    masked = mask_email(account)
+    organization_id, subject = (user.organization_id, user.id) if user else (None, None)
+    await relay.database.write(
+        lambda: audit.record(
+            organization_id, AuditAction.SIGN_IN_FAILED, actor, subject=subject, details={"email": masked}
+        )
+    )
+    log.warning("sign_in.failed", email=masked)
+
+
+# Whose attempts are counted together.
+
+
+@dataclass(frozen=True, slots=True)
+class _Keys:
+    """Digests of an account and of an address, so that the counters tell nobody who signs in here."""
+
+    account: str
+    address: str
+
+    @classmethod
+    def of(cls, account: str, client: str | None) -> "_Keys":
+        return cls(digest(f"account {account}"), digest(f"address {_network(client)}"))
+
+
+def _network(client: str | None) -> str:
+    # Whoever has one IPv6 address usually has the other 2^64 of its network too.
+    try:
+        address = ipaddress.ip_address(client or "")
+    except ValueError:
+        return client or "unknown"
+    return str(ipaddress.ip_network((address, 64), strict=False)) if address.version == 6 else str(address)
