@@ -23,6 +23,7 @@ def upsert(organization_id: str, phone_number: str, name: str | None) -> Contact
         phone_number=phone_number,
         name=name or PLACEHOLDER_NAME,
         name_is_placeholder=name is None,
+        search=_searchable(name or PLACEHOLDER_NAME, phone_number),
     ).on_conflict_ignore().execute()
     contact = Contact.get(Contact.organization == organization_id, Contact.phone_number == phone_number)
     return _backfill(contact, name) if name and contact.name_is_placeholder else contact
@@ -30,5 +31,11 @@ def upsert(organization_id: str, phone_number: str, name: str | None) -> Contact
 
 def _backfill(contact: Contact, name: str) -> Contact:
     contact.name, contact.name_is_placeholder, contact.updated_at = name, False, now()
+    contact.search = _searchable(name, contact.phone_number)
     contact.save()
     return contact
+
+
+def _searchable(name: str, phone_number: str) -> str:
+    # What "the same letter" is would differ between engines; ours is decided here.
+    return f"{name}\n{phone_number}".casefold()

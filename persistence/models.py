@@ -34,12 +34,19 @@ def Belongs(model: type[Row], **options: Any) -> Any:  # noqa: N802
 
 
 class Organization(Row):
-    """A tenant. `event_sequence` is the sequence of its newest event."""
+    """A tenant. `event_sequence` is the sequence of its newest event.
+
+    The retention columns say for how many days something is kept; None keeps recordings and transcripts for good, and
+    events as long as the broadcaster keeps everybody's.
+    """
 
     id = Id()
     name = CharField(max_length=200)
     default_region = CharField(max_length=2, null=True)
     event_sequence = BigIntegerField(default=0)
+    recording_retention_days = IntegerField(null=True)
+    transcript_retention_days = IntegerField(null=True)
+    event_retention_days = IntegerField(null=True)
     created_at = Moment(default=now)
 
 
@@ -115,18 +122,27 @@ class SmsConfig(Row):
 
 
 class Contact(Row):
-    """A person on the far side of a call or a text; unique by number within the organization."""
+    """A person on the far side of a call or a text; unique by number within the organization.
+
+    `search` is what a search looks at: name and number, in one case. A contact with an `erased_at` is on its way out
+    and has neither any more.
+    """
 
     id = Id()
     organization = Belongs(Organization, index=False)
     phone_number = CharField(max_length=16)
     name = TextField()
     name_is_placeholder = BooleanField(default=False)
+    search = TextField(default="")
+    erased_at = Moment(null=True)
     created_at = Moment(default=now)
     updated_at = Moment(default=now)
 
     class Meta:
-        indexes = ((("organization", "phone_number"), True),)
+        indexes = (
+            (("organization", "phone_number"), True),
+            (("organization", "created_at", "id", "erased_at"), False),
+        )
 
 
 class Conversation(Row):
@@ -145,12 +161,17 @@ class Conversation(Row):
 
 
 class Call(Row):
-    """A finished call. `external_call_id` is the caller's own id and unique within the organization."""
+    """A finished call. `external_call_id` is the caller's own id and unique within the organization.
+
+    `user` is whose API key pushed it in. A call without a contact is what erasing one leaves: it keeps its external id,
+    so that the same call does not come back, and nothing of the person.
+    """
 
     id = Id()
     organization = Belongs(Organization, index=False)
-    contact = Belongs(Contact, index=False)
-    conversation = Belongs(Conversation)
+    contact = Belongs(Contact, null=True)
+    conversation = Belongs(Conversation, null=True)
+    user = Belongs(User, null=True)
     external_call_id = TextField(null=True)
     elevenlabs_conversation_id = CharField(max_length=200, null=True)
     source = CharField(max_length=16)
@@ -173,16 +194,24 @@ class Call(Row):
         indexes = (
             (("organization", "external_call_id"), True),
             (("organization", "elevenlabs_conversation_id"), False),
-            (("organization", "started_at"), False),
-            (("contact", "started_at"), False),
+            (("organization", "started_at", "id"), False),
+            (("organization", "contact", "started_at", "id"), False),
+            (("organization", "user", "started_at", "id"), False),
+            (("organization", "status", "started_at", "id", "duration"), False),
         )
+
+
+# What retention has left to do, and nothing else.
+Call.add_index(
+    Call.organization, Call.created_at, where=Call.transcript.is_null(False), name="call_organization_id_has_transcript"
+)
 
 
 class Recording(Row):
     """The stored audio of a call; `key` names the object in the recording store, `size` is in bytes."""
 
     id = Id()
-    organization = Belongs(Organization)
+    organization = Belongs(Organization, index=False)
     call = Belongs(Call, unique=True)
     key = CharField(max_length=300, unique=True)
     content_type = CharField(max_length=100)
@@ -190,9 +219,15 @@ class Recording(Row):
     sha256 = CharField(max_length=64)
     created_at = Moment(default=now)
 
+    class Meta:
+        indexes = ((("organization", "created_at"), False),)
+
 
 class ContactNote(Row):
-    """A note about a contact; `ai_summary` notes were written by an agent, others by a user."""
+    """A note about a contact; `ai_summary` notes were written by an agent, others by a user.
+
+    `mentions` and `attachments` are JSON lists, as they were given.
+    """
 
     id = Id()
     organization = Belongs(Organization)
@@ -200,12 +235,14 @@ class ContactNote(Row):
     user = Belongs(User, null=True)
     type = CharField(max_length=16)
     note = TextField()
+    mentions = TextField(default="[]")
+    attachments = TextField(default="[]")
     source_tool = CharField(max_length=32, null=True)
     elevenlabs_conversation_id = TextField(null=True)
     created_at = Moment(default=now)
 
     class Meta:
-        indexes = ((("contact", "created_at"), False),)
+        indexes = ((("contact", "created_at", "id"), False),)
 
 
 class Message(Row):
@@ -214,7 +251,7 @@ class Message(Row):
     id = Id()
     organization = Belongs(Organization, index=False)
     conversation = Belongs(Conversation, index=False)
-    contact = Belongs(Contact)
+    contact = Belongs(Contact, index=False)
     direction = CharField(max_length=8)
     author = CharField(max_length=16)
     text = TextField()
@@ -232,7 +269,8 @@ class Message(Row):
 
     class Meta:
         indexes = (
-            (("conversation", "created_at"), False),
+            (("conversation", "created_at", "id"), False),
+            (("contact", "created_at", "id"), False),
             (("organization", "provider_message_id"), False),
             (("status", "created_at"), False),
         )
@@ -243,7 +281,7 @@ class TransferRequest(Row):
 
     id = Id()
     organization = Belongs(Organization, index=False)
-    contact = Belongs(Contact, null=True)
+    contact = Belongs(Contact, null=True, index=False)
     call = Belongs(Call, null=True)
     elevenlabs_conversation_id = TextField(null=True)
     called_number = CharField(max_length=16, null=True)
@@ -251,7 +289,10 @@ class TransferRequest(Row):
     requested_at = Moment(default=now)
 
     class Meta:
-        indexes = ((("organization", "elevenlabs_conversation_id"), False),)
+        indexes = (
+            (("organization", "elevenlabs_conversation_id"), False),
+            (("contact", "requested_at", "id"), False),
+        )
 
 
 class ToolInvocation(Row):
@@ -265,7 +306,10 @@ class ToolInvocation(Row):
     invoked_at = Moment(default=now)
 
     class Meta:
-        indexes = ((("organization", "fingerprint"), True),)
+        indexes = (
+            (("organization", "fingerprint"), True),
+            (("organization", "result_id"), False),
+        )
 
 
 class Event(Row):
@@ -281,7 +325,10 @@ class Event(Row):
     data = TextField()
 
     class Meta:
-        indexes = ((("organization", "sequence"), True),)
+        indexes = (
+            (("organization", "sequence"), True),
+            (("organization", "contact_id"), False),
+        )
 
 
 class AuditEntry(Row):

@@ -4,7 +4,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import peewee
 import pytest
+from playhouse.migrations import Runner
 from playhouse.schema_diff import diff_models
 
 from persistence import units
@@ -83,6 +85,56 @@ def test_migrating_twice_does_nothing_the_second_time(new_url: NewUrl) -> None:
     assert first == pending
     assert first
     assert second == left == []
+
+
+async def test_rows_written_before_a_migration_survive_it_in_both_directions(new_url: NewUrl) -> None:
+    """Calls keep contact, recording and references while their table is rebuilt, and contacts can be searched for."""
+    database = open_database(new_url())
+    rebuilt = "0003_read_back_and_erasure"
+
+    def unit() -> list[tuple[Any, ...]]:
+        engine = units.engine()
+        runner = Runner(engine, str(ROOT / "persistence" / "migrations"))
+        runner.up("0002_audit_and_sign_in")
+        for statement in OLD_ROWS:
+            engine.execute_sql(statement)
+        runner.up(rebuilt)
+        runner.down(rebuilt)
+        runner.up(rebuilt)
+        query = (
+            "SELECT c.id, c.duration, c.contact_id, r.call_id, p.search FROM call c "
+            "JOIN recording r ON r.call_id = c.id JOIN contact p ON p.id = c.contact_id"
+        )
+        return list(engine.execute_sql(query).fetchall())
+
+    found = await database.read(unit)
+    with pytest.raises(peewee.IntegrityError):
+        await database.write(lambda: units.engine().execute_sql("DELETE FROM contact"))
+    database.close()
+
+    assert found == [("c1", 1.5, "p1", "c1", "élodie\n+14165550100")]
+
+
+OLD_ROWS = [
+    "INSERT INTO organization (id, name, event_sequence, created_at) VALUES ('o1', 'Acme', 0, 'x')",
+    (
+        "INSERT INTO contact (id, organization_id, phone_number, name, name_is_placeholder, created_at, updated_at)"
+        " VALUES ('p1', 'o1', '+14165550100', 'Élodie', '0', 'x', 'x')"
+    ),
+    (
+        "INSERT INTO conversation (id, organization_id, contact_id, channel_type, channel_identifier, created_at)"
+        " VALUES ('v1', 'o1', 'p1', 'voice', '+12362320246', 'x')"
+    ),
+    (
+        "INSERT INTO call (id, organization_id, contact_id, conversation_id, source, direction, from_number, to_number,"
+        " status, duration, started_at, ended_at, provider_metadata, payload_digests, created_at) VALUES"
+        " ('c1', 'o1', 'p1', 'v1', 'ingest', 'inbound', '+1', '+2', 'completed', 1.5, 'x', 'x', '{}', '{}', 'x')"
+    ),
+    (
+        "INSERT INTO recording (id, organization_id, call_id, key, content_type, size, sha256, created_at)"
+        " VALUES ('r1', 'o1', 'c1', 'key', 'audio/mpeg', 1, 'x', 'x')"
+    ),
+]
 
 
 async def test_ten_processes_may_migrate_at_once(new_url: NewUrl) -> None:
