@@ -16,6 +16,7 @@ import socket
 import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
@@ -28,16 +29,18 @@ import uvloop
 from cryptography.fernet import Fernet
 from pydantic import SecretStr
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 from rich.text import Text
 
 from actions import administer
 from actions.authenticate import identify
+from actions.read_audit import AuditLine, audit_entries
 from actions.relay import Relay
 from actions.set_up_demo import set_up_demo
 from actions.text_caller import recover_stranded
 from app import create_app, open_relay
 from config import Settings, load_settings
+from domain.audit import AuditAction
 from domain.errors import ConfigurationError, NotFound, RelayError
 from domain.principals import Role
 from handlers.protocol import HttpProtocol
@@ -45,7 +48,7 @@ from logs import configure_logging
 from openapi.commands import contract
 from persistence import organizations, phone_numbers, users
 from persistence.database import open_database
-from persistence.models import Organization
+from persistence.models import Organization, User
 from realtime import client as realtime_client
 from realtime import server as realtime_server
 from supervisor import Supervisor
@@ -249,6 +252,40 @@ def user_token(email: str, days: Annotated[float, typer.Option(help="How long it
     out.print(token.get_secret_value(), soft_wrap=True)
 
 
+@user.command("list")
+def user_list(organization: Annotated[str | None, typer.Argument(help="Only of this organization.")] = None) -> None:
+    """List the users and what they may do."""
+    table = Table(Column("email", overflow="fold"), "name", "role", Column("id", no_wrap=True), "organization")
+
+    async def act(relay: Relay) -> list[User]:
+        if organization is None:
+            return await relay.database.read(users.everyone)
+        return await _of(relay, organization, lambda found: relay.database.read(lambda: users.everyone(found.id)))
+
+    for found in _run(act):
+        table.add_row(found.email, found.full_name, found.role, found.id, found.organization_id)
+    out.print(table)
+
+
+@user.command("password")
+def user_password(
+    email: str,
+    password: Annotated[
+        str, typer.Option(envvar="RELAY_PASSWORD", prompt=True, confirmation_prompt=True, hide_input=True)
+    ] = "",
+) -> None:
+    """Change the user's password; every token they have stops working."""
+    _run(lambda relay: administer.change_password(relay, email, SecretStr(password)))
+    out.print(f"Changed the password of {email} and signed them out everywhere.")
+
+
+@user.command("sign-out")
+def user_sign_out(email: str) -> None:
+    """Make every token of the user worthless; their API key stays."""
+    _run(lambda relay: administer.sign_out_user(relay, email))
+    out.print(f"Signed {email} out everywhere.")
+
+
 @key.command("api")
 def key_api(
     email: str,
@@ -276,6 +313,32 @@ def key_tool(organization: str) -> None:
 def key_encryption() -> None:
     """Print a new key for ENCRYPTION_KEYS."""
     out.print(Fernet.generate_key().decode())
+
+
+# The audit log
+
+
+@cli.command("audit")
+def audit_command(
+    organization: Annotated[str | None, typer.Option(help="Only of this organization.")] = None,
+    action: Annotated[AuditAction | None, typer.Option(help="Only of this kind.")] = None,
+    since: Annotated[str | None, typer.Option(help="From this moment on: 2026-05-15T09:10:00Z.")] = None,
+    limit: Annotated[int, typer.Option(min=1, max=10_000, help="How many at most.")] = 50,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line.")] = False,
+) -> None:
+    """Show who did what to secrets, recordings and people, newest first."""
+    entries = _run(lambda relay: audit_entries(relay, organization, action=action, since=since, limit=limit))
+    for entry in entries:
+        if as_json:
+            print(json.dumps(asdict(entry), ensure_ascii=False), flush=True)  # noqa: T201
+        else:
+            out.print(_audited(entry), soft_wrap=True)
+
+
+def _audited(entry: AuditLine) -> Text:
+    line = Text(f"{entry.at}  ", style="dim").append(f"{entry.action:<22}", style="bold cyan")
+    facts = [entry.who, entry.client, entry.subject, *(f"{name}={value}" for name, value in entry.details.items())]
+    return line.append("  ".join(fact for fact in facts if fact), style="default")
 
 
 # How commands work
