@@ -12,7 +12,7 @@ from websockets.asyncio.client import ClientConnection, connect
 from tests.support import published_events, second_opinion
 from tests.support.audio import mp3, mp3_base64
 from tests.support.faulty_http import FakeVendor, Received, Reply
-from tests.support.processes import Processes, environment, manage, running_up
+from tests.support.up import Processes, environment, manage, running_up
 from tests.support.vendors import FakeElevenLabs, FakeTwilio
 
 CONVERSATION = "conv_8f3d1b9c2e7a4f0b9a4d2c1e6e2f8c01"

@@ -10,6 +10,7 @@ import pytest
 
 from actions import administer
 from domain.documents import load
+from domain.principals import Role
 from domain.times import from_wire
 from persistence import phone_numbers, recordings, voice_ai_configs
 from persistence.models import Call, Contact, Conversation, Event, Recording, TransferRequest
@@ -471,7 +472,7 @@ async def test_the_same_id_of_two_organizations_is_two_calls(api: Api) -> None:
         email="other@example.com",
         full_name="Other",
         password=api.demo.superadmin_password,
-        role=administer.Role.ADMIN,
+        role=Role.ADMIN,
     )
     key = await administer.api_key_of(api.relay, other.id, user.id)
     first = await api.ingest(missed())

@@ -1,6 +1,7 @@
 import asyncio
 import subprocess
 import sys
+from functools import partial
 
 from persistence import contacts, outbox
 from persistence.database import Database
@@ -21,7 +22,7 @@ async def test_a_unit_that_fails_takes_nothing_with_it_and_its_neighbours_nothin
         return str(contact.id)
 
     results = await asyncio.gather(
-        *[database.write(lambda number=number: unit(number)) for number in NUMBERS], return_exceptions=True
+        *[database.write(partial(unit, number)) for number in NUMBERS], return_exceptions=True
     )
     stored = await database.read(lambda: {contact.phone_number for contact in Contact.select()})
 
@@ -63,9 +64,7 @@ async def test_events_of_a_failed_unit_leave_no_hole_in_the_sequence(database: D
         if index % 3 == 0:
             raise ValueError(index)
 
-    await asyncio.gather(
-        *[database.write(lambda index=index: unit(index)) for index in range(60)], return_exceptions=True
-    )
+    await asyncio.gather(*[database.write(partial(unit, index)) for index in range(60)], return_exceptions=True)
     events = await database.read(lambda: outbox.after(organization_id, 0, 1000))
 
     assert [event.sequence for event in events] == list(range(1, 41))

@@ -1,4 +1,5 @@
 import asyncio
+from functools import partial
 
 from domain.events import Event, EventName
 from persistence import organizations, outbox
@@ -19,7 +20,7 @@ async def test_sequences_are_counted_per_organization_without_gaps(database: Dat
     await asyncio.gather(*[append(database, organization, 0, 1) for organization in [one, two] * 25])
 
     for organization in (one, two):
-        events = await database.read(lambda organization=organization: outbox.after(organization, 0, 1000))
+        events = await database.read(partial(outbox.after, organization, 0, 1000))
         assert [event.sequence for event in events] == list(range(1, 51))
 
 
@@ -39,7 +40,7 @@ async def test_following_the_log_yields_every_event_once(database: Database, org
     await append(database, organization_id, *range(7))
     seen, cursor = [], start
     while True:
-        cursor, events = await database.read(lambda cursor=cursor: outbox.following(cursor, 3))
+        cursor, events = await database.read(partial(outbox.following, cursor, 3))
         if not events:
             break
         seen += [event.sequence for event in events]

@@ -1,6 +1,7 @@
 import asyncio
 import threading
 from collections.abc import Callable
+from functools import partial
 
 import psycopg
 import pytest
@@ -117,10 +118,10 @@ async def test_eight_writers_that_hold_their_transactions_open_lose_no_event(dat
         outbox.append(ids[index % 4], [happened(index)])
         units.engine().execute_sql("SELECT pg_sleep(%s)", (index % 5 / 1000,))
 
-    writing = asyncio.gather(*[database.write(lambda index=index: unit(index)) for index in range(400)])
+    writing = asyncio.gather(*[database.write(partial(unit, index)) for index in range(400)])
     while True:
         finished = writing.done()
-        cursor, events = await database.read(lambda cursor=cursor: outbox.following(cursor, 50))
+        cursor, events = await database.read(partial(outbox.following, cursor, 50))
         for event in events:
             seen[event.organization_id].append(event.sequence)
         if finished and not events:
