@@ -39,12 +39,13 @@ from actions.relay import Relay
 from actions.set_up_demo import set_up_demo
 from actions.text_caller import recover_stranded
 from app import create_app, open_relay
+from commands.opening import read_settings, run
+from commands.upkeep import upkeep
 from config import Settings, load_settings
 from domain.audit import AuditAction
 from domain.errors import ConfigurationError, NotFound, RelayError
 from domain.principals import Role
 from handlers.protocol import HttpProtocol
-from logs import configure_logging
 from openapi.commands import contract
 from persistence import organizations, phone_numbers, users
 from persistence.database import open_database
@@ -72,6 +73,7 @@ cli.add_typer(org, name="org")
 cli.add_typer(user, name="user")
 cli.add_typer(key, name="key")
 cli.add_typer(contract, name="contract")
+cli.add_typer(upkeep)
 
 
 def main() -> None:
@@ -89,7 +91,7 @@ def main() -> None:
 @cli.command()
 def up() -> None:
     """Start the API and the broadcaster together, with a demo organization on first use."""
-    settings = _settings()
+    settings = read_settings()
     for host, port, name in _addresses(settings):
         _bind(host, port, name).close()
     open_and_migrate(settings)
@@ -104,7 +106,7 @@ def up() -> None:
 @cli.command()
 def serve() -> None:
     """Start the API."""
-    settings = _settings()
+    settings = read_settings()
     listening = _bind(settings.api_host, settings.api_port, "API")
     uvloop.run(_serve(settings, listening))
 
@@ -112,14 +114,14 @@ def serve() -> None:
 @cli.command()
 def broadcast() -> None:
     """Start the realtime broadcaster."""
-    settings = _settings()
+    settings = read_settings()
     asyncio.run(_broadcast(settings))
 
 
 @cli.command()
 def migrate() -> None:
     """Bring the database up to date."""
-    applied = open_and_migrate(_settings())
+    applied = open_and_migrate(read_settings())
     out.print(f"Applied {', '.join(applied)}." if applied else "The database is up to date.")
 
 
@@ -156,7 +158,7 @@ def org_add(
     name: str, region: Annotated[str | None, typer.Option(help="Where national numbers are read: CA, GB …")] = None
 ) -> None:
     """Create an organization."""
-    created = _run(lambda relay: administer.create_organization(relay, name, region))
+    created = run(lambda relay: administer.create_organization(relay, name, region))
     out.print(f"Created {created.name} with the id {created.id}.")
 
 
@@ -164,7 +166,7 @@ def org_add(
 def org_list() -> None:
     """List the organizations and their numbers."""
     table = Table("id", "name", "region", "numbers")
-    for organization, numbers in _run(lambda relay: relay.database.read(_everyone)):
+    for organization, numbers in run(lambda relay: relay.database.read(_everyone)):
         table.add_row(organization.id, organization.name, organization.default_region or "", ", ".join(numbers))
     out.print(table)
 
@@ -172,7 +174,7 @@ def org_list() -> None:
 @org.command("region")
 def org_region(organization: str, region: str) -> None:
     """Set the region in which the organization's national phone numbers are read."""
-    _run(lambda relay: _of(relay, organization, lambda found: administer.set_default_region(relay, found.id, region)))
+    run(lambda relay: _of(relay, organization, lambda found: administer.set_default_region(relay, found.id, region)))
     out.print(f"National numbers are now read as numbers of {region.upper()}.")
 
 
@@ -184,7 +186,7 @@ def org_number(
     default: Annotated[bool, typer.Option("--default", help="Send texts from it unless another was called.")] = False,
 ) -> None:
     """Give the organization a phone number."""
-    added = _run(
+    added = run(
         lambda relay: _of(
             relay,
             organization,
@@ -204,7 +206,7 @@ def org_sms(
 ) -> None:
     """Choose the organization's SMS provider. Credentials come from a file, never from the command line."""
     document = _read_credentials(credentials)
-    _run(
+    run(
         lambda relay: _of(
             relay, organization, lambda found: administer.configure_sms(relay, found.id, provider, document)
         )
@@ -215,7 +217,7 @@ def org_sms(
 @org.command("contact")
 def org_contact(organization: str, number: str, name: str) -> None:
     """Add a contact."""
-    added = _run(
+    added = run(
         lambda relay: _of(relay, organization, lambda found: administer.add_contact(relay, found.id, number, name))
     )
     out.print(f"Added {added.name} with the id {added.id}.")
@@ -233,7 +235,7 @@ def user_add(
     password: Annotated[str, typer.Option(envvar="RELAY_PASSWORD", prompt=True, hide_input=True)] = "",
 ) -> None:
     """Create a user; the password is asked for or read from RELAY_PASSWORD."""
-    created = _run(
+    created = run(
         lambda relay: _of(
             relay,
             organization,
@@ -248,7 +250,7 @@ def user_add(
 @user.command("token")
 def user_token(email: str, days: Annotated[float, typer.Option(help="How long it is good for.")] = 1) -> None:
     """Print an access token (JWT) for the user."""
-    token = _run(lambda relay: administer.issue_token(relay, email, days * 86_400))
+    token = run(lambda relay: administer.issue_token(relay, email, days * 86_400))
     out.print(token.get_secret_value(), soft_wrap=True)
 
 
@@ -262,7 +264,7 @@ def user_list(organization: Annotated[str | None, typer.Argument(help="Only of t
             return await relay.database.read(users.everyone)
         return await _of(relay, organization, lambda found: relay.database.read(lambda: users.everyone(found.id)))
 
-    for found in _run(act):
+    for found in run(act):
         table.add_row(found.email, found.full_name, found.role, found.id, found.organization_id)
     out.print(table)
 
@@ -275,14 +277,14 @@ def user_password(
     ] = "",
 ) -> None:
     """Change the user's password; every token they have stops working."""
-    _run(lambda relay: administer.change_password(relay, email, SecretStr(password)))
+    run(lambda relay: administer.change_password(relay, email, SecretStr(password)))
     out.print(f"Changed the password of {email} and signed them out everywhere.")
 
 
 @user.command("sign-out")
 def user_sign_out(email: str) -> None:
     """Make every token of the user worthless; their API key stays."""
-    _run(lambda relay: administer.sign_out_user(relay, email))
+    run(lambda relay: administer.sign_out_user(relay, email))
     out.print(f"Signed {email} out everywhere.")
 
 
@@ -299,13 +301,13 @@ def key_api(
             raise NotFound(f"There is no user {email}.")
         return await administer.api_key_of(relay, found.organization_id, found.id, renew=renew)
 
-    out.print(_run(act).get_secret_value())
+    out.print(run(act).get_secret_value())
 
 
 @key.command("tool")
 def key_tool(organization: str) -> None:
     """Make a fresh tool secret; the one before it keeps working for the overlap."""
-    secret = _run(lambda relay: _of(relay, organization, lambda found: administer.new_tool_secret(relay, found.id)))
+    secret = run(lambda relay: _of(relay, organization, lambda found: administer.new_tool_secret(relay, found.id)))
     out.print(secret.get_secret_value())
 
 
@@ -327,7 +329,7 @@ def audit_command(
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line.")] = False,
 ) -> None:
     """Show who did what to secrets, recordings and people, newest first."""
-    entries = _run(lambda relay: audit_entries(relay, organization, action=action, since=since, limit=limit))
+    entries = run(lambda relay: audit_entries(relay, organization, action=action, since=since, limit=limit))
     for entry in entries:
         if as_json:
             print(json.dumps(asdict(entry), ensure_ascii=False), flush=True)  # noqa: T201
@@ -351,22 +353,6 @@ def open_and_migrate(settings: Settings) -> list[str]:
         return database.migrate()
     finally:
         database.close()
-
-
-def _settings() -> Settings:
-    settings = load_settings()
-    configure_logging(settings.log_level, settings.log_format)
-    return settings
-
-
-def _run(act: Callable[[Relay], Awaitable[R]]) -> R:
-    settings = _settings()
-
-    async def inside() -> R:
-        async with open_relay(settings) as relay:
-            return await act(relay)
-
-    return asyncio.run(inside())
 
 
 async def _of(relay: Relay, organization: str, act: Callable[[Organization], Awaitable[R]]) -> R:

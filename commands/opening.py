@@ -1,0 +1,37 @@
+"""What every command begins with: the settings, log lines that look as they say, and the relay built from them."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
+
+from actions.relay import Relay
+from app import open_relay
+from config import Settings, load_settings
+from domain.errors import ConfigurationError
+from logs import configure_logging
+
+R = TypeVar("R")
+
+
+def read_settings() -> Settings:
+    """Read the settings and have everything logged as they say."""
+    settings = load_settings()
+    configure_logging(settings.log_level, settings.log_format)
+    return settings
+
+
+def run(act: Callable[[Relay], Awaitable[R]]) -> R:
+    """Build the relay, do `act` with it, and let go of it.
+
+    Raises:
+        ConfigurationError: when the database has not had every migration.
+    """
+    settings = read_settings()
+
+    async def inside() -> R:
+        async with open_relay(settings) as relay:
+            if relay.database.pending_migrations():
+                raise ConfigurationError("The database is not up to date; run `manage.py migrate` first.")
+            return await act(relay)
+
+    return asyncio.run(inside())

@@ -1,0 +1,87 @@
+"""Looking after what is stored: recordings that belong to no call, and moving to another database."""
+
+import sys
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn
+from rich.table import Column, Table
+
+from actions.copy_database import Compared, compare_databases, copy_database
+from actions.relay import Relay
+from actions.sweep_recordings import Swept, sweep_recordings
+from commands.opening import run
+from persistence.database import Database, open_database
+
+_DIGITS = 16
+
+out = Console(highlight=False, markup=False)
+upkeep = typer.Typer()
+
+
+@upkeep.command()
+def sweep(
+    apply: Annotated[bool, typer.Option("--apply", help="Remove them; without it they are only counted.")] = False,
+    older_than: Annotated[
+        float, typer.Option(min=0, metavar="MINUTES", help="Leave younger ones alone: their call may be under way.")
+    ] = 60,
+) -> None:
+    """Find recordings that belong to no call, and remove them if asked to."""
+
+    async def act(relay: Relay) -> Swept:
+        return await sweep_recordings(relay, older_than=older_than * 60, apply=apply)
+
+    swept = run(act)
+    out.print(f"{swept.objects} recordings, {swept.orphans} without a call, {swept.removed} removed.")
+    if swept.orphans and not apply:
+        out.print("Nothing was removed; --apply does it.")
+
+
+@upkeep.command("copy-to")
+def copy_to(
+    url: Annotated[str, typer.Argument(envvar="COPY_TO_URL", help="The database to copy to: postgresql://…")],
+) -> None:
+    """Copy everything to another database and compare the two; run again, it goes on where it stopped.
+
+    Stop the servers first: nothing may write meanwhile. Exits with 1 when the two differ in the end.
+    """
+
+    async def act(relay: Relay) -> list[Compared]:
+        target = open_database(url)
+        try:
+            target.migrate()
+            return await _copy(relay.database, target)
+        finally:
+            target.close()
+
+    compared = run(act)
+    out.print(_table(compared))
+    if not all(table.is_equal for table in compared):
+        out.print("The two differ.")
+        sys.exit(1)
+
+
+async def _copy(source: Database, target: Database) -> list[Compared]:
+    tasks: dict[str, TaskID] = {}
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
+    with Progress(*columns, console=Console(stderr=True)) as bar:
+        async for step in copy_database(source, target):
+            if step.table not in tasks:
+                tasks[step.table] = bar.add_task(step.table)
+            bar.update(tasks[step.table], completed=step.copied, total=step.rows)
+    return await compare_databases(source, target)
+
+
+def _table(compared: list[Compared]) -> Table:
+    table = Table(
+        Column("table", no_wrap=True),
+        Column("rows", justify="right"),
+        Column("copied", justify="right"),
+        Column("digest", no_wrap=True),
+        "",
+    )
+    for one in compared:
+        verdict = "equal" if one.is_equal else f"differs: {one.target_digest[:_DIGITS]}"
+        table.add_row(one.table, str(one.source_rows), str(one.target_rows), one.source_digest[:_DIGITS], verdict)
+    return table
