@@ -161,7 +161,7 @@ def _store(settings: Settings) -> RecordingStore:
             secret_access_key=secret.get_secret_value(),
             region=settings.r2_region,
         )
-    base_url = settings.public_url or f"http://{settings.api_host}:{settings.api_port}"
+    base_url = settings.public_url or settings.local_url
     return DiskStore(settings.data_dir / "recordings", link_secret=_link_secret(settings), base_url=base_url)
 
 

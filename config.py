@@ -47,7 +47,7 @@ class Settings(BaseSettings):
     realtime_port: Port = 2213
     public_url: BaseUrl | None = None
 
-    jwt_secret: SecretStr | None = None
+    jwt_secret: Annotated[SecretStr, Field(min_length=32)] | None = None
     jwt_previous_secret: Annotated[SecretStr, Field(min_length=32)] | None = None
     jwt_algorithm: Literal["HS256", "RS256"] = "HS256"
     jwt_private_key_file: Path | None = None
@@ -115,9 +115,25 @@ class Settings(BaseSettings):
         return self.database_url or f"sqlite:///{self.data_dir / 'relay.db'}"
 
     @property
+    def local_url(self) -> str:
+        """Where the API is reached from this machine."""
+        return f"http://{_reachable(self.api_host)}:{self.api_port}"
+
+    @property
+    def local_realtime_url(self) -> str:
+        """Where the broadcaster is reached from this machine."""
+        return f"ws://{_reachable(self.realtime_host)}:{self.realtime_port}/v1"
+
+    @property
     def is_embedded(self) -> bool:
         """Whether the database is the embedded SQLite file."""
         return self.resolved_database_url.startswith("sqlite:")
+
+
+def _reachable(host: str) -> str:
+    # One can listen on every address but not connect to it, and IPv6 needs brackets in a URL.
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104
+    return f"[{host}]" if ":" in host else host
 
 
 def load_settings(**overrides: object) -> Settings:
@@ -130,8 +146,10 @@ def load_settings(**overrides: object) -> Settings:
         settings = Settings(**overrides)  # type: ignore[arg-type]
     except ValidationError as error:
         first = error.errors()[0]
-        name = ".".join(str(part) for part in first["loc"]).upper()
-        raise ConfigurationError(f"Setting {name} is not valid: {first['msg'].removeprefix('Value error, ')}.") from error
+        name, problem = str(first["loc"][0]).upper(), first["msg"].removeprefix("Value error, ")
+        raise ConfigurationError(f"Setting {name} is not valid: {problem}.") from error
+    except UnicodeDecodeError as error:
+        raise ConfigurationError("The file .env is not UTF-8 text.") from error
     _check_object_storage(settings)
     return settings if _has_secrets(settings) else _with_local_secrets(settings)
 
@@ -175,14 +193,16 @@ def _local_secrets(data_dir: Path) -> dict[str, str]:
         data_dir.mkdir(parents=True, exist_ok=True)
         if not path.exists():
             _write_once(path, {"jwtSecret": secrets.token_hex(32), "encryptionKeys": Fernet.generate_key().decode()})
-        kept: dict[str, str] = json.loads(path.read_text())
+        kept = json.loads(path.read_text())
+        return {"jwtSecret": str(kept["jwtSecret"]), "encryptionKeys": str(kept["encryptionKeys"])}
     except OSError as error:
         raise ConfigurationError(
             f"The data folder {data_dir} cannot be used: {error.strerror}. Set DATA_DIR to a folder you can write to."
         ) from error
-    except ValueError as error:
-        raise ConfigurationError(f"{path} is not readable JSON; restore it from a backup.") from error
-    return kept
+    except (ValueError, KeyError, TypeError) as error:
+        raise ConfigurationError(
+            f"{path} does not hold the secrets it was made with; restore it from a backup."
+        ) from error
 
 
 def _write_once(path: Path, content: dict[str, str]) -> None:

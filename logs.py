@@ -10,7 +10,9 @@ import structlog
 
 from domain.phones import mask
 
-_SECRET_NAMES = re.compile(r"authorization|cookie|password|secret|token|api[-_]?key|credential|signature", re.IGNORECASE)
+_SECRET_NAMES = re.compile(
+    r"authorization|cookie|password|secret|token|api[-_]?key|credential|signature", re.IGNORECASE
+)
 _SECRETS = re.compile(
     r"tk_live_[0-9a-f]+"
     r"|\bsk_[A-Za-z0-9_]{8,}"

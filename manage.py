@@ -57,6 +57,7 @@ from supervisor import Supervisor
 R = TypeVar("R")
 
 _DEMO_FILE = "demo.json"
+_DEMO_KEYS = {"superadminEmail", "superadminPassword", "apiKey", "toolSecret", "contactPhone", "organizationPhone"}
 _TOKEN_DAYS = 30
 _START_SECONDS = 30
 _GRACE_SECONDS = 8
@@ -64,8 +65,13 @@ _HOUSEKEEPING_SECONDS = 60
 
 log = structlog.get_logger()
 
-out = Console(highlight=False)
-cli = typer.Typer(help="Tether Relay: the voice slice of Tether's API, self-hosted.", no_args_is_help=True)
+out = Console(highlight=False, markup=False)
+cli = typer.Typer(
+    help="Tether Relay: the voice slice of Tether's API, self-hosted.",
+    no_args_is_help=True,
+    # A traceback that shows variables shows secrets.
+    pretty_exceptions_show_locals=False,
+)
 org = typer.Typer(help="Organizations: their numbers, region and SMS provider.", no_args_is_help=True)
 user = typer.Typer(help="Users and their access tokens.", no_args_is_help=True)
 key = typer.Typer(help="API keys, tool secrets and encryption keys.", no_args_is_help=True)
@@ -97,8 +103,8 @@ def up() -> None:
     open_and_migrate(settings)
     credentials = asyncio.run(_demo(settings))
     with Supervisor([[__file__, "serve"], [__file__, "broadcast"]]) as supervisor:
-        if _wait_until_ready(settings, lambda: supervisor.is_running) and credentials:
-            _show(credentials, settings.data_dir / _DEMO_FILE)
+        if _wait_until_ready(settings, lambda: supervisor.is_running):
+            _show(credentials, settings)
         status = supervisor.wait()
     sys.exit(status)
 
@@ -140,7 +146,7 @@ def listen(
     token = token or _demo_credentials(settings).get("apiKey", "")
     if not token:
         raise ConfigurationError("Give an API key or JWT with --token or in RELAY_TOKEN.")
-    url = url or _realtime_url(settings)
+    url = url or settings.local_realtime_url
     try:
         frames = realtime_client.listen(
             url, token, since=since, events=event, contact_id=contact, conversation_id=conversation, on_retry=_say_retry
@@ -248,7 +254,9 @@ def user_add(
 
 
 @user.command("token")
-def user_token(email: str, days: Annotated[float, typer.Option(help="How long it is good for.")] = 1) -> None:
+def user_token(
+    email: str, days: Annotated[float, typer.Option(min=0, max=3650, help="How long it is good for.")] = 1
+) -> None:
     """Print an access token (JWT) for the user."""
     token = run(lambda relay: administer.issue_token(relay, email, days * 86_400))
     out.print(token.get_secret_value(), soft_wrap=True)
@@ -332,7 +340,7 @@ def audit_command(
     entries = run(lambda relay: audit_entries(relay, organization, action=action, since=since, limit=limit))
     for entry in entries:
         if as_json:
-            print(json.dumps(asdict(entry), ensure_ascii=False), flush=True)  # noqa: T201
+            print(_json(asdict(entry)), flush=True)  # noqa: T201
         else:
             out.print(_audited(entry), soft_wrap=True)
 
@@ -397,9 +405,10 @@ def _bind(host: str, port: int, name: str) -> socket.socket:
         listening = socket.socket(family, socket.SOCK_STREAM)
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listening.bind((host, port))
-    except OSError as error:
+    except (OSError, UnicodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "that is no address"
         raise ConfigurationError(
-            f"Cannot listen on {host}:{port}: {error.strerror}. Set {name}_HOST and {name}_PORT to a free address."
+            f"Cannot listen on {host}:{port}: {reason}. Set {name}_HOST and {name}_PORT to a free address."
         ) from error
     return listening
 
@@ -461,7 +470,7 @@ async def _broadcast(settings: Settings) -> None:
 async def _print(frames: AsyncIterator[dict[str, Any]], *, as_json: bool) -> None:
     async for frame in frames:
         if as_json:
-            print(json.dumps(frame, ensure_ascii=False), flush=True)  # noqa: T201
+            print(_json(frame), flush=True)  # noqa: T201
         else:
             out.print(_line(frame), soft_wrap=True)
 
@@ -469,31 +478,36 @@ async def _print(frames: AsyncIterator[dict[str, Any]], *, as_json: bool) -> Non
 def _line(frame: dict[str, Any]) -> Text:
     if frame["type"] != "event":
         facts = {name: value for name, value in frame.items() if name != "type"}
-        return Text(f"{frame['type']}  {json.dumps(facts, ensure_ascii=False)}", style="dim")
+        return Text(f"{frame['type']}  {_json(facts)}", style="dim")
     line = Text(f"{frame['at']}  {frame['seq']:>6}  ", style="dim")
     line.append(f"{frame['event']:<22}", style="bold cyan")
-    return line.append(json.dumps(frame["data"], ensure_ascii=False), style="default")
+    return line.append(_json(frame["data"]), style="default")
+
+
+def _json(document: dict[str, Any]) -> str:
+    # What a caller said must not command the terminal; JSON itself only escapes some of the control characters.
+    text = json.dumps(document, ensure_ascii=False)
+    return "".join(char if char.isprintable() else json.dumps(char)[1:-1] for char in text)
 
 
 def _say_retry(seconds: float, reason: str) -> None:
-    Console(stderr=True, highlight=False).print(f"{reason}; trying again in {seconds:.1f} s", style="yellow")
+    Console(stderr=True, highlight=False, markup=False).print(
+        f"{reason}; trying again in {seconds:.1f} s", style="yellow"
+    )
 
 
 # The demo
 
 
-def _api_url(settings: Settings) -> str:
-    return f"http://{settings.api_host}:{settings.api_port}"
-
-
-def _realtime_url(settings: Settings) -> str:
-    return f"ws://{settings.realtime_host}:{settings.realtime_port}/v1"
-
-
 def _demo_credentials(settings: Settings) -> dict[str, str]:
     path = settings.data_dir / _DEMO_FILE
-    credentials: dict[str, str] = json.loads(path.read_text()) if path.exists() else {}
-    return credentials
+    try:
+        found = json.loads(path.read_text()) if path.exists() else {}
+        if not isinstance(found, dict) or (found and not found.keys() >= _DEMO_KEYS):
+            raise ValueError("something is missing")
+    except (OSError, ValueError) as error:
+        raise ConfigurationError(f"{path} cannot be read; repair it, or remove it to go on without it.") from error
+    return found
 
 
 async def _demo(settings: Settings) -> dict[str, str]:
@@ -512,8 +526,8 @@ async def _demo(settings: Settings) -> dict[str, str]:
         if credentials:
             token = await administer.issue_token(relay, credentials["superadminEmail"], _TOKEN_DAYS * 86_400)
             credentials |= {
-                "apiUrl": _api_url(settings),
-                "realtimeUrl": _realtime_url(settings),
+                "apiUrl": settings.local_url,
+                "realtimeUrl": settings.local_realtime_url,
                 "superadminToken": token.get_secret_value(),
             }
             _write_private(settings.data_dir / _DEMO_FILE, credentials)
@@ -529,7 +543,10 @@ def _write_private(path: Path, document: dict[str, str]) -> None:
 
 
 def _wait_until_ready(settings: Settings, is_running: Callable[[], bool]) -> bool:
-    pages = [f"http://{host}:{port}/healthz" for host, port, _ in _addresses(settings)]
+    pages = [
+        f"{settings.local_url}/healthz",
+        str(httpx.URL(settings.local_realtime_url).copy_with(scheme="http", path="/healthz")),
+    ]
     deadline = time.monotonic() + _START_SECONDS
     while is_running() and time.monotonic() < deadline:
         if all(_answers(page) for page in pages):
@@ -545,7 +562,10 @@ def _answers(page: str) -> bool:
         return False
 
 
-def _show(demo: dict[str, str], demo_file: Path) -> None:
+def _show(demo: dict[str, str], settings: Settings) -> None:
+    if not demo:
+        print(f"\nTether Relay is running at {settings.local_url}. Ctrl-C stops it; its data stays.\n", flush=True)  # noqa: T201
+        return
     api, tool, phone = demo["apiUrl"], demo["toolSecret"], demo["contactPhone"]
     tools = f"{api}/api/webhook/elevenlabs/tools"
     print(  # noqa: T201
@@ -584,7 +604,7 @@ Listen to what happens:
 
   {_python()} manage.py listen
 
-The same for scripts: {demo_file}
+The same for scripts: {settings.data_dir / _DEMO_FILE}
 """,
         flush=True,
     )

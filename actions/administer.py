@@ -15,11 +15,23 @@ from domain.principals import Role
 from persistence import audit, contacts, organizations, phone_numbers, sms_configs, users
 from persistence.models import Contact, Organization, PhoneNumber, User
 
+_MAX_LINE = 200
+
 
 async def create_organization(relay: Relay, name: str, default_region: str | None = None) -> Organization:
-    """Create an organization whose national numbers are read as numbers of `default_region` (`CA`)."""
-    region = _region(default_region)
-    return await relay.database.write(lambda: organizations.add(name, region))
+    """Create an organization whose national numbers are read as numbers of `default_region` (`CA`).
+
+    Raises:
+        InvalidRequest: when the name is blank, too long or taken, or there is no such region.
+    """
+    region, called = _region(default_region), _line(name, "name")
+
+    def unit() -> Organization:
+        if organizations.by_name(called) is not None:
+            raise InvalidRequest(f"There is an organization {called} already")
+        return organizations.add(called, region)
+
+    return await relay.database.write(unit)
 
 
 async def set_default_region(relay: Relay, organization_id: str, default_region: str | None) -> None:
@@ -44,9 +56,15 @@ async def add_phone_number(
 
 
 async def add_contact(relay: Relay, organization_id: str, number: str, name: str) -> Contact:
-    """Add a contact, or give a nameless one its name."""
-    e164 = to_e164(number)
-    return await relay.database.write(lambda: contacts.upsert(organization_id, e164, name))
+    """Add a contact, or give a nameless one its name.
+
+    Raises:
+        InvalidRequest: when `number` is no phone number or the name is blank.
+    """
+    organization = await relay.database.read(lambda: organizations.get(organization_id))
+    e164 = to_e164(number, organization.default_region if organization else None)
+    called = _line(name, "name")
+    return await relay.database.write(lambda: contacts.upsert(organization_id, e164, called))
 
 
 async def configure_sms(relay: Relay, organization_id: str, provider: str, credentials: dict[str, object]) -> None:
@@ -66,17 +84,20 @@ async def create_user(
     """Create a user.
 
     Raises:
-        InvalidRequest: when somebody has that address already.
+        InvalidRequest: when somebody has that address already, or it is none.
     """
+    address, called = _line(email, "email address").lower(), _line(full_name, "name")
+    if not 0 < address.find("@") < len(address) - 1:
+        raise InvalidRequest(f"{address} is not an email address")
     password_hash = await relay.passwords.hash(password)
 
     def unit() -> User:
-        if users.by_email(email) is not None:
-            raise InvalidRequest(f"There is a user {email} already")
+        if users.by_email(address) is not None:
+            raise InvalidRequest(f"There is a user {address} already")
         created = users.add(
             organization_id,
-            email=email.strip().lower(),
-            full_name=full_name,
+            email=address,
+            full_name=called,
             password_hash=password_hash,
             role=role.value,
         )
@@ -143,6 +164,13 @@ def _user(email: str) -> User:
     if user is None:
         raise NotFound(f"There is no user {email}")
     return user
+
+
+def _line(text: str, what: str) -> str:
+    line = text.strip()
+    if not line or len(line) > _MAX_LINE or not line.isprintable():
+        raise InvalidRequest(f"The {what} must be one line of at most {_MAX_LINE} characters")
+    return line
 
 
 def _region(code: str | None) -> str | None:

@@ -50,7 +50,7 @@ class EmbeddedDatabase:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             self._engine.connect(reuse_if_open=True)
-        except (OSError, peewee.OperationalError) as error:
+        except (OSError, peewee.DatabaseError) as error:
             raise ConfigurationError(
                 f"The database {path} cannot be opened: {error}. "
                 "Set DATABASE_URL or DATA_DIR to a place you can write to."

@@ -1,6 +1,9 @@
 """`manage.py` as it is really run: a process of its own, in an empty folder, with nothing but what a test sets."""
 
+import atexit
 import contextlib
+import functools
+import json
 import os
 import signal
 import socket
@@ -29,20 +32,36 @@ def free_port() -> int:
         return int(listening.getsockname()[1])
 
 
-def run(
-    *arguments: str, env: Mapping[str, str], folder: Path, stdin: str = "", timeout: float = PATIENCE_SECONDS
-) -> subprocess.CompletedProcess[str]:
-    """Run a command to its end, in a folder without an `.env`."""
-    return subprocess.run(
-        [sys.executable, str(MANAGE), *arguments],
-        env=dict(env),
-        cwd=folder,
-        input=stdin,
-        capture_output=True,
+def run(*arguments: str, env: Mapping[str, str], folder: Path, stdin: str = "") -> subprocess.CompletedProcess[str]:
+    """Run a command to its end, as a process of its own, in a folder without an `.env`."""
+    wanted = {
+        "arguments": arguments,
+        "environment": dict(env),
+        "folder": str(folder),
+        "stdin": stdin,
+        "timeout": PATIENCE_SECONDS,
+    }
+    zygote = _zygote()
+    assert zygote.stdin is not None
+    assert zygote.stdout is not None
+    zygote.stdin.write(json.dumps(wanted) + "\n")
+    zygote.stdin.flush()
+    done = json.loads(zygote.stdout.readline())
+    return subprocess.CompletedProcess(arguments, done["status"], done["output"], done["errors"])
+
+
+@functools.cache
+def _zygote() -> subprocess.Popen[str]:
+    # Most of what a command takes is the loading of its modules, so that is done once.
+    process = subprocess.Popen(
+        [sys.executable, str(Path(__file__).with_name("zygote.py"))],
+        env=dict(os.environ) | {"COLUMNS": "200"},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
         text=True,
-        timeout=timeout,
-        check=False,
     )
+    atexit.register(process.communicate)
+    return process
 
 
 @dataclass(frozen=True)
