@@ -1,143 +1,104 @@
-"""`manage.py` as it is really run: a process of its own, in an empty folder, with nothing but what a test sets."""
+"""The relay as a person runs it: `manage.py up` in processes of its own, on free ports and a folder of its own."""
 
+import asyncio
 import contextlib
+import json
 import os
-import select
 import signal
 import socket
-import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
 
-MANAGE = Path(__file__).parents[2] / "manage.py"
-PATIENCE_SECONDS = 40
+import httpx
 
-
-def environment(folder: Path, **settings: object) -> dict[str, str]:
-    """Return an environment whose state lives in `folder`, with settings named as in `config.py`."""
-    kept = {name: os.environ[name] for name in ("PATH", "HOME", "TMPDIR") if name in os.environ}
-    chosen = {"data_dir": folder / "var", "api_port": free_port(), "realtime_port": free_port()} | settings
-    return kept | {name.upper(): str(value) for name, value in chosen.items()}
+ROOT = Path(__file__).parents[2]
 
 
-def free_port() -> int:
-    """Return a port of the loopback address nobody listens on just now."""
-    with socket.create_server(("127.0.0.1", 0)) as listening:
-        return int(listening.getsockname()[1])
+@dataclass
+class Processes:
+    """A running `up`: its credentials, its process, and where its log goes."""
+
+    demo: dict[str, str]
+    process: asyncio.subprocess.Process
+    data_dir: Path
+    log: Path
+
+    async def stop(self, number: int = signal.SIGTERM) -> int:
+        """Send the signal and return the exit status."""
+        if self.process.returncode is None:
+            self.process.send_signal(number)
+        async with asyncio.timeout(30):
+            return await self.process.wait()
 
 
-def run(*arguments: str, env: Mapping[str, str], stdin: str = "") -> subprocess.CompletedProcess[str]:
-    """Run a command to its end, in a folder without an `.env`."""
-    return subprocess.run(
-        [sys.executable, str(MANAGE), *arguments],
-        env=dict(env),
-        cwd=_folder(env),
-        input=stdin,
-        capture_output=True,
-        text=True,
-        timeout=PATIENCE_SECONDS,
-        check=False,
+def environment(data_dir: Path, **settings: str) -> dict[str, str]:
+    """Return the environment of a relay that lives in `data_dir`, free of the surroundings' own settings."""
+    api_port, realtime_port = _free_ports(2)
+    kept = {name: os.environ[name] for name in ("PATH", "HOME", "TMPDIR", "LANG") if name in os.environ}
+    ours = {"DATA_DIR": str(data_dir), "API_PORT": str(api_port), "REALTIME_PORT": str(realtime_port)}
+    return kept | ours | {name.upper(): value for name, value in settings.items()}
+
+
+async def manage(env: dict[str, str], *arguments: str, stdin: str = "") -> tuple[int, str, str]:
+    """Run `manage.py` with the arguments; return its exit status and what it printed."""
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        "manage.py",
+        *arguments,
+        cwd=ROOT,
+        env=env,
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
     )
+    printed, complained = await process.communicate(stdin.encode())
+    return process.returncode or 0, printed.decode(), complained.decode()
 
 
-class Running:
-    """A command that keeps running; what it says is kept in files."""
-
-    def __init__(self, process: subprocess.Popen[str], errors: Path) -> None:
-        self.process = process
-        self._errors = errors
-        self._lines: list[str] = []
-
-    @property
-    def errors(self) -> str:
-        """Everything it has written to standard error."""
-        return self._errors.read_text()
-
-    @property
-    def output(self) -> str:
-        """Everything that was read from its standard output."""
-        return "".join(self._lines)
-
-    def line(self, wanted: Callable[[str], Any] = bool) -> str:
-        """Wait for the next line of standard output that is `wanted`, and return it."""
-        deadline = time.monotonic() + PATIENCE_SECONDS
-        while line := self._next_line(deadline):
-            if wanted(line):
-                return line
-        raise AssertionError(f"it ended without saying so:\n{self.output}\n{self.errors}")
-
-    def stop(self, number: int = signal.SIGTERM) -> int:
-        """Send a signal, wait for the end, and return the exit status."""
-        self.process.send_signal(number)
-        return self.wait()
-
-    def wait(self) -> int:
-        """Wait for the end, and return the exit status."""
-        out, _ = self.process.communicate(timeout=PATIENCE_SECONDS)
-        self._lines.append(out)
-        return self.process.returncode
-
-    def _next_line(self, deadline: float) -> str:
-        stream: IO[str] = self.process.stdout  # type: ignore[assignment]
-        if not select.select([stream], [], [], max(deadline - time.monotonic(), 0))[0]:
-            raise AssertionError(f"it said nothing in time:\n{self.output}\n{self.errors}")
-        line = stream.readline()
-        self._lines.append(line)
-        return line
-
-
-@contextlib.contextmanager
-def running(*arguments: str, env: Mapping[str, str]) -> Iterator[Running]:
-    """Start a command and kill what is left of it at the end, its children included."""
-    folder = _folder(env)
-    errors = folder / f"{'-'.join(arguments)}-{time.monotonic_ns()}.log"
-    with errors.open("w") as stream:
-        process = subprocess.Popen(
-            [sys.executable, "-u", str(MANAGE), *arguments],
-            env=dict(env),
-            cwd=folder,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=stream,
-            text=True,
-            bufsize=1,
-            start_new_session=True,
+@contextlib.asynccontextmanager
+async def running_up(env: dict[str, str]) -> AsyncIterator[Processes]:
+    """Run `manage.py up` until the end of the block; entered once both servers answer."""
+    data_dir = Path(env["DATA_DIR"])
+    log = data_dir.with_suffix(".log")
+    with log.open("ab") as output:
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, "manage.py", "up", cwd=ROOT, env=env, stdout=output, stderr=output
         )
     try:
-        yield Running(process, errors)
+        await _until_ready(process, env, log)
+        running = Processes(json.loads((data_dir / "demo.json").read_text()), process, data_dir, log)
+        yield running
+        await running.stop()
     finally:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
-        if process.stdout:
-            process.stdout.close()
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
 
 
-def wait_until(condition: Callable[[], Any], what: str) -> None:
-    """Wait until `condition` holds."""
-    deadline = time.monotonic() + PATIENCE_SECONDS
-    while not condition():
-        assert time.monotonic() < deadline, f"waited in vain until {what}"
-        time.sleep(0.02)
+def _free_ports(count: int) -> list[int]:
+    with contextlib.ExitStack() as stack:
+        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
+        for one in sockets:
+            one.bind(("127.0.0.1", 0))
+        return [one.getsockname()[1] for one in sockets]
 
 
-def accepts(port: int) -> bool:
-    """Tell whether somebody accepts connections on that port of the loopback address."""
+async def _until_ready(process: asyncio.subprocess.Process, env: dict[str, str], log: Path) -> None:
+    pages = [f"http://127.0.0.1:{env['API_PORT']}/readyz", f"http://127.0.0.1:{env['REALTIME_PORT']}/healthz"]
+    async with asyncio.timeout(60), httpx.AsyncClient(trust_env=False) as http:
+        for page in pages:
+            while not await _answers(http, page):
+                assert process.returncode is None, _text(log)
+                await asyncio.sleep(0.05)
+
+
+async def _answers(http: httpx.AsyncClient, page: str) -> bool:
     try:
-        socket.create_connection(("127.0.0.1", port), timeout=1).close()
-    except OSError:
+        return (await http.get(page)).is_success
+    except httpx.TransportError:
         return False
-    return True
-
-
-def _folder(env: Mapping[str, str]) -> Path:
-    folder = Path(env["DATA_DIR"])
-    while not folder.is_dir():
-        folder = folder.parent
-    return folder if folder.name != "var" else folder.parent
 
 
 def _text(path: Path) -> str:
