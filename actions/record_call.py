@@ -38,7 +38,8 @@ log = structlog.get_logger()
 class FinishedCall:
     """A finished call as it was reported; `duration` in seconds, `started_at` in wire form, None for now.
 
-    `payload` is what was sent, field by field; it decides whether a repeat says the same thing.
+    `payload` is what was sent, field by field; it decides whether a repeat says the same thing. `user_id` is whose API
+    key pushed the call in.
     """
 
     direction: str
@@ -57,16 +58,22 @@ class FinishedCall:
     started_at: str | None = None
     provider_metadata: dict[str, Any] = field(default_factory=dict, repr=False)
     payload: dict[str, Any] = field(default_factory=dict, repr=False)
+    user_id: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class RecordedCall:
-    """What became of a report: the call's ids, and for a repeat which fields said something else."""
+    """What became of a report: the call's ids, and for a repeat which fields said something else.
+
+    A repeat of a call whose person was erased is known by its id and nothing else: it has no contact, and what was
+    said is not compared.
+    """
 
     call_id: str
     contact_id: str
     conversation_id: str
     is_repeat: bool = False
+    is_erased: bool = False
     differing_fields: list[str] = field(default_factory=list)
 
 
@@ -123,6 +130,7 @@ def _row(call_id: str, finished: FinishedCall) -> dict[str, Any]:
     started_at = finished.started_at or now()
     return {
         "id": call_id,
+        "user": finished.user_id,
         "source": finished.source,
         "external_call_id": finished.external_call_id,
         "elevenlabs_conversation_id": finished.elevenlabs_conversation_id,
@@ -265,6 +273,8 @@ async def _discard(relay: Relay, stored: _Stored | None) -> None:
 
 
 async def _repeated(known: Call, finished: FinishedCall) -> RecordedCall:
+    if known.contact_id is None:
+        return RecordedCall(known.id, "", "", is_repeat=True, is_erased=True)
     before: dict[str, str] = load(known.payload_digests)
     again = await _digests(finished)
     differing = sorted(name for name in before.keys() | again.keys() if before.get(name) != again.get(name))

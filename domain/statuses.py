@@ -44,6 +44,10 @@ def may_follow(current: MessageStatus, reported: MessageStatus) -> bool:
     return reported in _FORWARD[current]
 
 
+# How a call can have ended, in the contract's words.
+CALL_STATUSES = ("completed", "no-answer", "busy", "failed")
+
+
 class SetupStatus(StrEnum):
     """How the ElevenLabs workspace webhook of an organization stands."""
 

@@ -1,19 +1,30 @@
-"""Calls: finished ones pushed in from outside, and the configuration of voice AI."""
+"""Calls: finished ones pushed in from outside and read back, and the configuration of voice AI."""
 
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import SecretStr
 
 from actions.configure_voice_ai import VoiceAiChanges, configure_voice_ai
+from actions.play_recording import link_recording
+from actions.read_calls import count_calls, list_calls, read_call
 from actions.read_voice_ai import read_voice_ai
 from actions.record_call import FinishedCall, RecordedCall, record_call
 from actions.relay import Relay
+from domain.calls import CallFilter
 from domain.principals import Role
 from domain.times import to_wire
 from handlers.acting import actor_of
 from openapi import models
 from openapi.exchange import Request
 from openapi.operations import (
+    GetCallsCall200,
+    GetCallsCallAnswer,
+    GetCallsHistory200,
+    GetCallsHistoryAnswer,
+    GetCallsRecording200,
+    GetCallsRecordingAnswer,
+    GetCallsStatistics200,
+    GetCallsStatisticsAnswer,
     GetCallsVoiceAiConfig200,
     GetCallsVoiceAiConfigAnswer,
     PostCallsIngest200,
@@ -28,7 +39,7 @@ async def post_calls_ingest(
     request: Request[Relay], *, body: models.CallsIngestExternalCallRequest
 ) -> PostCallsIngestAnswer:
     """Record a finished call once, or say that it is known."""
-    recorded = await record_call(request.relay, request.caller.organization_id, _finished(body))
+    recorded = await record_call(request.relay, request.caller.organization_id, _finished(body, request.caller.user_id))
     if recorded.is_repeat:
         return PostCallsIngest200(_repeat(recorded))
     return PostCallsIngest201(
@@ -60,7 +71,50 @@ async def get_calls_voice_ai_config(request: Request[Relay]) -> GetCallsVoiceAiC
     return GetCallsVoiceAiConfig200(models.CallsVoiceAiConfigResponse.model_validate(body))
 
 
-def _finished(body: models.CallsIngestExternalCallRequest) -> FinishedCall:
+async def get_calls_history(
+    request: Request[Relay],
+    *,
+    contact_id: str | None,
+    user_id: str | None,
+    status: Literal["completed", "no-answer", "busy", "failed"] | None,
+    limit: str,
+    offset: str,
+    external_call_id: str | None,
+    from_: str | None,
+    to: str | None,
+) -> GetCallsHistoryAnswer:
+    """List calls, newest first."""
+    wanted = CallFilter(contact_id, user_id, status, external_call_id, since=from_, before=to)
+    found = await list_calls(
+        request.relay, request.caller.organization_id, wanted, limit=int(limit), offset=int(offset)
+    )
+    body = {"success": True, "calls": found.calls, "total": found.total}
+    return GetCallsHistory200(models.CallsHistoryResponse.model_validate(body))
+
+
+async def get_calls_statistics(
+    request: Request[Relay], *, start_date: str | None, end_date: str | None
+) -> GetCallsStatisticsAnswer:
+    """Count calls and add up their durations."""
+    statistics = await count_calls(request.relay, request.caller.organization_id, start_date, end_date)
+    body = {"success": True, "statistics": statistics}
+    return GetCallsStatistics200(models.CallsStatisticsResponse.model_validate(body))
+
+
+async def get_calls_call(request: Request[Relay], *, call_id: str) -> GetCallsCallAnswer:
+    """Read one call, with its transcript."""
+    call = await read_call(request.relay, request.caller.organization_id, call_id)
+    return GetCallsCall200(models.CallsCallResponse.model_validate({"success": True, "call": call}))
+
+
+async def get_calls_recording(request: Request[Relay], *, call_id: str) -> GetCallsRecordingAnswer:
+    """Hand out a link to a call's recording, with the transcript."""
+    linked = await link_recording(request.relay, request.caller.organization_id, call_id, actor_of(request))
+    body = models.CallsRecordingResponse.model_validate({"success": True, **linked})
+    return GetCallsRecording200(body, headers={"Cache-Control": "no-store"})
+
+
+def _finished(body: models.CallsIngestExternalCallRequest, user_id: str | None) -> FinishedCall:
     payload = body.model_dump(mode="json", exclude_unset=True)
     return FinishedCall(
         direction=body.direction,
@@ -78,6 +132,7 @@ def _finished(body: models.CallsIngestExternalCallRequest) -> FinishedCall:
         started_at=to_wire(body.callStartTime) if body.callStartTime else None,
         provider_metadata=_provider_metadata(body),
         payload=payload,
+        user_id=user_id,
     )
 
 
@@ -98,9 +153,10 @@ def _elevenlabs_conversation(body: models.CallsIngestExternalCallRequest) -> str
 
 
 def _repeat(recorded: RecordedCall) -> models.CallsIngestDedupResponse:
-    repeat = models.CallsIngestDedupResponse(
-        success=True, deduplicated=True, callId=recorded.call_id, payloadMatches=not recorded.differing_fields
-    )
+    repeat = models.CallsIngestDedupResponse(success=True, deduplicated=True, callId=recorded.call_id)
+    if recorded.is_erased:
+        return repeat
+    repeat.payloadMatches = not recorded.differing_fields
     if recorded.differing_fields:
         repeat.differingFields = recorded.differing_fields
     return repeat
@@ -123,45 +179,3 @@ def _changes(body: models.CallsSaveVoiceAiConfigRequest) -> VoiceAiChanges:
         sinch_est_key_secret=SecretStr(body.sinchEstKeySecret) if body.sinchEstKeySecret else None,
         generate_tool_secret=bool(body.generateToolSecret),
     )
-
-
-from typing import Literal  # noqa: E402
-
-from openapi import exchange, operations  # noqa: E402
-
-
-async def get_calls_history(
-    request: exchange.Request[Relay],
-    *,
-    contact_id: str | None,
-    user_id: str | None,
-    status: Literal["completed", "no-answer", "busy", "failed"] | None,
-    limit: str,
-    offset: str,
-    external_call_id: str | None,
-    from_: str | None,
-    to: str | None,
-) -> operations.GetCallsHistoryAnswer:
-    """List calls, newest first."""
-    del request, contact_id, user_id, status, limit, offset, external_call_id, from_, to
-    raise exchange.NotWritten
-
-
-async def get_calls_statistics(
-    request: exchange.Request[Relay], *, start_date: str | None, end_date: str | None
-) -> operations.GetCallsStatisticsAnswer:
-    """Count calls and add up their durations."""
-    del request, start_date, end_date
-    raise exchange.NotWritten
-
-
-async def get_calls_call(request: exchange.Request[Relay], *, call_id: str) -> operations.GetCallsCallAnswer:
-    """Read one call, with its transcript."""
-    del request, call_id
-    raise exchange.NotWritten
-
-
-async def get_calls_recording(request: exchange.Request[Relay], *, call_id: str) -> operations.GetCallsRecordingAnswer:
-    """Read a call's recording and transcript."""
-    del request, call_id
-    raise exchange.NotWritten

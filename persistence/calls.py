@@ -1,8 +1,23 @@
 """Calls: finished ones, unique by the caller's own id as long as they exist."""
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
-from persistence.models import Call
+from peewee import fn
+
+from domain.calls import EVERY_CALL, CallFilter
+from domain.statuses import CALL_STATUSES
+from persistence import pages
+from persistence.models import Call, Recording
+
+
+@dataclass(frozen=True, slots=True)
+class Figures:
+    """How many calls there were, and how long they took together, in seconds."""
+
+    count: int
+    duration: float
 
 
 def by_external_id(organization_id: str, external_call_id: str) -> Call | None:
@@ -27,3 +42,64 @@ def add(organization_id: str, values: dict[str, Any]) -> bool:
 def get(organization_id: str, call_id: str) -> Call | None:
     """Return the organization's call of that id."""
     return Call.get_or_none(Call.organization == organization_id, Call.id == call_id)
+
+
+def count(organization_id: str, wanted: CallFilter = EVERY_CALL) -> int:
+    """Return how many of the organization's calls are wanted."""
+    return int(Call.select(fn.COUNT(Call.id)).where(_matching(organization_id, wanted)).scalar())
+
+
+def page(organization_id: str, wanted: CallFilter, *, total: int, offset: int, limit: int) -> list[Call]:
+    """Return the calls `offset` to `offset + limit` of the `total` wanted ones, newest first, without transcripts."""
+    matching = _matching(organization_id, wanted)
+    ids = pages.numbered(Call, matching, Call.started_at, total=total, offset=offset, limit=limit)
+    return among(organization_id, ids)
+
+
+def among(organization_id: str, ids: Sequence[str]) -> list[Call]:
+    """Return the organization's calls with these ids, in their order, without transcripts."""
+    query = Call.select(*_LISTED).where(Call.organization == organization_id, Call.id.in_(ids))
+    found = {call.id: call for call in query} if ids else {}
+    return [found[call_id] for call_id in ids if call_id in found]
+
+
+def with_recording(organization_id: str, ids: Sequence[str]) -> set[str]:
+    """Return which of these calls have a recording."""
+    query: Any = Recording.select(Recording.call).where(
+        Recording.organization == organization_id, Recording.call.in_(ids)
+    )
+    return {row[0] for row in query.tuples()} if ids else set()
+
+
+def figures(organization_id: str, since: str | None, before: str | None) -> dict[str, Figures]:
+    """Return the figures of the calls that began in that time, by status."""
+    found = {
+        status: _figures(organization_id, CallFilter(status=status, since=since, before=before))
+        for status in CALL_STATUSES
+    }
+    return {status: figure for status, figure in found.items() if figure.count}
+
+
+_LISTED = [field for field in Call._meta.sorted_fields if field.name not in ("transcript", "provider_metadata")]
+
+
+def _figures(organization_id: str, wanted: CallFilter) -> Figures:
+    # One status at a time, so that each is read from one stretch of an index.
+    query: Any = Call.select(fn.COUNT(Call.id), fn.SUM(Call.duration)).where(_matching(organization_id, wanted))
+    number, duration = query.tuples().get()
+    return Figures(number, duration or 0.0)
+
+
+def _matching(organization_id: str, wanted: CallFilter) -> Any:
+    given = [
+        (Call.contact, wanted.contact_id),
+        (Call.user, wanted.user_id),
+        (Call.status, wanted.status),
+        (Call.external_call_id, wanted.external_call_id),
+    ]
+    matching = Call.organization == organization_id
+    for column, value in given:
+        matching = matching if value is None else matching & (column == value)
+    if wanted.since is not None:
+        matching &= Call.started_at >= wanted.since
+    return matching if wanted.before is None else matching & (Call.started_at < wanted.before)

@@ -1,6 +1,14 @@
 """Notes about contacts."""
 
-from persistence.models import ContactNote
+from collections.abc import Sequence
+from typing import Any
+
+from peewee import JOIN
+
+from domain.documents import dump
+from domain.positions import Position
+from persistence import pages
+from persistence.models import ContactNote, User
 
 
 def add_from_tool(
@@ -15,6 +23,43 @@ def add_from_tool(
         source_tool=tool,
         elevenlabs_conversation_id=elevenlabs_conversation_id,
     )
+
+
+def add_from_user(
+    organization_id: str,
+    contact_id: str,
+    user_id: str,
+    note: str,
+    *,
+    mentions: Sequence[str] = (),
+    attachments: Sequence[dict[str, Any]] = (),
+) -> ContactNote:
+    """Write a note a person wrote."""
+    return ContactNote.create(
+        organization=organization_id,
+        contact=contact_id,
+        user=user_id,
+        type="note",
+        note=note,
+        mentions=dump(list(mentions)).decode(),
+        attachments=dump(list(attachments)).decode(),
+    )
+
+
+def get(organization_id: str, note_id: str) -> ContactNote | None:
+    """Return the organization's note of that id, with its author."""
+    return _authored().where(ContactNote.organization == organization_id, ContactNote.id == note_id).first()
+
+
+def page(organization_id: str, contact_id: str, after: Position | None, limit: int) -> list[ContactNote]:
+    """Return at most `limit` notes about the contact after the position, newest first, with their authors."""
+    query = _authored().where(ContactNote.organization == organization_id, ContactNote.contact == contact_id)
+    return pages.following(query, ContactNote.created_at, ContactNote.id, after, limit)
+
+
+def _authored() -> Any:
+    query: Any = ContactNote.select(ContactNote, User.id, User.full_name, User.email)
+    return query.join(User, JOIN.LEFT_OUTER)
 
 
 def contact_in(organization_id: str, elevenlabs_conversation_id: str) -> str | None:

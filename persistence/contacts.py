@@ -1,6 +1,11 @@
 """Contacts: the people on the far side."""
 
+from typing import Any
+
+from peewee import fn
+
 from domain.times import now
+from persistence import pages
 from persistence.models import Contact
 
 PLACEHOLDER_NAME = "Unknown Caller"
@@ -12,8 +17,27 @@ def by_phone(organization_id: str, phone_number: str) -> Contact | None:
 
 
 def get(organization_id: str, contact_id: str) -> Contact | None:
-    """Return the organization's contact of that id."""
-    return Contact.get_or_none(Contact.organization == organization_id, Contact.id == contact_id)
+    """Return the organization's contact of that id; one that is being erased is there no more."""
+    return Contact.get_or_none(
+        Contact.organization == organization_id, Contact.id == contact_id, Contact.erased_at.is_null()
+    )
+
+
+def count(organization_id: str, search: str | None = None) -> int:
+    """Return how many of the organization's contacts match `search` (see `page`)."""
+    return int(Contact.select(fn.COUNT(Contact.id)).where(_matching(organization_id, search)).scalar())
+
+
+def page(organization_id: str, search: str | None, *, total: int, offset: int, limit: int) -> list[Contact]:
+    """Return the contacts `offset` to `offset + limit` of the `total` that match, newest first.
+
+    `search` is a part of a name or of a number, in any case; looking for one reads every contact of the organization.
+    """
+    matching = _matching(organization_id, search)
+    ids = pages.numbered(Contact, matching, Contact.created_at, total=total, offset=offset, limit=limit)
+    query = Contact.select().where(Contact.organization == organization_id, Contact.id.in_(ids))
+    found = {contact.id: contact for contact in query} if ids else {}
+    return [found[contact_id] for contact_id in ids if contact_id in found]
 
 
 def upsert(organization_id: str, phone_number: str, name: str | None) -> Contact:
@@ -34,6 +58,25 @@ def _backfill(contact: Contact, name: str) -> Contact:
     contact.search = _searchable(name, contact.phone_number)
     contact.save()
     return contact
+
+
+def _matching(organization_id: str, search: str | None) -> Any:
+    matching = (Contact.organization == organization_id) & Contact.erased_at.is_null()
+    text = (search or "").strip().casefold()
+    if not text:
+        return matching
+    found = Contact.search.contains(text)
+    number = _as_number(text)
+    return matching & (found | Contact.search.contains(number) if number else found)
+
+
+def _as_number(text: str) -> str | None:
+    """Return `text` as it would stand in E.164 if it is a number, or a part of one, written with gaps."""
+    digits = text.translate(_GAPS)
+    return digits if digits != text and digits.removeprefix("+").isdecimal() else None
+
+
+_GAPS = str.maketrans("", "", " -().\u00a0")
 
 
 def _searchable(name: str, phone_number: str) -> str:

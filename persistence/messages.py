@@ -2,8 +2,12 @@
 
 from typing import Any
 
+from peewee import fn
+
+from domain.positions import Position
 from domain.statuses import MessageStatus, may_follow
 from domain.times import now
+from persistence import pages
 from persistence.models import Message
 
 
@@ -51,3 +55,16 @@ def contact_in(organization_id: str, elevenlabs_conversation_id: str) -> str | N
     )
     contact_id: str | None = query.order_by(Message.id.desc()).scalar()
     return contact_id
+
+
+def page(organization_id: str, conversation_id: str, after: Position | None, limit: int) -> list[Message]:
+    """Return at most `limit` messages of the conversation after the position, newest first."""
+    query = Message.select().where(Message.organization == organization_id, Message.conversation == conversation_id)
+    return pages.following(query, Message.created_at, Message.id, after, limit)
+
+
+def count(organization_id: str, conversation_id: str) -> int:
+    """Return how many messages the conversation has."""
+    query: Any = Message.select(fn.COUNT(Message.id))
+    mine = (Message.conversation == conversation_id) & (Message.organization == organization_id)
+    return int(query.where(mine).scalar())

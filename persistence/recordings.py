@@ -18,3 +18,8 @@ def of_call(organization_id: str, call_id: str) -> Recording | None:
 def known_keys(keys: list[str]) -> set[str]:
     """Return those of `keys` that belong to a call."""
     return {row.key for row in Recording.select(Recording.key).where(Recording.key.in_(keys))}
+
+
+def get(recording_id: str) -> Recording | None:
+    """Return the recording of that id; only for who shows a link that we signed for it."""
+    return Recording.get_or_none(Recording.id == recording_id)

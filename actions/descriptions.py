@@ -1,0 +1,131 @@
+"""Rows in the contract's words, as every reading operation shows them."""
+
+from typing import Any
+
+from domain.documents import load
+from persistence.models import Call, Contact, ContactNote, Conversation, Message, TransferRequest
+
+
+def call(row: Call, *, has_recording: bool) -> dict[str, Any]:
+    """Describe a call without its transcript."""
+    return {
+        "_id": row.id,
+        "callId": row.id,
+        "organizationId": row.organization_id,
+        "contactId": row.contact_id,
+        "conversationId": row.conversation_id,
+        "userId": row.user_id,
+        "externalCallId": row.external_call_id,
+        "elevenlabsConversationId": row.elevenlabs_conversation_id,
+        "source": row.source,
+        "direction": row.direction,
+        "from": row.from_number,
+        "to": row.to_number,
+        "status": row.status,
+        "duration": row.duration,
+        "startedAt": row.started_at,
+        "endedAt": row.ended_at,
+        "summary": row.summary,
+        "agentName": row.agent_name,
+        "callerName": row.caller_name,
+        "hasRecording": has_recording,
+        "createdAt": row.created_at,
+    }
+
+
+def turns(row: Call) -> list[dict[str, Any]] | None:
+    """Return the transcript of a call, turn by turn, None when it has none."""
+    transcript: list[dict[str, Any]] | None = None if row.transcript is None else load(row.transcript)
+    return transcript
+
+
+def contact(row: Contact) -> dict[str, Any]:
+    """Describe a contact; the first word of a name is the first name."""
+    first, _, last = row.name.strip().partition(" ")
+    return {
+        "_id": row.id,
+        "organizationId": row.organization_id,
+        "name": row.name,
+        "firstName": first,
+        "lastName": last.strip(),
+        "phoneNumber": row.phone_number,
+        "email": None,
+        "status": None,
+        "pipelineId": None,
+        "pipelineStage": None,
+        "userId": None,
+        "createdBy": None,
+        "assignees": [],
+        "createdAt": row.created_at,
+        "updatedAt": row.updated_at,
+    }
+
+
+def note(row: ContactNote) -> dict[str, Any]:
+    """Describe a note; `row` came with its author."""
+    author = row.user if row.user_id else None
+    source = {"tool": row.source_tool, "conversationId": row.elevenlabs_conversation_id}
+    return {
+        "_id": row.id,
+        "contactId": row.contact_id,
+        "userId": None if author is None else {"_id": author.id, "fullName": author.full_name, "email": author.email},
+        "type": row.type,
+        "note": row.note,
+        "mentions": load(row.mentions),
+        "attachments": load(row.attachments),
+        "reactions": [],
+        "isEdited": False,
+        "source": source if row.source_tool else None,
+        "createdAt": row.created_at,
+    }
+
+
+def message(row: Message) -> dict[str, Any]:
+    """Describe a text message."""
+    return {
+        "_id": row.id,
+        "conversationId": row.conversation_id,
+        "contactId": row.contact_id,
+        "direction": row.direction,
+        "author": row.author,
+        "text": row.text,
+        "from": row.from_number,
+        "to": row.to_number,
+        "status": row.status,
+        "error": row.error,
+        "skipAutomation": row.skip_automation,
+        "sourceTool": row.source_tool,
+        "createdAt": row.created_at,
+        "updatedAt": row.updated_at,
+    }
+
+
+def conversation(row: Conversation, *, latest: Message | None, messages: int) -> dict[str, Any]:
+    """Describe a conversation, with its latest message and how many it has."""
+    return {
+        "_id": row.id,
+        "organizationId": row.organization_id,
+        "contactId": row.contact_id,
+        "userId": None,
+        "assignees": [],
+        "channelType": row.channel_type,
+        "channelIdentifier": row.channel_identifier,
+        "latestMessage": None if latest is None else latest.text,
+        "lastMessageTime": row.last_message_at,
+        "isResolved": False,
+        "messageCount": messages,
+        "createdAt": row.created_at,
+        "updatedAt": row.last_message_at or row.created_at,
+    }
+
+
+def transfer_request(row: TransferRequest) -> dict[str, Any]:
+    """Describe a caller's wish for a person."""
+    return {
+        "_id": row.id,
+        "reason": row.reason,
+        "callId": row.call_id,
+        "elevenlabsConversationId": row.elevenlabs_conversation_id,
+        "calledNumber": row.called_number,
+        "requestedAt": row.requested_at,
+    }
