@@ -18,7 +18,9 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from domain.errors import ConfigurationError
 
 Port = Annotated[int, Field(ge=1, le=65535)]
-Seconds = Annotated[float, Field(gt=0)]
+# No setting is endless, whatever unit it has: beyond this, moments would leave the calendar.
+Amount = Annotated[float, Field(ge=0, le=10_000_000)]
+Seconds = Annotated[Amount, Field(gt=0)]
 
 
 def _base_url(url: str) -> str:
@@ -54,18 +56,18 @@ class Settings(BaseSettings):
     jwt_public_key_files: Annotated[list[Path], NoDecode] = []
     encryption_keys: SecretStr | None = None
 
-    token_lifetime_minutes: Annotated[float, Field(ge=1)] = 12 * 60
+    token_lifetime_minutes: Annotated[Amount, Field(ge=1)] = 12 * 60
     sign_in_attempts_per_account: Annotated[int, Field(ge=1)] = 10
     sign_in_attempts_per_address: Annotated[int, Field(ge=1)] = 50
-    sign_in_window_minutes: Annotated[float, Field(gt=0)] = 15
+    sign_in_window_minutes: Annotated[Amount, Field(gt=0)] = 15
 
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     log_format: Literal["auto", "json", "console"] = "auto"
 
     max_body_bytes: Annotated[int, Field(ge=1024)] = 48 * 1024 * 1024
     max_recording_bytes: Annotated[int, Field(ge=1024)] = 256 * 1024 * 1024
-    tool_replay_seconds: Annotated[float, Field(ge=0)] = 30
-    tool_secret_overlap_minutes: Annotated[float, Field(ge=0)] = 60
+    tool_replay_seconds: Amount = 30
+    tool_secret_overlap_minutes: Amount = 60
     sms_timeout_seconds: Annotated[float, Field(gt=0, le=4)] = 4
 
     download_timeout_seconds: Seconds = 60
@@ -84,7 +86,7 @@ class Settings(BaseSettings):
     sinch_auth_url: BaseUrl = "https://auth.sinch.com"
     sinch_sms_url: BaseUrl | None = None
 
-    event_retention_hours: Annotated[float, Field(gt=0)] = 24
+    event_retention_hours: Annotated[Amount, Field(gt=0)] = 24
     realtime_allowed_origins: Annotated[list[str], NoDecode] = []
 
     @field_validator("download_allowed_networks", "realtime_allowed_origins", "jwt_public_key_files", mode="before")
