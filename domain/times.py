@@ -21,7 +21,7 @@ def from_wire(text: str) -> datetime:
         InvalidRequest: when `text` is no date-time, has no offset, or lies outside the years 1 to 9999.
     """
     try:
-        moment = datetime.fromisoformat(text)
+        moment = datetime.fromisoformat(text.upper())
         if moment.tzinfo is None:
             raise ValueError("no offset")
         return moment.astimezone(UTC)
