@@ -32,7 +32,14 @@ from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
 
 from domain import documents
-from domain.errors import ConfigurationError, InvalidRequest, NotFound, PayloadTooLarge, UnsupportedMediaType
+from domain.errors import (
+    ConfigurationError,
+    InvalidRequest,
+    NotFound,
+    PayloadTooLarge,
+    Unauthenticated,
+    UnsupportedMediaType,
+)
 from openapi.authentication import Authenticate, principal_of, security_map
 from openapi.description import describe
 from openapi.document import Contract, Operation
@@ -429,7 +436,7 @@ class Envelope:
 
     def _note(self, error: Exception, scope: Scope) -> None:
         # The frames say where; the message of a foreign error may quote what the caller sent.
-        if isinstance(error, HTTPException) or is_expected(error):
+        if is_expected(_translated(error)):
             return
         _log.error(
             "request.failed",
@@ -457,7 +464,8 @@ def _translated(error: Exception) -> Exception:
         return error
     if error.status_code == 405:
         return MethodNotAllowed(tuple(sorted((error.headers or {}).get("Allow", "").split(", "))))
-    return NotFound() if error.status_code == 404 else error
+    # Connexion says 401 or 403 when none of an operation's schemes finds what it looks for.
+    return {401: Unauthenticated(), 403: Unauthenticated(), 404: NotFound()}.get(error.status_code, error)
 
 
 def _frames(error: BaseException) -> list[str]:

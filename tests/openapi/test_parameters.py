@@ -212,3 +212,38 @@ async def test_operation_that_lost_its_security_stays_closed() -> None:
 
     assert [answer.status_code for answer in answers] == [401, 401, 401]
     assert {"event": "security.closed", "operation": "GET /api/things", "log_level": "warning"} in logs
+
+
+@pytest.mark.parametrize(
+    "scheme",
+    [
+        {"type": "http", "scheme": "bearer", "bearerFormat": "of some other kind"},
+        {"type": "http", "scheme": "bearer"},
+        {"type": "http", "scheme": "basic"},
+        {"type": "http", "scheme": "digest"},
+        {"type": "apiKey", "in": "header", "name": "X-Key"},
+        {"type": "apiKey", "in": "cookie", "name": "session"},
+        {"type": "oauth2", "flows": {"clientCredentials": {"tokenUrl": "https://x.example", "scopes": {}}}},
+        {"type": "openIdConnect", "openIdConnectUrl": "https://x.example"},
+    ],
+)
+async def test_scheme_nobody_knows_is_refused_for_everyone(scheme: dict[str, Any]) -> None:
+    """A new kind of proof in a new document lets nobody in before somebody has written how to check it."""
+
+    async def handler(request: Request[Lab]) -> Response[Any]:
+        raise AssertionError(request.operation)
+
+    operation = {"security": [{"new": []}], "responses": {"200": {"description": "ok"}}}
+    contract = contract_of({"/api/things": {"get": operation}}, securitySchemes={"new": scheme})
+    with capture_logs():
+        app: Any = build(contract, Lab(), {"GET /api/things": handler}, bindings_of(contract))
+        transport = httpx.ASGITransport(app, raise_app_exceptions=False)
+        async with httpx.AsyncClient(transport=transport, base_url="http://x") as http:
+            proofs: list[dict[str, str]] = [
+                {},
+                {"Authorization": "Bearer jwt-of-org-1"},
+                {"Authorization": "Basic YTpi", "X-Key": "k", "Cookie": "session=s"},
+            ]
+            answers = [await http.get("/api/things", headers=headers) for headers in proofs]
+
+    assert [(answer.status_code, answer.headers["www-authenticate"]) for answer in answers] == [(401, "Bearer")] * 3
