@@ -37,7 +37,7 @@ migrate: $(RUNTIME) ## Bring the database up to date
 	$(BIN)/python manage.py migrate
 
 test: $(INSTALLED) ## Run every test
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses auto --dist loadfile
 
 check: $(INSTALLED) ## Style, types, arrows between the rooms, and drift from the contract
 	$(BIN)/ruff check .
@@ -49,6 +49,9 @@ check: $(INSTALLED) ## Style, types, arrows between the rooms, and drift from th
 format: $(INSTALLED) ## Put the code into its standard form
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+fuzz: $(INSTALLED) ## Fuzz the contract for longer, with a new seed each time
+	$(BIN)/python -m tests.support.fuzz --examples 60
 
 generate: $(INSTALLED) ## Generate models, operations and missing stubs from the contract
 	$(BIN)/python manage.py contract generate
