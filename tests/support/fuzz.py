@@ -128,8 +128,9 @@ async def _provoke(api: Api, operations: tuple[Operation, ...], reached: Reached
         for operation in operations:
             request = _request(api, operation)
             for status, fault in ((500, RuntimeError("injected")), (503, Overloaded("injected"))):
-                if str(status) in operation.responses:
-                    with _failing(api, fault):
+                # Once after the token was believed, and once before.
+                for spared in (1, 0) if str(status) in operation.responses else ():
+                    with _failing(api, fault, spared):
                         _add(reached, operation, await http.send(http.build_request(**request)))
             for change in ({"headers": request["headers"] | {"Content-Type": "text/plain"}}, {"content": _Endless()}):
                 if operation.body_schema is not None:
@@ -175,22 +176,21 @@ class _Endless(httpx.AsyncByteStream):
 
 
 @contextlib.contextmanager
-def _failing(api: Api, fault: Exception) -> Iterator[None]:
-    """Make every unit of work of the database fail with `fault`."""
+def _failing(api: Api, fault: Exception, spared: int) -> Iterator[None]:
+    """Make every unit of work of the database fail with `fault`, but for the first `spared` of them."""
 
     async def fail(*_: Any, **__: Any) -> Any:
         raise fault
 
     database = api.relay.database
     kept = {name: getattr(database, name) for name in ("read", "write")}
-    # Believing a token comes first and must still succeed.
     calls = 0
 
     def later(name: str) -> Any:
         async def work(*arguments: Any, **options: Any) -> Any:
             nonlocal calls
             calls += 1
-            return await (kept[name](*arguments, **options) if calls == 1 else fail())
+            return await (kept[name](*arguments, **options) if calls <= spared else fail())
 
         return work
 
