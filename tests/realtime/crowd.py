@@ -60,6 +60,8 @@ class Listener:
         self.connections += 1
         transport.write(_REQUEST.format(since=self.position).encode())
         try:
+            # Only who got something is mistreated, or a busy machine could keep a listener from ever getting on.
+            await asyncio.wait([line.ended, line.spoken], timeout=5, return_when=asyncio.FIRST_COMPLETED)
             while not line.ended.done() and self.position < self._last:
                 await self._mistreat(transport, line)
         finally:
@@ -78,9 +80,10 @@ class Listener:
             await asyncio.wait([line.ended], timeout=self._chance.uniform(0.1, 0.9))
             transport.resume_reading()
 
-    def _hear(self, payload: bytes) -> None:
+    def _hear(self, payload: bytes, line: "_Line") -> None:
         sequence = self._transcript.check(payload)
         if sequence is not None:
+            line.say_spoken()
             assert sequence == self.position + 1
             self.position = sequence
 
@@ -88,8 +91,9 @@ class Listener:
 class _Line(asyncio.Protocol):
     """Takes frames apart."""
 
-    def __init__(self, hear: Callable[[bytes], None]) -> None:
+    def __init__(self, hear: Callable[[bytes, "_Line"], None]) -> None:
         self.ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.spoken: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.fault: BaseException | None = None
         self._hear = hear
         self._buffer = bytearray()
@@ -106,6 +110,10 @@ class _Line(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._end()
+
+    def say_spoken(self) -> None:
+        if not self.spoken.done():
+            self.spoken.set_result(None)
 
     def _end(self) -> None:
         if not self.ended.done():
@@ -132,7 +140,7 @@ class _Line(asyncio.Protocol):
             if len(buffer) < body + size:
                 break
             if buffer[start] == 0x81:
-                self._hear(bytes(buffer[body : body + size]))
+                self._hear(bytes(buffer[body : body + size]), self)
             elif buffer[start] == 0x88:
                 self._end()
                 break

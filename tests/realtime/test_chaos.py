@@ -74,7 +74,7 @@ async def test_everyone_gets_everything_whatever_happens(
     transcript = Transcript()
     async with Stations(database_url, ring, world.ours, stations).running() as broadcasters:
         crowd = [Listener(broadcasters.ports, events, transcript, random.Random(n)) for n in range(listeners)]
-        async with asyncio.timeout(120), asyncio.TaskGroup() as tasks:
+        async with asyncio.timeout(240), asyncio.TaskGroup() as tasks:
             for listener in crowd:
                 tasks.create_task(listener.follow())
             for _ in range(5):
