@@ -31,7 +31,8 @@ from tests.support.api import Api, running_api, serving
 from tests.support.contract import CONTRACT, PUBLISHED, assert_documented, good_body, kinds_of, target_of
 from tests.support.wire import JSON, Answer, bearer, exchange, request
 
-pytestmark = pytest.mark.asyncio(loop_scope="module")
+# Who is let in has nothing to do with the database, so it is tried on one engine.
+pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.parametrize("engine", ["sqlite"])]
 
 CLOSED = [operation for operation in CONTRACT.operations if not operation.is_public]
 BY_TOKEN = [operation for operation in CLOSED if kinds_of(operation)]
