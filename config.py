@@ -20,6 +20,7 @@ from domain.errors import ConfigurationError
 Port = Annotated[int, Field(ge=1, le=65535)]
 # No setting is endless, whatever unit it has: beyond this, moments would leave the calendar.
 Amount = Annotated[float, Field(ge=0, le=10_000_000)]
+Networks = Annotated[list[IPv4Network | IPv6Network], NoDecode]
 Seconds = Annotated[Amount, Field(gt=0)]
 
 
@@ -48,6 +49,7 @@ class Settings(BaseSettings):
     realtime_host: str = "127.0.0.1"
     realtime_port: Port = 2213
     public_url: BaseUrl | None = None
+    trusted_proxies: Networks = [IPv4Network("127.0.0.1/32"), IPv6Network("::1/128")]
 
     jwt_secret: Annotated[SecretStr, Field(min_length=32)] | None = None
     jwt_previous_secret: Annotated[SecretStr, Field(min_length=32)] | None = None
@@ -71,7 +73,7 @@ class Settings(BaseSettings):
     sms_timeout_seconds: Annotated[float, Field(gt=0, le=4)] = 4
 
     download_timeout_seconds: Seconds = 60
-    download_allowed_networks: Annotated[list[IPv4Network | IPv6Network], NoDecode] = []
+    download_allowed_networks: Networks = []
 
     r2_endpoint_url: BaseUrl | None = None
     r2_bucket: str | None = None
@@ -89,7 +91,13 @@ class Settings(BaseSettings):
     event_retention_hours: Annotated[Amount, Field(gt=0)] = 24
     realtime_allowed_origins: Annotated[list[str], NoDecode] = []
 
-    @field_validator("download_allowed_networks", "realtime_allowed_origins", "jwt_public_key_files", mode="before")
+    @field_validator(
+        "trusted_proxies",
+        "download_allowed_networks",
+        "realtime_allowed_origins",
+        "jwt_public_key_files",
+        mode="before",
+    )
     @classmethod
     def _split(cls, value: object) -> object:
         return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value

@@ -37,7 +37,9 @@ def as_text(value: object) -> str:
     """Write a default the way it is set in the environment."""
     if isinstance(value, float) and value.is_integer():
         return str(int(value))
-    return "" if value is None or value == [] else str(value)
+    if isinstance(value, list):
+        return ",".join(str(part) for part in value)
+    return "" if value is None else str(value)
 
 
 # What people read
