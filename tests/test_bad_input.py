@@ -590,7 +590,7 @@ async def test_a_wrong_method_is_405_and_says_which_are_right(served: Served, pa
         assert answer.json()["error"]
 
 
-@pytest.mark.parametrize("path", ["/healthz", "/readyz", "/metrics", "/openapi.json"])
+@pytest.mark.parametrize("path", ["/healthz", "/readyz", "/metrics", "/openapi.json", "/docs/"])
 async def test_the_servers_own_paths_are_read_only(served: Served, path: str) -> None:
     """They answer GET and HEAD, and refuse the rest like every other path."""
     got, headed = [await exchange(served.url, request(method, path)) for method in ("GET", "HEAD")]
