@@ -7,8 +7,10 @@ from typing import TypeVar
 from actions.relay import Relay
 from app import open_relay
 from config import Settings, load_settings
-from domain.errors import ConfigurationError
+from domain.errors import ConfigurationError, NotFound
 from logs import configure_logging
+from persistence import organizations
+from persistence.models import Organization
 
 R = TypeVar("R")
 
@@ -35,3 +37,15 @@ def run(act: Callable[[Relay], Awaitable[R]]) -> R:
             return await act(relay)
 
     return asyncio.run(inside())
+
+
+async def in_organization(relay: Relay, organization: str, act: Callable[[Organization], Awaitable[R]]) -> R:
+    """Do `act` with the organization of that id or name.
+
+    Raises:
+        NotFound: when there is none.
+    """
+    found = await relay.database.read(lambda: organizations.get(organization) or organizations.by_name(organization))
+    if found is None:
+        raise NotFound(f"There is no organization {organization!r}; `manage.py org list` shows them all.")
+    return await act(found)

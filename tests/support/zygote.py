@@ -17,6 +17,7 @@ from typing import IO, Any
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
+import commands.serving  # noqa: F401 - what takes time to load, loaded once
 import manage
 
 

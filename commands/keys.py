@@ -1,0 +1,47 @@
+"""API keys, tool secrets and encryption keys."""
+
+from typing import Annotated
+
+import typer
+from cryptography.fernet import Fernet
+from pydantic import SecretStr
+
+from actions import administer
+from actions.relay import Relay
+from commands.opening import in_organization, run
+from commands.printing import out
+from domain.errors import NotFound
+from persistence import users
+
+key = typer.Typer(help="API keys, tool secrets and encryption keys.", no_args_is_help=True)
+
+
+@key.command("api")
+def key_api(
+    email: str,
+    renew: Annotated[bool, typer.Option("--renew", help="Make a new one; the old one stops working.")] = False,
+) -> None:
+    """Print the user's API key, made on first use."""
+
+    async def act(relay: Relay) -> SecretStr:
+        found = await relay.database.read(lambda: users.by_email(email))
+        if found is None:
+            raise NotFound(f"There is no user {email}.")
+        return await administer.api_key_of(relay, found.organization_id, found.id, renew=renew)
+
+    out.print(run(act).get_secret_value())
+
+
+@key.command("tool")
+def key_tool(organization: str) -> None:
+    """Make a fresh tool secret; the one before it keeps working for the overlap."""
+    secret = run(
+        lambda relay: in_organization(relay, organization, lambda found: administer.new_tool_secret(relay, found.id))
+    )
+    out.print(secret.get_secret_value())
+
+
+@key.command("encryption")
+def key_encryption() -> None:
+    """Print a new key for ENCRYPTION_KEYS."""
+    out.print(Fernet.generate_key().decode())

@@ -1,0 +1,113 @@
+"""Organizations: their numbers, region, SMS provider and contacts."""
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.table import Table
+
+from actions import administer
+from commands.opening import in_organization, run
+from commands.printing import out
+from domain.errors import ConfigurationError
+from persistence import organizations, phone_numbers
+from persistence.models import Organization
+
+org = typer.Typer(help="Organizations: their numbers, region and SMS provider.", no_args_is_help=True)
+
+
+@org.command("add")
+def org_add(
+    name: str, region: Annotated[str | None, typer.Option(help="Where national numbers are read: CA, GB …")] = None
+) -> None:
+    """Create an organization."""
+    created = run(lambda relay: administer.create_organization(relay, name, region))
+    out.print(f"Created {created.name} with the id {created.id}.")
+
+
+@org.command("list")
+def org_list() -> None:
+    """List the organizations and their numbers."""
+    table = Table("id", "name", "region", "numbers")
+    for organization, numbers in run(lambda relay: relay.database.read(_everyone)):
+        table.add_row(organization.id, organization.name, organization.default_region or "", ", ".join(numbers))
+    out.print(table)
+
+
+@org.command("region")
+def org_region(organization: str, region: str) -> None:
+    """Set the region in which the organization's national phone numbers are read."""
+    run(
+        lambda relay: in_organization(
+            relay, organization, lambda found: administer.set_default_region(relay, found.id, region)
+        )
+    )
+    out.print(f"National numbers are now read as numbers of {region.upper()}.")
+
+
+@org.command("number")
+def org_number(
+    organization: str,
+    number: str,
+    label: Annotated[str | None, typer.Option(help="What people call it.")] = None,
+    default: Annotated[bool, typer.Option("--default", help="Send texts from it unless another was called.")] = False,
+) -> None:
+    """Give the organization a phone number."""
+    added = run(
+        lambda relay: in_organization(
+            relay,
+            organization,
+            lambda found: administer.add_phone_number(relay, found.id, number, label=label, is_default=default),
+        )
+    )
+    out.print(f"Added {added.number}.")
+
+
+@org.command("sms")
+def org_sms(
+    organization: str,
+    provider: Annotated[str, typer.Argument(help="twilio, sinch, textgrid or console")],
+    credentials: Annotated[
+        Path | None, typer.Option(help="A JSON file with the credentials; - reads them here.")
+    ] = None,
+) -> None:
+    """Choose the organization's SMS provider. Credentials come from a file, never from the command line."""
+    document = _read_credentials(credentials)
+    run(
+        lambda relay: in_organization(
+            relay, organization, lambda found: administer.configure_sms(relay, found.id, provider, document)
+        )
+    )
+    out.print(f"Texts now go through {provider}.")
+
+
+@org.command("contact")
+def org_contact(organization: str, number: str, name: str) -> None:
+    """Add a contact."""
+    added = run(
+        lambda relay: in_organization(
+            relay, organization, lambda found: administer.add_contact(relay, found.id, number, name)
+        )
+    )
+    out.print(f"Added {added.name} with the id {added.id}.")
+
+
+def _everyone() -> list[tuple[Organization, list[str]]]:
+    return [
+        (organization, [number.number for number in phone_numbers.everyone(organization.id)])
+        for organization in organizations.everyone()
+    ]
+
+
+def _read_credentials(path: Path | None) -> dict[str, object]:
+    if path is None:
+        return {}
+    try:
+        document = json.loads(sys.stdin.read() if str(path) == "-" else path.read_text())
+    except (OSError, ValueError) as error:
+        raise ConfigurationError(f"The credentials cannot be read from {path}: {error}.") from error
+    if not isinstance(document, dict):
+        raise ConfigurationError(f"{path} must hold one JSON object.")
+    return document

@@ -1,0 +1,180 @@
+"""The processes: the API, the broadcaster, and both together."""
+
+import asyncio
+import contextlib
+import signal
+import socket
+import sys
+import time
+from collections.abc import Callable, Iterator
+from functools import partial
+
+import httpx
+import structlog
+import typer
+import uvicorn
+import uvloop
+
+from actions.authenticate import identify
+from actions.relay import Relay
+from actions.text_caller import recover_stranded
+from app import create_app, open_relay
+from commands import demo
+from commands.opening import read_settings
+from commands.printing import out
+from config import Settings
+from domain.errors import ConfigurationError, RelayError
+from handlers.protocol import HttpProtocol
+from persistence.database import open_database
+from realtime import server as realtime_server
+from supervisor import Supervisor
+
+_START_SECONDS = 30
+_GRACE_SECONDS = 8
+_HOUSEKEEPING_SECONDS = 60
+
+log = structlog.get_logger()
+
+serving = typer.Typer()
+
+
+@serving.command()
+def up() -> None:
+    """Start the API and the broadcaster together, with a demo organization on first use."""
+    settings = read_settings()
+    for host, port, name in _addresses(settings):
+        _bind(host, port, name).close()
+    open_and_migrate(settings)
+    credentials = asyncio.run(demo.prepare(settings))
+    with Supervisor([[sys.argv[0], "serve"], [sys.argv[0], "broadcast"]]) as supervisor:
+        if _wait_until_ready(settings, lambda: supervisor.is_running):
+            demo.show(credentials, settings)
+        status = supervisor.wait()
+    sys.exit(status)
+
+
+@serving.command()
+def serve() -> None:
+    """Start the API."""
+    settings = read_settings()
+    listening = _bind(settings.api_host, settings.api_port, "API")
+    uvloop.run(_serve(settings, listening))
+
+
+@serving.command()
+def broadcast() -> None:
+    """Start the realtime broadcaster."""
+    settings = read_settings()
+    asyncio.run(_broadcast(settings))
+
+
+@serving.command()
+def migrate() -> None:
+    """Bring the database up to date."""
+    applied = open_and_migrate(read_settings())
+    out.print(f"Applied {', '.join(applied)}." if applied else "The database is up to date.")
+
+
+def open_and_migrate(settings: Settings) -> list[str]:
+    """Apply pending migrations and return their names."""
+    database = open_database(settings.resolved_database_url)
+    try:
+        return database.migrate()
+    finally:
+        database.close()
+
+
+def _addresses(settings: Settings) -> list[tuple[str, int, str]]:
+    return [
+        (settings.api_host, settings.api_port, "API"),
+        (settings.realtime_host, settings.realtime_port, "REALTIME"),
+    ]
+
+
+def _bind(host: str, port: int, name: str) -> socket.socket:
+    try:
+        family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
+        listening = socket.socket(family, socket.SOCK_STREAM)
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listening.bind((host, port))
+    except (OSError, UnicodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "that is no address"
+        raise ConfigurationError(
+            f"Cannot listen on {host}:{port}: {reason}. Set {name}_HOST and {name}_PORT to a free address."
+        ) from error
+    return listening
+
+
+class _Server(uvicorn.Server):
+    """Stops on SIGTERM and SIGINT like uvicorn's own, but returns, so that what we opened is closed."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self.handle_exit, number, None)
+        yield
+
+
+async def _serve(settings: Settings, listening: socket.socket) -> None:
+    async with open_relay(settings) as relay:
+        config = uvicorn.Config(
+            create_app(relay),
+            loop="none",
+            http=HttpProtocol,
+            ws="none",
+            lifespan="off",
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            forwarded_allow_ips=[str(network) for network in settings.trusted_proxies],
+            timeout_graceful_shutdown=_GRACE_SECONDS,
+        )
+        house = asyncio.create_task(_keep_house(relay))
+        try:
+            await _Server(config).serve(sockets=[listening])
+        finally:
+            house.cancel()
+
+
+async def _keep_house(relay: Relay) -> None:
+    while True:
+        try:
+            stranded = await recover_stranded(relay)
+            if stranded:
+                log.warning("sms.stranded", messages=stranded)
+        except RelayError as error:
+            log.warning("housekeeping.failed", reason=str(error))
+        await asyncio.sleep(_HOUSEKEEPING_SECONDS)
+
+
+async def _broadcast(settings: Settings) -> None:
+    async with open_relay(settings) as relay:
+        await realtime_server.serve(
+            relay.database,
+            partial(identify, relay),
+            host=settings.realtime_host,
+            port=settings.realtime_port,
+            allowed_origins=settings.realtime_allowed_origins,
+            retention_hours=settings.event_retention_hours,
+        )
+
+
+def _wait_until_ready(settings: Settings, is_running: Callable[[], bool]) -> bool:
+    pages = [
+        f"{settings.local_url}/healthz",
+        str(httpx.URL(settings.local_realtime_url).copy_with(scheme="http", path="/healthz")),
+    ]
+    deadline = time.monotonic() + _START_SECONDS
+    while is_running() and time.monotonic() < deadline:
+        if all(_answers(page) for page in pages):
+            return True
+        time.sleep(0.1)
+    return False
+
+
+def _answers(page: str) -> bool:
+    try:
+        return httpx.get(page, trust_env=False, timeout=1).is_success
+    except httpx.HTTPError:
+        return False
