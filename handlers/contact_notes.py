@@ -1,20 +1,33 @@
-"""Handlers of the operations on contact notes."""
+"""Notes about contacts, read and written by people."""
 
+from actions.read_contacts import list_notes
 from actions.relay import Relay
-from openapi import exchange, models, operations
+from actions.write_note import NoteToWrite, write_note
+from handlers.acting import user_of
+from openapi import models
+from openapi.exchange import Request
+from openapi.operations import (
+    GetContactNotes200,
+    GetContactNotesAnswer,
+    PostContactNotes201,
+    PostContactNotesAnswer,
+)
 
 
 async def get_contact_notes(
-    request: exchange.Request[Relay], *, contact_id: str, limit: int, cursor: str | None
-) -> operations.GetContactNotesAnswer:
+    request: Request[Relay], *, contact_id: str, limit: int, cursor: str | None
+) -> GetContactNotesAnswer:
     """List a contact's notes, newest first."""
-    del request, contact_id, limit, cursor
-    raise exchange.NotWritten
+    page = await list_notes(request.relay, request.caller.organization_id, contact_id, limit=limit, cursor=cursor)
+    body = {"success": True, "data": page.entries, "next": page.next}
+    return GetContactNotes200(models.ContactNotesResponse.model_validate(body))
 
 
-async def post_contact_notes(
-    request: exchange.Request[Relay], *, body: models.ContactNoteRequest
-) -> operations.PostContactNotesAnswer:
+async def post_contact_notes(request: Request[Relay], *, body: models.ContactNoteRequest) -> PostContactNotesAnswer:
     """Write a note about a contact."""
-    del request, body
-    raise exchange.NotWritten
+    organization_id, user_id = user_of(request)
+    attachments = [one.model_dump(mode="json", exclude_unset=True) for one in body.attachments or []]
+    written = NoteToWrite(body.contactId, body.note, body.mentions or [], attachments)
+    note = await write_note(request.relay, organization_id, user_id, written)
+    answer = {"success": True, "message": "Note created", "data": note}
+    return PostContactNotes201(models.ContactNoteResponse.model_validate(answer))

@@ -1,23 +1,30 @@
-"""Handlers of the operations on contacts."""
+"""Contacts: a list, one of them, their story, and their erasure."""
 
+from actions.read_contacts import list_contacts, read_contact, read_timeline
 from actions.relay import Relay
-from openapi import exchange, operations
+from openapi import exchange, models, operations
+from openapi.exchange import Request
+from openapi.operations import (
+    GetContacts200,
+    GetContactsAnswer,
+    GetContactsContact200,
+    GetContactsContactAnswer,
+    GetContactsTimeline200,
+    GetContactsTimelineAnswer,
+)
 
 
-async def get_contacts(
-    request: exchange.Request[Relay], *, page: int, size: int, search: str | None
-) -> operations.GetContactsAnswer:
+async def get_contacts(request: Request[Relay], *, page: int, size: int, search: str | None) -> GetContactsAnswer:
     """List contacts, newest first."""
-    del request, page, size, search
-    raise exchange.NotWritten
+    found = await list_contacts(request.relay, request.caller.organization_id, search, number=page, size=size)
+    data = {"contacts": found.contacts, "total": found.total, "page": page, "size": size}
+    return GetContacts200(models.ContactsResponse.model_validate({"success": True, "data": data}))
 
 
-async def get_contacts_contact(
-    request: exchange.Request[Relay], *, contact_id: str
-) -> operations.GetContactsContactAnswer:
+async def get_contacts_contact(request: Request[Relay], *, contact_id: str) -> GetContactsContactAnswer:
     """Read one contact."""
-    del request, contact_id
-    raise exchange.NotWritten
+    contact = await read_contact(request.relay, request.caller.organization_id, contact_id)
+    return GetContactsContact200(models.ContactResponse.model_validate({"success": True, "data": contact}))
 
 
 async def delete_contacts_contact(
@@ -29,8 +36,9 @@ async def delete_contacts_contact(
 
 
 async def get_contacts_timeline(
-    request: exchange.Request[Relay], *, contact_id: str, limit: int, cursor: str | None
-) -> operations.GetContactsTimelineAnswer:
+    request: Request[Relay], *, contact_id: str, limit: int, cursor: str | None
+) -> GetContactsTimelineAnswer:
     """Read a contact's story, newest first."""
-    del request, contact_id, limit, cursor
-    raise exchange.NotWritten
+    page = await read_timeline(request.relay, request.caller.organization_id, contact_id, limit=limit, cursor=cursor)
+    body = {"success": True, "timeline": page.entries, "next": page.next}
+    return GetContactsTimeline200(models.ContactTimelineResponse.model_validate(body))

@@ -1,28 +1,39 @@
-"""Handlers of the operations on conversation."""
+"""Conversations with contacts, and the messages in them."""
 
+from actions.read_conversations import list_conversations, list_messages, read_conversation
 from actions.relay import Relay
-from openapi import exchange, models, operations
+from openapi import models
+from openapi.exchange import Request
+from openapi.operations import (
+    GetConversation200,
+    GetConversationAnswer,
+    GetConversationMessages200,
+    GetConversationMessagesAnswer,
+    PostConversationAll200,
+    PostConversationAllAnswer,
+)
 
 
 async def post_conversation_all(
-    request: exchange.Request[Relay], *, body: models.ConversationAllRequest
-) -> operations.PostConversationAllAnswer:
+    request: Request[Relay], *, body: models.ConversationAllRequest
+) -> PostConversationAllAnswer:
     """List a contact's conversations over a channel."""
-    del request, body
-    raise exchange.NotWritten
+    organization_id = request.caller.organization_id
+    found = await list_conversations(request.relay, organization_id, body.contactId, body.channelType)
+    return PostConversationAll200(models.ConversationAllResponse.model_validate({"conversations": found}))
 
 
-async def get_conversation(
-    request: exchange.Request[Relay], *, conversation_id: str
-) -> operations.GetConversationAnswer:
+async def get_conversation(request: Request[Relay], *, conversation_id: str) -> GetConversationAnswer:
     """Read one conversation."""
-    del request, conversation_id
-    raise exchange.NotWritten
+    found = await read_conversation(request.relay, request.caller.organization_id, conversation_id)
+    return GetConversation200(models.ConversationResponse.model_validate({"success": True, "conversation": found}))
 
 
 async def get_conversation_messages(
-    request: exchange.Request[Relay], *, conversation_id: str, limit: int, cursor: str | None
-) -> operations.GetConversationMessagesAnswer:
+    request: Request[Relay], *, conversation_id: str, limit: int, cursor: str | None
+) -> GetConversationMessagesAnswer:
     """List a conversation's messages, newest first."""
-    del request, conversation_id, limit, cursor
-    raise exchange.NotWritten
+    organization_id = request.caller.organization_id
+    page = await list_messages(request.relay, organization_id, conversation_id, limit=limit, cursor=cursor)
+    body = {"success": True, "messages": page.entries, "next": page.next}
+    return GetConversationMessages200(models.ConversationMessagesResponse.model_validate(body))

@@ -1,10 +1,14 @@
-"""Handlers of the operations on events."""
+"""Events over plain HTTP."""
 
+from actions.read_events import read_events
 from actions.relay import Relay
-from openapi import exchange, operations
+from openapi import models
+from openapi.exchange import Request
+from openapi.operations import GetEvents200, GetEventsAnswer
 
 
-async def get_events(request: exchange.Request[Relay], *, since: int, limit: int) -> operations.GetEventsAnswer:
+async def get_events(request: Request[Relay], *, since: int, limit: int) -> GetEventsAnswer:
     """Read the events of the organization."""
-    del request, since, limit
-    raise exchange.NotWritten
+    page = await read_events(request.relay, request.caller.organization_id, since=since, limit=limit)
+    body = {"success": True, "events": page.events, "next": page.next, "oldest": page.oldest, "head": page.head}
+    return GetEvents200(models.EventsResponse.model_validate(body))

@@ -1,13 +1,13 @@
 """What happened with a contact: notes, calls, messages and transfer requests, in one order."""
 
 from collections.abc import Callable
+from typing import Any
 
 from domain.positions import Position
 from persistence import calls, contact_notes, pages
 from persistence.models import Call, Message, TransferRequest
-from persistence.units import Row
 
-Entry = tuple[str, Position, Row]
+Entry = tuple[str, Position, Any]
 _Pages = Callable[[str, str, Position | None, int], list[Entry]]
 
 

@@ -1,0 +1,128 @@
+"""Reading contacts: a list, one of them, their notes and their whole story."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from actions import descriptions
+from actions.read_calls import described
+from actions.relay import Relay
+from domain.errors import NotFound
+from domain.positions import Position, to_position
+from persistence import contact_notes, contacts, timeline
+from persistence.models import Contact
+
+
+@dataclass(frozen=True, slots=True)
+class ContactList:
+    """One page of contacts, newest first, and how many there are altogether."""
+
+    contacts: list[dict[str, Any]]
+    total: int
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """Some entries of a list, newest first, and the cursor of the next page, None on the last."""
+
+    entries: list[dict[str, Any]]
+    next: str | None
+
+
+async def list_contacts(
+    relay: Relay, organization_id: str, search: str | None, *, number: int, size: int
+) -> ContactList:
+    """Return page `number` (from 1) of the contacts whose name or number contains `search`."""
+
+    def unit() -> ContactList:
+        total = contacts.count(organization_id, search)
+        page = contacts.page(organization_id, search, total=total, offset=(number - 1) * size, limit=size)
+        return ContactList([descriptions.contact(contact) for contact in page], total)
+
+    return await relay.database.read(unit)
+
+
+async def read_contact(relay: Relay, organization_id: str, contact_id: str) -> dict[str, Any]:
+    """Return one contact.
+
+    Raises:
+        NotFound: when the organization has no such contact.
+    """
+    return await relay.database.read(lambda: descriptions.contact(existing(organization_id, contact_id)))
+
+
+async def list_notes(
+    relay: Relay, organization_id: str, contact_id: str, *, limit: int, cursor: str | None = None
+) -> Page:
+    """Return at most `limit` notes about the contact after the cursor.
+
+    Raises:
+        NotFound: when the organization has no such contact.
+        InvalidRequest: when the cursor is none of ours.
+    """
+    after = to_position(cursor) if cursor else None
+
+    def unit() -> Page:
+        existing(organization_id, contact_id)
+        found = contact_notes.page(organization_id, contact_id, after, limit + 1)
+        return paged(found, limit, lambda note: Position(note.created_at, note.id), descriptions.note)
+
+    return await relay.database.read(unit)
+
+
+async def read_timeline(
+    relay: Relay, organization_id: str, contact_id: str, *, limit: int, cursor: str | None = None
+) -> Page:
+    """Return at most `limit` things that happened with the contact, after the cursor.
+
+    Raises:
+        NotFound: when the organization has no such contact.
+        InvalidRequest: when the cursor is none of ours.
+    """
+    after = to_position(cursor) if cursor else None
+
+    def unit() -> Page:
+        existing(organization_id, contact_id)
+        found = timeline.page(organization_id, contact_id, after, limit + 1)
+        calls = described(organization_id, [row for kind, _, row in found[:limit] if kind == "call"])
+        by_id = {call["_id"]: call for call in calls}
+        return paged(found, limit, lambda entry: entry[1], lambda entry: _entry(entry, by_id))
+
+    return await relay.database.read(unit)
+
+
+def existing(organization_id: str, contact_id: str) -> Contact:
+    """Return the organization's contact, in a unit.
+
+    Raises:
+        NotFound: when it has none of that id.
+    """
+    found = contacts.get(organization_id, contact_id)
+    if found is None:
+        raise NotFound("Contact not found")
+    return found
+
+
+def paged(
+    found: list[Any], limit: int, position: Callable[[Any], Position], describe: Callable[[Any], dict[str, Any]]
+) -> Page:
+    """Make a page of what a query found when it was asked for one more than `limit`."""
+    shown = found[:limit]
+    return Page([describe(row) for row in shown], str(position(shown[-1])) if len(found) > limit else None)
+
+
+_DESCRIBED: dict[str, tuple[str, Callable[[Any], dict[str, Any]]]] = {
+    "note": ("note", descriptions.note),
+    "message": ("message", descriptions.message),
+    "transfer_request": ("transferRequest", descriptions.transfer_request),
+}
+
+
+def _entry(entry: timeline.Entry, calls: dict[str, dict[str, Any]]) -> dict[str, Any]:
+    kind, position, row = entry
+    if kind == "call":
+        told = {"call": calls[position.id]}
+    else:
+        name, describe = _DESCRIBED[kind]
+        told = {name: describe(row)}
+    return {"kind": kind, "id": position.id, "at": position.at, **told}

@@ -1,0 +1,72 @@
+"""Reading conversations and the messages in them."""
+
+from typing import Any
+
+from actions import descriptions, read_contacts
+from actions.read_contacts import Page, paged
+from actions.relay import Relay
+from domain.errors import NotFound
+from domain.positions import Position, to_position
+from persistence import conversations, messages
+from persistence.models import Conversation
+
+
+async def list_conversations(
+    relay: Relay, organization_id: str, contact_id: str, channel_type: str
+) -> list[dict[str, Any]]:
+    """Return the contact's conversations over a channel (`sms`, `voice`), the one last used first.
+
+    Raises:
+        NotFound: when the organization has no such contact.
+    """
+
+    def unit() -> list[dict[str, Any]]:
+        read_contacts.existing(organization_id, contact_id)
+        found = conversations.of_contact(organization_id, contact_id, channel_type)
+        return [_described(organization_id, conversation) for conversation in found]
+
+    return await relay.database.read(unit)
+
+
+async def read_conversation(relay: Relay, organization_id: str, conversation_id: str) -> dict[str, Any]:
+    """Return one conversation.
+
+    Raises:
+        NotFound: when the organization has no such conversation.
+    """
+    return await relay.database.read(lambda: _described(organization_id, _existing(organization_id, conversation_id)))
+
+
+async def list_messages(
+    relay: Relay, organization_id: str, conversation_id: str, *, limit: int, cursor: str | None = None
+) -> Page:
+    """Return at most `limit` messages of the conversation after the cursor.
+
+    Raises:
+        NotFound: when the organization has no such conversation.
+        InvalidRequest: when the cursor is none of ours.
+    """
+    after = to_position(cursor) if cursor else None
+
+    def unit() -> Page:
+        _existing(organization_id, conversation_id)
+        found = messages.page(organization_id, conversation_id, after, limit + 1)
+        return paged(found, limit, lambda message: Position(message.created_at, message.id), descriptions.message)
+
+    return await relay.database.read(unit)
+
+
+def _existing(organization_id: str, conversation_id: str) -> Conversation:
+    found = conversations.get(organization_id, conversation_id)
+    if found is None:
+        raise NotFound("Conversation not found")
+    return found
+
+
+def _described(organization_id: str, conversation: Conversation) -> dict[str, Any]:
+    latest = messages.page(organization_id, conversation.id, None, 1)
+    return descriptions.conversation(
+        conversation,
+        latest=latest[0] if latest else None,
+        messages=messages.count(organization_id, conversation.id),
+    )
