@@ -200,7 +200,7 @@ def _with_local_secrets(settings: Settings) -> Settings:
 def _local_secrets(data_dir: Path) -> dict[str, str]:
     path = data_dir / "secrets.json"
     try:
-        data_dir.mkdir(parents=True, exist_ok=True)
+        data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
         if not path.exists():
             _write_once(path, {"jwtSecret": secrets.token_hex(32), "encryptionKeys": Fernet.generate_key().decode()})
         kept = json.loads(path.read_text())

@@ -23,7 +23,7 @@ from commands import demo
 from commands.opening import read_settings
 from commands.printing import out
 from config import Settings
-from domain.errors import ConfigurationError, RelayError
+from domain.errors import ConfigurationError
 from handlers.protocol import HttpProtocol
 from persistence.database import open_database
 from realtime import server as realtime_server
@@ -143,8 +143,8 @@ async def _keep_house(relay: Relay) -> None:
             stranded = await recover_stranded(relay)
             if stranded:
                 log.warning("sms.stranded", messages=stranded)
-        except RelayError as error:
-            log.warning("housekeeping.failed", reason=str(error))
+        except Exception:  # whatever it is, the next round may go well
+            log.exception("housekeeping.failed")
         await asyncio.sleep(_HOUSEKEEPING_SECONDS)
 
 

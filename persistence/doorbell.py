@@ -5,9 +5,9 @@ it committed events. A lost byte costs one poll interval, nothing else.
 """
 
 import asyncio
+import contextlib
 import hashlib
 import os
-import select
 import socket
 import tempfile
 from collections.abc import Callable
@@ -66,12 +66,9 @@ class Listener:
     """Waits for commits to the database at `path`; `data_version` changes with every one of another connection."""
 
     def __init__(self, path: Path, data_version: Callable[[], int]) -> None:
-        folder = _doorbell_folder(path)
-        folder.mkdir(mode=0o700, exist_ok=True)
-        self._address = folder / f"{os.getpid()}-{os.urandom(4).hex()}"
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         self._socket.setblocking(False)
-        self._socket.bind(str(self._address))
+        self._address = self._bind(_doorbell_folder(path))
         self._data_version = data_version
         self._seen = data_version()
 
@@ -91,6 +88,18 @@ class Listener:
         """Let go of the socket and its name."""
         self._socket.close()
         self._address.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # others may still listen
+            self._address.parent.rmdir()
+
+    def _bind(self, folder: Path) -> Path:
+        address = folder / f"{os.getpid()}-{os.urandom(4).hex()}"
+        while True:
+            folder.mkdir(mode=0o700, exist_ok=True)
+            try:
+                self._socket.bind(str(address))
+            except FileNotFoundError:  # the last listener left, and took the folder with it
+                continue
+            return address
 
     def _changed(self) -> bool:
         before, self._seen = self._seen, self._data_version()
@@ -98,9 +107,9 @@ class Listener:
 
     def _drain(self) -> bool:
         rang = False
-        while select.select([self._socket], [], [], 0)[0]:
-            self._socket.recv(16)
-            rang = True
+        with contextlib.suppress(BlockingIOError):
+            while self._socket.recv(16):
+                rang = True
         return rang
 
     async def _readable(self, timeout: float) -> None:
