@@ -53,6 +53,14 @@ format: $(INSTALLED) ## Put the code into its standard form
 fuzz: $(INSTALLED) ## Fuzz the contract for longer, with a new seed each time
 	$(BIN)/python -m tests.support.fuzz --examples 60
 
+browser: $(INSTALLED) ## Install Chromium from Debian's packages if need be, and test the pages in it
+	@command -v chromium >/dev/null || apt-get install -y --no-install-recommends chromium
+	$(BIN)/python -m pytest tests/realtime/test_browser.py
+
+bench-realtime: $(INSTALLED) ## Measure the broadcaster beside ws and socket.io (needs gcc, node and npm)
+	cd bench/realtime && npm install --no-audit --no-fund --silent
+	$(BIN)/python -m bench.realtime.run
+
 generate: $(INSTALLED) ## Generate models, operations and missing stubs from the contract
 	$(BIN)/python manage.py contract generate
 
