@@ -48,7 +48,7 @@ async def sign_in(relay: Relay, email: str, password: SecretStr, actor: Actor) -
     """
     account = email.strip().lower()
     keys = _Keys.of(account, actor.client)
-    await relay.database.write(lambda: _take(keys, relay.rules))
+    await _insist_on_patience(relay, keys, account)
     user = await relay.database.read(lambda: users.by_email(account))
     is_right = await relay.passwords.match(password, user.password_hash if user else None)
     if user is None or not is_right:
@@ -81,6 +81,14 @@ async def sign_out(relay: Relay, organization_id: str, user_id: str, actor: Acto
         audit.record(organization_id, AuditAction.SIGNED_OUT, actor, subject=user_id)
 
     await relay.database.write(unit)
+
+
+async def _insist_on_patience(relay: Relay, keys: "_Keys", account: str) -> None:
+    try:
+        await relay.database.write(lambda: _take(keys, relay.rules))
+    except RateLimited:
+        log.warning("sign_in.throttled", email=mask_email(account))
+        raise
 
 
 def _signed_in(relay: Relay, user: User) -> SignedIn:
