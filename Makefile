@@ -6,6 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 RUNTIME := $(VENV)/.runtime
+LINTERS := tests/openapi/linters
 
 help: ## Say what can be made
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -45,6 +46,12 @@ check: $(INSTALLED) ## Style, types, arrows between the rooms, and drift from th
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/python manage.py contract check
+	@$(MAKE) --no-print-directory lint-documents
+
+lint-documents: $(INSTALLED) ## Have the documents read by Redocly and the AsyncAPI parser (needs npm)
+	@command -v npm >/dev/null || { echo "npm is not installed: Redocly and the AsyncAPI parser were not asked."; exit 0; }; \
+	cd $(LINTERS) && npm ci --silent --no-audit --no-fund --omit=optional --ignore-scripts && cd - >/dev/null && \
+	$(BIN)/python manage.py contract show | node $(LINTERS)/lint.mjs
 
 format: $(INSTALLED) ## Put the code into its standard form
 	$(BIN)/ruff check --fix .

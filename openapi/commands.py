@@ -68,6 +68,12 @@ def diff(as_json: AsJson = False) -> None:
     _print_changes(console, changes)
 
 
+@contract.command()
+def show() -> None:
+    """Print the served document as JSON."""
+    typer.echo(json.dumps(_or_exit(document.load, False).served, ensure_ascii=False, indent=2))
+
+
 def _run(work: Callable[[], Report], as_json: bool, *, checks: bool = False) -> Report:
     report = _or_exit(work, as_json)
     if as_json:
