@@ -19,6 +19,8 @@ class EventName(StrEnum):
     NOTE_CREATED = "note_created"
     TRANSFER_REQUESTED = "transfer_requested"
     MESSAGE_STATUS = "message_status"
+    CONTACT_ERASED = "contact_erased"
+    ERASED = "erased"
 
 
 @dataclass(frozen=True, slots=True)

@@ -46,11 +46,11 @@ class Principal:
             raise Unauthenticated
         return self.user_id
 
-    def require(self, role: Role) -> None:
-        """Insist on `role`.
+    def require(self, *roles: Role) -> None:
+        """Insist on one of `roles`.
 
         Raises:
             Unauthenticated: when the principal has another role; the published pages answer 401, never 403.
         """
-        if self.role is not role:
-            raise Unauthenticated(f"This operation needs the role {role.value}")
+        if self.role not in roles:
+            raise Unauthenticated(f"This operation needs the role {' or '.join(roles)}")

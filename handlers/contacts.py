@@ -1,10 +1,15 @@
 """Contacts: a list, one of them, their story, and their erasure."""
 
+from actions.erase_contact import erase_contact
 from actions.read_contacts import list_contacts, read_contact, read_timeline
 from actions.relay import Relay
-from openapi import exchange, models, operations
+from domain.principals import Role
+from handlers.acting import actor_of
+from openapi import models
 from openapi.exchange import Request
 from openapi.operations import (
+    DeleteContactsContact200,
+    DeleteContactsContactAnswer,
     GetContacts200,
     GetContactsAnswer,
     GetContactsContact200,
@@ -27,12 +32,12 @@ async def get_contacts_contact(request: Request[Relay], *, contact_id: str) -> G
     return GetContactsContact200(models.ContactResponse.model_validate({"success": True, "data": contact}))
 
 
-async def delete_contacts_contact(
-    request: exchange.Request[Relay], *, contact_id: str
-) -> operations.DeleteContactsContactAnswer:
+async def delete_contacts_contact(request: Request[Relay], *, contact_id: str) -> DeleteContactsContactAnswer:
     """Erase a contact."""
-    del request, contact_id
-    raise exchange.NotWritten
+    request.caller.require(Role.ADMIN, Role.SUPERADMIN)
+    erased = await erase_contact(request.relay, request.caller.organization_id, contact_id, actor_of(request))
+    body = {"success": True, "message": "Contact erased", "erased": erased}
+    return DeleteContactsContact200(models.ContactErasedResponse.model_validate(body))
 
 
 async def get_contacts_timeline(

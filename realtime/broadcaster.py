@@ -7,7 +7,8 @@ What it guarantees, and why:
    in between, so live and replay meet without a hole.
 3. A replay never passes the head: what the tail has not published yet will come from the tail, once. A listener
    that already knows more than we do (it comes from a broadcaster that is ahead of this one) waits until we get there.
-4. Sequences of an organization have no gaps. Where one shows nevertheless, listeners are told with a `gap` frame.
+4. No frame outlives the erasure of its person: it is dropped from memory, and the outbox no longer tells.
+5. Sequences of an organization have no gaps. Where one shows nevertheless, listeners are told with a `gap` frame.
 """
 
 from collections import deque
@@ -16,7 +17,7 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Generic, NamedTuple, Protocol, TypeVar
 
-from domain.events import StoredEvent
+from domain.events import EventName, StoredEvent
 from realtime import frames
 
 
@@ -131,6 +132,15 @@ class Feed:
     def floor(self) -> int:
         """The ring holds everything after this sequence, up to the head."""
         return self.head - len(self.ring)
+
+    def forget(self) -> None:
+        """Drop frames that may tell of somebody who was erased; the outbox has them without.
+
+        A filling that is under way may have been read before the erasure, so it comes too late.
+        """
+        self.ring.clear()
+        self.size = 0
+        self.is_filled = True
 
     def cool(self) -> None:
         """Forget the frames."""
@@ -251,6 +261,8 @@ class Broadcaster(Generic[L]):
     def fill(self, organization_id: str, events: Sequence[StoredEvent]) -> None:
         """Put older events under the ring, as many as fit; those that do not end where it begins are not used."""
         feed = self._feed(organization_id)
+        if feed.is_filled:
+            return
         feed.is_filled = True
         for event in reversed(events):
             held = _hold(event)
@@ -293,6 +305,8 @@ class Broadcaster(Generic[L]):
         feed.head += len(run)
         if not run or not feed.is_warm:
             return []
+        if any(event.name == EventName.CONTACT_ERASED for event in run):
+            feed.forget()
         held = [_hold(event) for event in run]
         feed.ring.extend(held)
         feed.size += sum(len(entry.frame) for entry in held)

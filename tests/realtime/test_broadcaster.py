@@ -3,7 +3,7 @@ from typing import Any
 from hypothesis import settings
 
 from domain.events import StoredEvent
-from realtime.broadcaster import Broadcaster, Filter, Listener
+from realtime.broadcaster import Below, Broadcaster, Filter, Listener
 from tests.realtime.model import BroadcasterMachine, decode
 
 TestBroadcasterMachine: Any = BroadcasterMachine.TestCase
@@ -134,3 +134,34 @@ def test_pages_of_a_replay_are_bounded() -> None:
 
     assert pages == [[1, 2, 3], [4, 5]]
     assert late.is_live
+
+
+def test_no_frame_outlives_the_erasure_of_its_person() -> None:
+    """What was in memory is dropped, and so is what was read for it before; the outbox is asked again."""
+    broadcaster: Broadcaster[Listener] = Broadcaster()
+    broadcaster.start({"org": 3})
+    live(broadcaster)
+    broadcaster.publish([event(4, contact="c")])
+    read_before = broadcaster.unfilled("org")
+    broadcaster.publish([event(5, "contact_erased", contact="c")])
+    broadcaster.fill("org", [event(number, contact="c") for number in (1, 2, 3)])
+    behind = Listener()
+    broadcaster.join(behind, "org", since=0)
+
+    assert read_before == Below("org", 0, 3)
+    assert broadcaster.advance(behind) == Below("org", 0, 4)
+
+
+def test_what_is_read_before_an_erasure_is_not_put_into_an_empty_memory() -> None:
+    """Even where it would fit exactly."""
+    broadcaster: Broadcaster[Listener] = Broadcaster()
+    broadcaster.start({"org": 3})
+    live(broadcaster)
+    read_before = broadcaster.unfilled("org")
+    broadcaster.publish([event(4, "contact_erased", contact="c")])
+    broadcaster.fill("org", [event(number, contact="c") for number in (1, 2, 3)])
+    behind = Listener()
+    broadcaster.join(behind, "org", since=0)
+
+    assert read_before == Below("org", 0, 3)
+    assert broadcaster.advance(behind) == Below("org", 0, 3)

@@ -1,0 +1,80 @@
+"""Erasing a person: everything that tells about them goes, recordings first.
+
+It happens in bounded steps, so that it holds nobody up, and can be killed anywhere: each recording's object goes before
+the row that names it, and the contact's own row goes last, so whoever asks again (or `manage.py retention`) finishes
+what is left. The other way round, a crash would leave audio that nothing knows of.
+"""
+
+from functools import partial
+
+import structlog
+
+from actions.relay import Relay
+from domain.audit import Actor, AuditAction
+from domain.errors import NotFound
+from domain.events import Event, EventName
+from persistence import audit, erasure, outbox
+from persistence.erasure import Erased
+
+_ROWS = 200
+
+log = structlog.get_logger()
+
+
+async def erase_contact(relay: Relay, organization_id: str, contact_id: str, actor: Actor) -> dict[str, int]:
+    """Erase the contact and everything of that person; return how many rows of each kind went.
+
+    Raises:
+        NotFound: when the organization has no such contact.
+        StorageUnavailable: when a recording cannot be removed just now; asking again goes on.
+    """
+
+    def begin() -> None:
+        if erasure.begin(organization_id, contact_id):
+            audit.record(organization_id, AuditAction.CONTACT_ERASED, actor, subject=contact_id)
+        elif not erasure.is_under_way(organization_id, contact_id):
+            raise NotFound("Contact not found")
+
+    await relay.database.write(begin)
+    return _told(await finish_erasure(relay, organization_id, contact_id))
+
+
+async def finish_erasure(relay: Relay, organization_id: str, contact_id: str) -> Erased:
+    """Erase what is left of a contact whose erasure has begun."""
+    total = Erased()
+    is_over = False
+    while not is_over:
+        removed = await _remove_objects(relay, organization_id, contact_id)
+        step, is_over = await relay.database.write(partial(_step, organization_id, contact_id, removed))
+        total.add(step)
+    log.info("contact.erased", organization_id=organization_id, contact_id=contact_id, calls=total.calls)
+    return total
+
+
+async def _remove_objects(relay: Relay, organization_id: str, contact_id: str) -> list[str]:
+    found = await relay.database.read(lambda: erasure.recordings(organization_id, contact_id, _ROWS))
+    for recording in found:
+        await relay.store.remove(recording.key)
+    return [str(recording.id) for recording in found]
+
+
+def _step(organization_id: str, contact_id: str, removed: list[str]) -> tuple[Erased, bool]:
+    step = erasure.step(organization_id, contact_id, removed, _ROWS)
+    if not step.is_nothing or erasure.recordings(organization_id, contact_id, 1):
+        return step, False
+    # Told last: whoever hears it finds nothing of the person any more, not even in older events.
+    if erasure.finish(organization_id, contact_id):
+        erased = Event(EventName.CONTACT_ERASED, {"contactId": contact_id}, contact_id=contact_id)
+        outbox.append(organization_id, [erased])
+    return step, True
+
+
+def _told(erased: Erased) -> dict[str, int]:
+    return {
+        "calls": erased.calls,
+        "recordings": erased.recordings,
+        "notes": erased.notes,
+        "messages": erased.messages,
+        "transferRequests": erased.transfer_requests,
+        "events": erased.events,
+    }

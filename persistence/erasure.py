@@ -1,0 +1,190 @@
+"""Taking a person out of the tables, a bounded step at a time; every step may be the last one before a crash.
+
+The contact goes first in that it loses name and number, so that nothing finds it any more, and last in that its row
+stays until nothing refers to it. What is still to be done is therefore always written down.
+
+Of a call remains that there was one: its ids, so that the same call does not come back, its times and its outcome. An
+event keeps its place in the sequence and becomes `erased`. Deleting it would leave a hole, which listeners have to take
+for a loss; keeping some of its fields would mean to know for all time which of them are personal.
+"""
+
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass, fields
+from typing import Any
+
+from domain.documents import load
+from domain.events import EventName
+from domain.times import now
+from persistence import calls
+from persistence.models import (
+    Call,
+    Contact,
+    ContactNote,
+    Conversation,
+    Event,
+    Message,
+    Recording,
+    ToolInvocation,
+    TransferRequest,
+)
+
+
+@dataclass(slots=True)
+class Erased:
+    """How many rows of each kind were removed or made anonymous."""
+
+    calls: int = 0
+    recordings: int = 0
+    notes: int = 0
+    messages: int = 0
+    transfer_requests: int = 0
+    events: int = 0
+
+    def add(self, other: "Erased") -> None:
+        """Count what another step did as well."""
+        for field in fields(self):
+            setattr(self, field.name, getattr(self, field.name) + getattr(other, field.name))
+
+    @property
+    def is_nothing(self) -> bool:
+        """Whether nothing was left to be done."""
+        return self == Erased()
+
+
+def begin(organization_id: str, contact_id: str) -> bool:
+    """Take name and number from the contact; False when there is no such contact, or it has begun before."""
+    anonymous = {
+        "phone_number": f"-{contact_id[-15:]}",
+        "name": "",
+        "name_is_placeholder": True,
+        "search": "",
+        "erased_at": now(),
+        "updated_at": now(),
+    }
+    mine = (Contact.organization == organization_id) & (Contact.id == contact_id)
+    return bool(Contact.update(anonymous).where(mine, Contact.erased_at.is_null()).execute())
+
+
+def is_under_way(organization_id: str, contact_id: str) -> bool:
+    """Tell whether the contact's erasure has begun and is not over."""
+    mine = (Contact.organization == organization_id) & (Contact.id == contact_id)
+    return bool(Contact.select(Contact.id).where(mine, Contact.erased_at.is_null(False)).exists())
+
+
+def under_way(organization_id: str) -> list[str]:
+    """Return the contacts whose erasure was begun and is not over."""
+    query: Any = Contact.select(Contact.id).where(
+        Contact.organization == organization_id, Contact.erased_at.is_null(False)
+    )
+    return [row[0] for row in query.tuples()]
+
+
+def recordings(organization_id: str, contact_id: str, limit: int) -> list[Recording]:
+    """Return some of the recordings of the contact's calls; their objects have to go before their rows."""
+    query = Recording.select(Recording).join(Call)
+    query = query.where(Call.organization == organization_id, Call.contact == contact_id)
+    return list(query.limit(limit))
+
+
+def step(organization_id: str, contact_id: str, removed: Collection[str], limit: int) -> Erased:
+    """Erase at most `limit` rows of each kind; `removed` are recordings whose objects are gone."""
+    done = Erased(
+        recordings=_removed(Recording, organization_id, removed),
+        events=_silenced(Event.organization == organization_id, Event.contact_id == contact_id, limit=limit),
+    )
+    notes, messages, requests = [
+        _ids(model, organization_id, model.contact == contact_id, limit)
+        for model in (ContactNote, Message, TransferRequest)
+    ]
+    spoken = _conversations(ContactNote, notes) | _conversations(Message, messages)
+    done.calls, more = _anonymous_calls(organization_id, contact_id, limit)
+    requests += _untied(organization_id, spoken | more)
+    done.notes = _removed(ContactNote, organization_id, notes)
+    done.messages = _removed(Message, organization_id, messages)
+    done.transfer_requests = _removed(TransferRequest, organization_id, requests)
+    _forget_invocations(organization_id, [*notes, *messages, *requests])
+    done.events += _silenced_requests(organization_id, set(requests))
+    return done
+
+
+def finish(organization_id: str, contact_id: str) -> bool:
+    """Remove the contact and its conversations, when nothing else is left of it; False when somebody else did."""
+    mine = (Conversation.organization == organization_id) & (Conversation.contact == contact_id)
+    Conversation.delete().where(mine).execute()
+    gone = Contact.delete().where(Contact.organization == organization_id, Contact.id == contact_id)
+    return bool(gone.execute())
+
+
+def _anonymous_calls(organization_id: str, contact_id: str, limit: int) -> tuple[int, set[str]]:
+    """Anonymise calls whose recording is gone; return how many, and the conversations of the voice agent in them."""
+    found = _ids(Call, organization_id, Call.contact == contact_id, limit)
+    ready = sorted(set(found) - calls.with_recording(organization_id, found))
+    if not ready:
+        return 0, set()
+    spoken = _conversations(Call, ready)
+    chosen = (Call.organization == organization_id) & Call.id.in_(ready)
+    Call.update(from_number="").where(chosen, Call.direction == "inbound").execute()
+    Call.update(to_number="").where(chosen, Call.direction == "outbound").execute()
+    nothing = {
+        "contact": None,
+        "conversation": None,
+        "summary": None,
+        "transcript": None,
+        "caller_name": None,
+        "provider_metadata": "{}",
+        "payload_digests": "{}",
+    }
+    return int(Call.update(nothing).where(chosen).execute()), spoken
+
+
+def _untied(organization_id: str, spoken: Collection[str]) -> list[str]:
+    """Return the requests for a person made in these conversations that were never tied to a contact."""
+    if not spoken:
+        return []
+    said = TransferRequest.elevenlabs_conversation_id.in_(sorted(spoken))
+    return _ids(TransferRequest, organization_id, TransferRequest.contact.is_null() & said, None)
+
+
+def _forget_invocations(organization_id: str, results: Collection[str]) -> None:
+    # What recognises a repeated tool call is a digest over the number and the text.
+    if results:
+        mine = (ToolInvocation.organization == organization_id) & ToolInvocation.result_id.in_(results)
+        ToolInvocation.delete().where(mine).execute()
+
+
+def _silenced_requests(organization_id: str, requests: Collection[str]) -> int:
+    """Silence the events of requests that were announced before anybody knew whose they were."""
+    if not requests:
+        return 0
+    query: Any = Event.select(Event.id, Event.data).where(
+        Event.organization == organization_id,
+        Event.contact_id.is_null(),
+        Event.name == EventName.TRANSFER_REQUESTED.value,
+    )
+    told = [key for key, data in query.tuples() if load(data).get("transferRequestId") in requests]
+    return _silenced(Event.id.in_(told), limit=None) if told else 0
+
+
+def _silenced(*chosen: Any, limit: int | None) -> int:
+    events = Event.select(Event.id).where(*chosen).limit(limit)
+    nothing = {"name": EventName.ERASED.value, "data": "{}", "contact_id": None, "conversation_id": None}
+    return int(Event.update(nothing).where(Event.id.in_(events)).execute())
+
+
+def _conversations(model: Any, ids: Collection[str]) -> set[str]:
+    query = model.select(model.elevenlabs_conversation_id).where(model.id.in_(ids))
+    return {row[0] for row in query.tuples() if row[0]} if ids else set()
+
+
+def _ids(model: Any, organization_id: str, chosen: Any, limit: int | None) -> list[str]:
+    query = model.select(model.id).where(model.organization == organization_id, chosen)
+    return [row[0] for row in query.limit(limit).tuples()]
+
+
+def _removed(model: Any, organization_id: str, ids: Iterable[str]) -> int:
+    chosen = list(ids)
+    return (
+        int(model.delete().where(model.organization == organization_id, model.id.in_(chosen)).execute())
+        if chosen
+        else 0
+    )
