@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 import sys
 from pathlib import Path
 
@@ -53,15 +54,28 @@ async def prepare(settings: Settings) -> dict[str, str]:
                 "realtimeUrl": settings.local_realtime_url,
                 "superadminToken": token.get_secret_value(),
             }
-            _write_private(settings.data_dir / _DEMO_FILE, known)
+            _write_private(settings.data_dir / _DEMO_FILE, json.dumps(known, indent=2))
+            _write_private(settings.data_dir / "demo.env", _for_shells(known))
     return known
 
 
-def _write_private(path: Path, document: dict[str, str]) -> None:
+def _for_shells(known: dict[str, str]) -> str:
+    names = {
+        "API": "apiUrl",
+        "JWT": "superadminToken",
+        "KEY": "apiKey",
+        "TOOL": "toolSecret",
+        "PHONE": "contactPhone",
+        "OURS": "organizationPhone",
+    }
+    return "".join(f"{name}={shlex.quote(known[key])}\n" for name, key in names.items())
+
+
+def _write_private(path: Path, text: str) -> None:
     draft = path.with_suffix(".tmp")
     descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     with os.fdopen(descriptor, "w") as file:
-        json.dump(document, file, indent=2)
+        file.write(text)
     draft.replace(path)
 
 
