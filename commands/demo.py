@@ -67,6 +67,8 @@ def _for_shells(known: dict[str, str]) -> str:
         "TOOL": "toolSecret",
         "PHONE": "contactPhone",
         "OURS": "organizationPhone",
+        "EMAIL": "superadminEmail",
+        "PASSWORD": "superadminPassword",
     }
     return "".join(f"{name}={shlex.quote(known[key])}\n" for name, key in names.items())
 
