@@ -55,14 +55,13 @@ async def check_swept(stage: Stage) -> None:
 
 
 def _compare(acknowledged: Mapping[str, str], there: list[tuple[Any, ...]]) -> Balance:
-    rows: dict[str, str] = dict(there)  # type: ignore[arg-type]
+    rows: dict[str, str] = dict(there)
     lost = sum(rows.get(name) != key for name, key in acknowledged.items())
     return Balance(lost, _more_than_once(Counter(name for name, _ in there)))
 
 
 async def _rows(relay: Relay, *columns: Any) -> list[tuple[Any, ...]]:
-    query: Any = columns[0].model.select(*columns)
-    return await relay.database.read(lambda: list(query.tuples()))
+    return await relay.database.read(lambda: list(columns[0].model.select(*columns).tuples()))
 
 
 def _more_than_once(counted: Counter[str]) -> int:
