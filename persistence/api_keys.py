@@ -1,11 +1,14 @@
 """API keys: one per user, found by digest."""
 
 from persistence.models import ApiKey
+from persistence.statements import Lookup
+
+_BY_DIGEST = Lookup(ApiKey, "digest")
 
 
 def by_digest(digest: str) -> ApiKey | None:
     """Return the key whose SHA-256 is `digest`; the lookup by which a key is believed."""
-    return ApiKey.get_or_none(ApiKey.digest == digest)
+    return _BY_DIGEST.find(digest)
 
 
 def of_user(organization_id: str, user_id: str) -> ApiKey | None:

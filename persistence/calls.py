@@ -10,6 +10,10 @@ from domain.calls import EVERY_CALL, CallFilter
 from domain.statuses import CALL_STATUSES
 from persistence import pages
 from persistence.models import Call, Recording
+from persistence.statements import Insertion, Lookup
+
+_BY_EXTERNAL_ID = Lookup(Call, "organization", "external_call_id")
+_CALL = Insertion(Call, unless_taken=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,7 +26,7 @@ class Figures:
 
 def by_external_id(organization_id: str, external_call_id: str) -> Call | None:
     """Return the call the outside knows by that id."""
-    return Call.get_or_none(Call.organization == organization_id, Call.external_call_id == external_call_id)
+    return _BY_EXTERNAL_ID.find(organization_id, external_call_id)
 
 
 def by_elevenlabs_conversation(organization_id: str, elevenlabs_conversation_id: str) -> Call | None:
@@ -35,8 +39,7 @@ def by_elevenlabs_conversation(organization_id: str, elevenlabs_conversation_id:
 
 def add(organization_id: str, values: dict[str, Any]) -> bool:
     """Write the call; False, and nothing written, when its external id is taken."""
-    written = Call.insert(organization=organization_id, **values).on_conflict_ignore().as_rowcount().execute()
-    return bool(written)
+    return _CALL.add(Call(organization=organization_id, **values))
 
 
 def get(organization_id: str, call_id: str) -> Call | None:

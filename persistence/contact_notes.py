@@ -9,13 +9,16 @@ from domain.documents import dump
 from domain.positions import Position
 from persistence import pages
 from persistence.models import ContactNote, User
+from persistence.statements import Insertion
+
+_NOTE = Insertion(ContactNote)
 
 
 def add_from_tool(
     organization_id: str, contact_id: str, note: str, *, tool: str, elevenlabs_conversation_id: str | None
 ) -> ContactNote:
     """Write a note an agent took; its type tells it from what people write."""
-    return ContactNote.create(
+    written = ContactNote(
         organization=organization_id,
         contact=contact_id,
         type="ai_summary",
@@ -23,6 +26,8 @@ def add_from_tool(
         source_tool=tool,
         elevenlabs_conversation_id=elevenlabs_conversation_id,
     )
+    _NOTE.add(written)
+    return written
 
 
 def add_from_user(

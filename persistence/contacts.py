@@ -7,13 +7,17 @@ from peewee import fn
 from domain.times import now
 from persistence import pages
 from persistence.models import Contact
+from persistence.statements import Insertion, Lookup
 
 PLACEHOLDER_NAME = "Unknown Caller"
+
+_BY_PHONE = Lookup(Contact, "organization", "phone_number")
+_CONTACT = Insertion(Contact, unless_taken=True)
 
 
 def by_phone(organization_id: str, phone_number: str) -> Contact | None:
     """Return the contact with that number (E.164)."""
-    return Contact.get_or_none(Contact.organization == organization_id, Contact.phone_number == phone_number)
+    return _BY_PHONE.find(organization_id, phone_number)
 
 
 def get(organization_id: str, contact_id: str) -> Contact | None:
@@ -42,15 +46,21 @@ def page(organization_id: str, search: str | None, *, total: int, offset: int, l
 
 def upsert(organization_id: str, phone_number: str, name: str | None) -> Contact:
     """Find or create the contact with that number; `name` only ever replaces the placeholder."""
-    Contact.insert(
+    contact = by_phone(organization_id, phone_number) or _made(organization_id, phone_number, name)
+    return _backfill(contact, name) if name and contact.name_is_placeholder else contact
+
+
+def _made(organization_id: str, phone_number: str, name: str | None) -> Contact:
+    contact = Contact(
         organization=organization_id,
         phone_number=phone_number,
         name=name or PLACEHOLDER_NAME,
         name_is_placeholder=name is None,
         search=_searchable(name or PLACEHOLDER_NAME, phone_number),
-    ).on_conflict_ignore().execute()
-    contact = Contact.get(Contact.organization == organization_id, Contact.phone_number == phone_number)
-    return _backfill(contact, name) if name and contact.name_is_placeholder else contact
+    )
+    if _CONTACT.add(contact):
+        return contact
+    return Contact.get(Contact.organization == organization_id, Contact.phone_number == phone_number)
 
 
 def _backfill(contact: Contact, name: str) -> Contact:

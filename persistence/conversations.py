@@ -1,23 +1,33 @@
 """Conversations: one thread per contact, channel and number of ours."""
 
 from persistence.models import Conversation
+from persistence.statements import Given, Insertion, Lookup, Statement
+
+_BY_KEY = Lookup(Conversation, "organization", "contact", "channel_type", "channel_identifier")
+_CONVERSATION = Insertion(Conversation, unless_taken=True)
+_TOUCH = Statement(lambda: Conversation.update(last_message_at=Given("at")).where(Conversation.id == Given("id")))
 
 
 def find_or_create(organization_id: str, contact_id: str, channel_type: str, our_number: str) -> Conversation:
     """Return the thread with the contact over `channel_type` (`voice`, `sms`) and `our_number`, made if need be."""
-    key = {"contact": contact_id, "channel_type": channel_type, "channel_identifier": our_number}
-    Conversation.insert(organization=organization_id, **key).on_conflict_ignore().execute()
-    return Conversation.get(
-        Conversation.organization == organization_id,
-        Conversation.contact == contact_id,
-        Conversation.channel_type == channel_type,
-        Conversation.channel_identifier == our_number,
-    )
+    key = (organization_id, contact_id, channel_type, our_number)
+    return _BY_KEY.find(*key) or _made(*key)
+
+
+def _made(organization_id: str, contact_id: str, channel_type: str, our_number: str) -> Conversation:
+    key = {
+        "organization": organization_id,
+        "contact": contact_id,
+        "channel_type": channel_type,
+        "channel_identifier": our_number,
+    }
+    conversation = Conversation(**key)
+    return conversation if _CONVERSATION.add(conversation) else Conversation.filter(**key).get()
 
 
 def touch(conversation_id: str, at: str) -> None:
     """Note that something was said at that moment."""
-    Conversation.update(last_message_at=at).where(Conversation.id == conversation_id).execute()
+    _TOUCH.run(id=conversation_id, at=at)
 
 
 def get(organization_id: str, conversation_id: str) -> Conversation | None:

@@ -1,6 +1,9 @@
 """Organizations: the tenants everything else belongs to."""
 
 from persistence.models import Organization
+from persistence.statements import Lookup
+
+_BY_ID = Lookup(Organization, "id")
 
 
 def add(name: str, default_region: str | None) -> Organization:
@@ -10,7 +13,7 @@ def add(name: str, default_region: str | None) -> Organization:
 
 def get(organization_id: str) -> Organization | None:
     """Return the organization of that id."""
-    return Organization.get_or_none(Organization.id == organization_id)
+    return _BY_ID.find(organization_id)
 
 
 def by_name(name: str) -> Organization | None:

@@ -19,7 +19,10 @@ from domain.documents import dump
 from domain.events import Event, StoredEvent
 from domain.times import now
 from persistence import models
+from persistence.statements import Given, Insertion, Statement
 from persistence.units import announce, ids_follow_commits
+
+_EVENT = Insertion(models.Event)
 
 Cursor = int | Mapping[str, int]
 
@@ -28,20 +31,18 @@ def append(organization_id: str, events: Sequence[Event]) -> int:
     """Write `events` in order, inside the caller's transaction; return the sequence of the last one."""
     head = _advance(organization_id, len(events))
     first, at = head - len(events) + 1, now()
-    models.Event.insert_many(
-        [
-            {
-                "organization": organization_id,
-                "sequence": first + index,
-                "name": event.name.value,
-                "at": at,
-                "contact_id": event.contact_id,
-                "conversation_id": event.conversation_id,
-                "data": dump(event.data).decode(),
-            }
-            for index, event in enumerate(events)
-        ]
-    ).execute()
+    for sequence, event in enumerate(events, first):
+        _EVENT.add(
+            models.Event(
+                organization=organization_id,
+                sequence=sequence,
+                name=event.name.value,
+                at=at,
+                contact_id=event.contact_id,
+                conversation_id=event.conversation_id,
+                data=dump(event.data).decode(),
+            )
+        )
     announce()
     return head
 
@@ -119,13 +120,10 @@ def _after_heads(cursor: Mapping[str, int], limit: int) -> tuple[Cursor, list[St
 
 
 def _advance(organization_id: str, by: int) -> int:
-    counter = models.Organization.event_sequence
-    changed = (
-        models.Organization.update({counter: counter + by}).where(models.Organization.id == organization_id).execute()
-    )
-    if changed != 1:
+    advanced: int | None = _ADVANCE.value(organization=organization_id, by=by)
+    if advanced is None:
         raise LookupError(f"no organization {organization_id}")
-    return head(organization_id)
+    return advanced
 
 
 def _events(*extra: Any) -> Any:
@@ -140,3 +138,11 @@ def _events(*extra: Any) -> Any:
         event.conversation_id,
         *extra,
     )
+
+
+def _advancing() -> Any:
+    this, counter = models.Organization, models.Organization.event_sequence
+    return this.update({counter: counter + Given("by")}).where(this.id == Given("organization")).returning(counter)
+
+
+_ADVANCE = Statement(_advancing)

@@ -3,6 +3,7 @@
 from typing import Any
 
 from persistence.models import TransferRequest
+from persistence.statements import Given, Statement
 
 
 def add(organization_id: str, values: dict[str, Any]) -> TransferRequest:
@@ -12,8 +13,15 @@ def add(organization_id: str, values: dict[str, Any]) -> TransferRequest:
 
 def attach_to_call(organization_id: str, elevenlabs_conversation_id: str, call_id: str, contact_id: str) -> None:
     """Tie every request made during that conversation to the call it turned out to be."""
-    TransferRequest.update(call=call_id, contact=contact_id).where(
-        TransferRequest.organization == organization_id,
-        TransferRequest.elevenlabs_conversation_id == elevenlabs_conversation_id,
+    _ATTACH.run(organization=organization_id, conversation=elevenlabs_conversation_id, call=call_id, contact=contact_id)
+
+
+def _attach() -> Any:
+    return TransferRequest.update(call=Given("call"), contact=Given("contact")).where(
+        TransferRequest.organization == Given("organization"),
+        TransferRequest.elevenlabs_conversation_id == Given("conversation"),
         TransferRequest.call.is_null(),
-    ).execute()
+    )
+
+
+_ATTACH = Statement(_attach)

@@ -1,6 +1,9 @@
 """Users: the people who sign in."""
 
 from persistence.models import User
+from persistence.statements import Lookup
+
+_BY_ID = Lookup(User, "id")
 
 
 def add(organization_id: str, *, email: str, full_name: str, password_hash: str, role: str) -> User:
@@ -12,7 +15,7 @@ def add(organization_id: str, *, email: str, full_name: str, password_hash: str,
 
 def get(user_id: str) -> User | None:
     """Return the user of that id; the lookup by which a signed token is believed."""
-    return User.get_or_none(User.id == user_id)
+    return _BY_ID.find(user_id)
 
 
 def in_organization(organization_id: str, user_id: str) -> User | None:

@@ -4,6 +4,7 @@ from typing import Any
 
 from domain.times import now
 from persistence.models import VoiceAiConfig
+from persistence.statements import Given, Statement
 
 
 def get(organization_id: str) -> VoiceAiConfig | None:
@@ -13,12 +14,7 @@ def get(organization_id: str) -> VoiceAiConfig | None:
 
 def by_tool_secret(digest: str) -> str | None:
     """Return the organization whose tool secret has this SHA-256; the previous secret counts while it lasts."""
-    config = VoiceAiConfig
-    query = config.select(config.organization).where(
-        (config.tool_secret_digest == digest)
-        | ((config.previous_tool_secret_digest == digest) & (config.previous_tool_secret_expires_at > now()))
-    )
-    organization_id: str | None = query.scalar()
+    organization_id: str | None = _BY_TOOL_SECRET.value(digest=digest, now=now())
     return organization_id
 
 
@@ -49,3 +45,14 @@ def claim_webhook_setup(organization_id: str, until: str) -> bool:
     free = config.webhook_claimed_until.is_null() | (config.webhook_claimed_until < now())
     claim = config.update(webhook_claimed_until=until).where(config.organization == organization_id, free)
     return bool(claim.execute())
+
+
+def _by_tool_secret() -> Any:
+    config, digest = VoiceAiConfig, Given("digest")
+    is_previous = (config.previous_tool_secret_digest == digest) & (
+        config.previous_tool_secret_expires_at > Given("now")
+    )
+    return config.select(config.organization).where((config.tool_secret_digest == digest) | is_previous)
+
+
+_BY_TOOL_SECRET = Statement(_by_tool_secret)
