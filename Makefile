@@ -62,7 +62,7 @@ fuzz: $(INSTALLED) ## Fuzz the contract for longer, with a new seed each time
 
 browser: $(INSTALLED) ## Install Chromium from Debian's packages if need be, and test the pages in it
 	@command -v chromium >/dev/null || apt-get install -y --no-install-recommends chromium
-	$(BIN)/python -m pytest tests/realtime/test_browser.py
+	$(BIN)/python -m pytest tests/realtime/test_browser.py tests/test_live_page.py
 
 bench-realtime: $(INSTALLED) ## Measure the broadcaster beside ws and socket.io (needs gcc, node and npm)
 	cd bench/realtime && npm install --no-audit --no-fund --silent

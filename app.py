@@ -22,7 +22,7 @@ from domain.errors import ConfigurationError, InvalidRequest
 from domain.messages import TextProvider
 from handlers.health import Health
 from handlers.observation import Observation
-from handlers.own_paths import OwnPaths
+from handlers.own_paths import OwnPaths, Page, fixed
 from openapi import document, enforcement
 from openapi.operations import OPERATIONS
 from openapi.registry import find_handlers
@@ -35,6 +35,7 @@ from providers.sinch import read_credentials as read_sinch_credentials
 from providers.storage import DiskStore, RecordingStore, connect_s3
 from providers.textgrid import TextGrid, TextGridCredentials
 from providers.twilio import Twilio, TwilioCredentials
+from realtime import pages
 
 TextProviders = dict[str, Callable[[dict[str, Any]], TextProvider]]
 
@@ -66,7 +67,8 @@ def create_app(relay: Relay) -> ASGIApp:
         max_body_bytes=relay.rules.max_body_bytes,
     )
     health = Health(relay, registry)
-    own = {"/healthz": health.healthz, "/readyz": health.readyz, "/metrics": health.metrics}
+    own: dict[str, Page] = {"/healthz": health.healthz, "/readyz": health.readyz, "/metrics": health.metrics}
+    own |= {path: fixed(*page) for path, page in pages.load(relay.rules.realtime_url).items()}
     return Observation(OwnPaths(operations, own), registry)
 
 
@@ -89,6 +91,7 @@ def _relay(settings: Settings, database: Database, http: httpx.AsyncClient) -> R
             max_body_bytes=settings.max_body_bytes,
             max_recording_bytes=settings.max_recording_bytes,
             public_url=settings.public_url,
+            realtime_url=settings.realtime_public_url or settings.local_realtime_url,
             token_lifetime=settings.token_lifetime_minutes * 60,
             sign_in_attempts_per_account=settings.sign_in_attempts_per_account,
             sign_in_attempts_per_address=settings.sign_in_attempts_per_address,

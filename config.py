@@ -48,6 +48,7 @@ class Settings(BaseSettings):
     api_port: Port = 2212
     realtime_host: str = "127.0.0.1"
     realtime_port: Port = 2213
+    realtime_public_url: Annotated[str | None, Field(pattern=r"^wss?://")] = None
     public_url: BaseUrl | None = None
     trusted_proxies: Networks = [IPv4Network("127.0.0.1/32"), IPv6Network("::1/128")]
 
@@ -104,6 +105,7 @@ class Settings(BaseSettings):
 
     @field_validator(
         "public_url",
+        "realtime_public_url",
         "r2_endpoint_url",
         "r2_bucket",
         "r2_access_key_id",

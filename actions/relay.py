@@ -27,6 +27,7 @@ class Rules:
     max_body_bytes: int = 48 * 1024 * 1024
     max_recording_bytes: int = 256 * 1024 * 1024
     public_url: str | None = None
+    realtime_url: str = ""
     token_lifetime: float = 12 * 3600
     sign_in_attempts_per_account: int = 10
     sign_in_attempts_per_address: int = 50

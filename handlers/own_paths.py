@@ -9,6 +9,15 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 Page = Callable[[Request], Awaitable[Response]]
 
 
+def fixed(content_type: str, body: bytes) -> Page:
+    """Return a page that is always the same."""
+
+    async def page(_: Request) -> Response:
+        return Response(body, media_type=content_type)
+
+    return page
+
+
 class OwnPaths:
     """Answers GET and HEAD on its own paths and hands everything else on; one look-up a request."""
 

@@ -32,20 +32,24 @@ padding: .25rem .8rem .25rem 0; border-bottom: 1px solid #8884; vertical-align: 
 """
 
 
-def load() -> dict[str, Page]:
-    """Return every page, by path, as content type and body."""
+def load(realtime_url: str = "") -> dict[str, Page]:
+    """Return every page, by path, as content type and body.
+
+    `realtime_url` is where the broadcaster is, when somebody else serves the pages.
+    """
     document = yaml.safe_load(_EVENTS.read_bytes())
     client = (_HERE / "client.js").read_text()
     return {
         "/events.json": ("application/json", documents.dump(document)),
         "/events": (_HTML, _events(document).encode()),
-        "/live": (_HTML, _live(client).encode()),
+        "/live": (_HTML, _live(client, realtime_url).encode()),
         "/client.js": ("text/javascript; charset=utf-8", client.encode()),
     }
 
 
-def _live(client: str) -> str:
-    page = (_HERE / "live.html").read_text().replace("{{client}}", client.replace("export function", "function"))
+def _live(client: str, realtime_url: str) -> str:
+    page = (_HERE / "live.html").read_text().replace("{{realtime}}", html.escape(realtime_url))
+    page = page.replace("{{client}}", client.replace("export function", "function"))
     for name, pattern in (("script", _SCRIPT), ("style", _STYLE)):
         (content,) = pattern.findall(page)
         page = page.replace(f"{{{{{name}-hash}}}}", _hash(content))

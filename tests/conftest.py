@@ -7,7 +7,9 @@ import pytest
 
 from persistence import organizations
 from persistence.database import Database, open_database
-from tests.support import postgresql
+from tests.support import chromium, postgresql
+
+collect_ignore = [] if chromium.EXECUTABLE else ["test_live_page.py"]
 
 ENGINES = ("sqlite", "postgresql")
 

@@ -1,0 +1,45 @@
+"""The live page as the API serves it, in a real browser; collected where there is a Chromium."""
+
+import asyncio
+from pathlib import Path
+
+import httpx
+
+from tests.support.chromium import browser
+from tests.support.up import environment, manage, running_up
+
+ENTER = 13
+
+
+async def test_a_person_signs_in_and_sees_what_happens(tmp_path: Path) -> None:
+    """A wrong password is told in words; the right one opens the feed, from the broadcaster's own port."""
+    env = environment(tmp_path / "var")
+    async with running_up(env) as running, browser(tmp_path / "profile") as tab:
+        demo = running.demo
+        await tab.open(f"{demo['apiUrl']}/live")
+        for password, outcome in (
+            ("wrong password", "!document.getElementById('notice').hidden"),
+            (demo["superadminPassword"], "document.getElementById('state').dataset.state === 'live'"),
+        ):
+            await tab.run(f"document.getElementById('email').value = {demo['superadminEmail']!r}")
+            await tab.run("document.getElementById('password').value = ''")
+            await tab.run("document.getElementById('password').focus()")
+            await tab.type(password)
+            await tab.press("Enter", ENTER)
+            await tab.until(outcome)
+        await manage(env, "org", "contact", "Demo", "+14165550177", "Robin")
+        await asyncio.to_thread(_note, demo)
+        await tab.until("document.querySelectorAll('#events li[data-seq]').length === 1")
+        shown = await tab.run("document.querySelector('#events li[data-seq=\"1\"]').innerText")
+
+        assert "Wants a callback" in shown
+
+
+def _note(demo: dict[str, str]) -> None:
+    answer = httpx.post(
+        f"{demo['apiUrl']}/api/webhook/elevenlabs/tools/create-note",
+        json={"phone_number": "+14165550177", "note": "Wants a callback."},
+        headers={"Authorization": f"Bearer {demo['toolSecret']}"},
+        trust_env=False,
+    )
+    assert answer.json()["success"] is True
