@@ -26,6 +26,7 @@ def _everything() -> typer.Typer:
     from commands.keys import key
     from commands.listening import listening
     from commands.organizations import org
+    from commands.retention import retention
     from commands.serving import serving
     from commands.upkeep import upkeep
     from commands.users import user
@@ -36,7 +37,7 @@ def _everything() -> typer.Typer:
         # A traceback that shows variables shows secrets.
         pretty_exceptions_show_locals=False,
     )
-    for commands in (serving, listening, audit, upkeep):
+    for commands in (serving, listening, audit, upkeep, retention):
         cli.add_typer(commands)
     for name, commands in (("org", org), ("user", user), ("key", key), ("contract", contract)):
         cli.add_typer(commands, name=name)

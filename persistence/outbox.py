@@ -88,13 +88,19 @@ def following(cursor: Cursor, limit: int) -> tuple[Cursor, list[StoredEvent]]:
 
 
 def prune(before: str, limit: int) -> int:
-    """Delete at most `limit` events older than `before`, never an organization's newest; return how many went."""
+    """Delete at most `limit` events older than `before`, never an organization's newest; return how many went.
+
+    An organization that says for itself how long it keeps events is left alone.
+    """
     newest = models.Event.organization.in_(
         models.Organization.select(models.Organization.id).where(
             models.Organization.event_sequence == models.Event.sequence
         )
     )
-    old = models.Event.select(models.Event.id).where(models.Event.at < before, ~newest).limit(limit)
+    everybodys = models.Event.organization.in_(
+        models.Organization.select(models.Organization.id).where(models.Organization.event_retention_days.is_null())
+    )
+    old = models.Event.select(models.Event.id).where(models.Event.at < before, ~newest, everybodys).limit(limit)
     return int(models.Event.delete().where(models.Event.id.in_(old)).execute())
 
 

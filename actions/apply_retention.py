@@ -1,0 +1,108 @@
+"""Forgetting in time: what an organization no longer wants to keep goes, in bounded batches.
+
+It can be killed anywhere and run again. A recording's object goes before its row, as in an erasure; erasures that were
+interrupted are finished on the way.
+"""
+
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from functools import partial
+
+from actions.erase_contact import finish_erasure
+from actions.relay import Relay
+from domain.errors import InvalidRequest
+from domain.times import later
+from persistence import erasure, organizations, retention
+from persistence.retention import Retention
+
+_ROWS = 500
+_DAY = 86_400
+MAX_DAYS = 36_500
+
+
+@dataclass(frozen=True, slots=True)
+class Due:
+    """What of one organization is past its time, and the erasures that are not over."""
+
+    organization_id: str
+    name: str
+    retention: Retention
+    recordings: int = 0
+    transcripts: int = 0
+    events: int = 0
+    erasures: int = 0
+
+    @property
+    def total(self) -> int:
+        """All of it together."""
+        return self.recordings + self.transcripts + self.events + self.erasures
+
+
+async def read_retention(relay: Relay, organization_id: str) -> Retention:
+    """Return for how many days the organization keeps what."""
+    return await relay.database.read(lambda: retention.get(organization_id))
+
+
+async def set_retention(relay: Relay, organization_id: str, chosen: Retention) -> None:
+    """Replace for how many days the organization keeps what.
+
+    Raises:
+        InvalidRequest: when a number of days makes no sense.
+    """
+    for days in (chosen.recordings, chosen.transcripts, chosen.events):
+        if days is not None and not 1 <= days <= MAX_DAYS:
+            raise InvalidRequest(f"Days go from 1 to {MAX_DAYS}")
+    await relay.database.write(lambda: retention.put(organization_id, chosen))
+
+
+async def due(relay: Relay) -> list[Due]:
+    """Return what is past its time, organization by organization; nothing is changed."""
+
+    def unit() -> list[Due]:
+        return [_due(one.id, one.name) for one in organizations.everyone()]
+
+    return await relay.database.read(unit)
+
+
+async def apply_retention(relay: Relay, found: Due) -> AsyncIterator[int]:
+    """Remove what is past its time; yield how many went, batch by batch."""
+    organization_id, kept = found.organization_id, found.retention
+    async for count in _remove_recordings(relay, organization_id, _before(kept.recordings)):
+        yield count
+    for days, remove in ((kept.transcripts, retention.clear_transcripts), (kept.events, retention.prune_events)):
+        before = _before(days)
+        while before and (count := await relay.database.write(partial(remove, organization_id, before, _ROWS))):
+            yield count
+    for contact_id in await relay.database.read(lambda: erasure.under_way(organization_id)):
+        await finish_erasure(relay, organization_id, contact_id)
+        yield 1
+
+
+def _due(organization_id: str, name: str) -> Due:
+    kept = retention.get(organization_id)
+    recordings, transcripts, events = _before(kept.recordings), _before(kept.transcripts), _before(kept.events)
+    return Due(
+        organization_id,
+        name,
+        kept,
+        recordings=retention.count_recordings(organization_id, recordings) if recordings else 0,
+        transcripts=retention.count_transcripts(organization_id, transcripts) if transcripts else 0,
+        events=retention.count_events(organization_id, events) if events else 0,
+        erasures=len(erasure.under_way(organization_id)),
+    )
+
+
+def _before(days: int | None) -> str | None:
+    return None if days is None else later(-days * _DAY)
+
+
+async def _remove_recordings(relay: Relay, organization_id: str, before: str | None) -> AsyncIterator[int]:
+    while before:
+        found = await relay.database.read(partial(retention.old_recordings, organization_id, before, _ROWS))
+        if not found:
+            return
+        for recording in found:
+            await relay.store.remove(recording.key)
+        ids = [recording.id for recording in found]
+        await relay.database.write(partial(retention.remove_recordings, organization_id, ids))
+        yield len(found)

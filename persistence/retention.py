@@ -1,0 +1,100 @@
+"""How long an organization keeps what, and the rows that are older than that, a bounded number at a time.
+
+Age counts from when something was stored here, so that importing old calls does not empty them at once.
+"""
+
+from collections.abc import Collection
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from peewee import fn
+
+from persistence.models import Call, Event, Organization, Recording
+
+
+@dataclass(frozen=True, slots=True)
+class Retention:
+    """For how many days each is kept; None keeps it for good, or events as long as everybody's."""
+
+    recordings: int | None = None
+    transcripts: int | None = None
+    events: int | None = None
+
+
+def get(organization_id: str) -> Retention:
+    """Return the organization's retention."""
+    found = Organization.get_by_id(organization_id)
+    return Retention(found.recording_retention_days, found.transcript_retention_days, found.event_retention_days)
+
+
+def put(organization_id: str, retention: Retention) -> None:
+    """Replace the organization's retention."""
+    given = asdict(retention)
+    columns = {f"{name.removesuffix('s')}_retention_days": days for name, days in given.items()}
+    Organization.update(columns).where(Organization.id == organization_id).execute()
+
+
+# Recordings. Their objects go before their rows.
+
+
+def count_recordings(organization_id: str, before: str) -> int:
+    """Return how many recordings were stored before that moment."""
+    return _count(Recording, _old(Recording, organization_id, before))
+
+
+def old_recordings(organization_id: str, before: str, limit: int) -> list[Recording]:
+    """Return at most `limit` recordings that were stored before that moment."""
+    query = Recording.select().where(_old(Recording, organization_id, before))
+    return list(query.order_by(Recording.created_at).limit(limit))
+
+
+def remove_recordings(organization_id: str, ids: Collection[str]) -> int:
+    """Remove the rows of recordings whose objects are gone; return how many went."""
+    chosen = (Recording.organization == organization_id) & Recording.id.in_(list(ids))
+    return int(Recording.delete().where(chosen).execute())
+
+
+# Transcripts. Summary and figures of the call stay.
+
+
+def count_transcripts(organization_id: str, before: str) -> int:
+    """Return how many calls that were stored before that moment have a transcript."""
+    return _count(Call, _old(Call, organization_id, before) & Call.transcript.is_null(False))
+
+
+def clear_transcripts(organization_id: str, before: str, limit: int) -> int:
+    """Clear at most `limit` transcripts of calls stored before that moment; return how many were."""
+    old = Call.select(Call.id).where(_old(Call, organization_id, before), Call.transcript.is_null(False))
+    chosen = Call.id.in_(old.order_by(Call.created_at).limit(limit))
+    return int(Call.update(transcript=None).where(Call.organization == organization_id, chosen).execute())
+
+
+# Events. Only ever the oldest, so that no hole comes into the sequence, and never the newest.
+
+
+def count_events(organization_id: str, before: str) -> int:
+    """Return how many events are older than that moment, the newest of all not counted."""
+    newest = Organization.select(Organization.event_sequence).where(Organization.id == organization_id)
+    old = (Event.organization == organization_id) & (Event.at < before) & (Event.sequence < newest)
+    return _count(Event, old)
+
+
+def prune_events(organization_id: str, before: str, limit: int) -> int:
+    """Delete at most `limit` of the oldest events, as long as they are older than that moment; return how many went."""
+    query: Any = Event.select(Event.sequence, Event.at).where(Event.organization == organization_id)
+    oldest = list(query.order_by(Event.sequence).limit(limit + 1).tuples())
+    young = next((index for index, (_, at) in enumerate(oldest) if at >= before), len(oldest))
+    # The one more that was looked at is kept: it may be the newest there is.
+    gone = oldest[: min(young, len(oldest) - 1, limit)] if oldest else []
+    if not gone:
+        return 0
+    chosen = (Event.organization == organization_id) & (Event.sequence <= gone[-1][0])
+    return int(Event.delete().where(chosen).execute())
+
+
+def _old(model: Any, organization_id: str, before: str) -> Any:
+    return (model.organization == organization_id) & (model.created_at < before)
+
+
+def _count(model: Any, chosen: Any) -> int:
+    return int(model.select(fn.COUNT(model.id)).where(chosen).scalar())
