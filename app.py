@@ -14,6 +14,7 @@ from starlette.types import ASGIApp
 
 import handlers
 from actions.authenticate import authenticate
+from actions.rates import Rates, in_database, in_memory
 from actions.relay import Relay, Rules
 from actions.tokens import Key, Tokens, private_key, public_key, shared_key
 from actions.vault import Vault
@@ -64,7 +65,9 @@ def create_app(relay: Relay) -> ASGIApp:
         partial(authenticate, relay),
         bindings=OPERATIONS,
         handlers=find_handlers(handlers, OPERATIONS),
+        limits=relay.rates,
         max_body_bytes=relay.rules.max_body_bytes,
+        held_body_bytes=relay.rules.held_body_bytes,
     )
     health = Health(relay, registry)
     own: dict[str, Page] = {"/healthz": health.healthz, "/readyz": health.readyz, "/metrics": health.metrics}
@@ -84,11 +87,17 @@ def _relay(settings: Settings, database: Database, http: httpx.AsyncClient) -> R
         downloader=_downloader(settings),
         text_provider=partial(_text_provider, providers),
         elevenlabs=lambda key: ElevenLabs(http, settings.elevenlabs_url, key, settings.elevenlabs_timeout_seconds),
+        rates=Rates(
+            settings.requests_per_minute_per_address,
+            settings.requests_per_minute_per_caller,
+            in_database(database) if settings.request_counters == "database" else in_memory(),
+        ),
         rules=Rules(
             tool_replay=settings.tool_replay_seconds,
             tool_secret_overlap=settings.tool_secret_overlap_minutes * 60,
             sms_timeout=settings.sms_timeout_seconds,
             max_body_bytes=settings.max_body_bytes,
+            held_body_bytes=settings.held_body_bytes,
             max_recording_bytes=settings.max_recording_bytes,
             public_url=settings.public_url,
             realtime_url=settings.realtime_public_url or settings.local_realtime_url,

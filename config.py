@@ -64,10 +64,15 @@ class Settings(BaseSettings):
     sign_in_attempts_per_address: Annotated[int, Field(ge=1)] = 50
     sign_in_window_minutes: Annotated[Amount, Field(gt=0)] = 15
 
+    requests_per_minute_per_address: Annotated[int, Field(ge=0)] = 24_000
+    requests_per_minute_per_caller: Annotated[int, Field(ge=0)] = 12_000
+    request_counters: Literal["memory", "database"] = "memory"
+
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     log_format: Literal["auto", "json", "console"] = "auto"
 
     max_body_bytes: Annotated[int, Field(ge=1024)] = 48 * 1024 * 1024
+    held_body_bytes: Annotated[int, Field(ge=1024)] = 128 * 1024 * 1024
     max_recording_bytes: Annotated[int, Field(ge=1024)] = 256 * 1024 * 1024
     tool_replay_seconds: Amount = 30
     tool_secret_overlap_minutes: Amount = 60

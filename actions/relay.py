@@ -7,6 +7,7 @@ from typing import Any
 from pydantic import SecretStr
 
 from actions.passwords import Passwords
+from actions.rates import Rates
 from actions.tokens import Tokens
 from actions.turns import Turns
 from actions.vault import Vault
@@ -25,6 +26,7 @@ class Rules:
     tool_secret_overlap: float = 3600
     sms_timeout: float = 4
     max_body_bytes: int = 48 * 1024 * 1024
+    held_body_bytes: int = 128 * 1024 * 1024
     max_recording_bytes: int = 256 * 1024 * 1024
     public_url: str | None = None
     realtime_url: str = ""
@@ -52,3 +54,4 @@ class Relay:
     rules: Rules = Rules()
     turns: Turns = field(default_factory=Turns)
     passwords: Passwords = field(default_factory=Passwords)
+    rates: Rates = field(default_factory=Rates)

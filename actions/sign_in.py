@@ -1,6 +1,5 @@
 """Signing in with a password, staying signed in, and signing out everywhere."""
 
-import ipaddress
 from dataclasses import dataclass, replace
 
 import structlog
@@ -8,6 +7,7 @@ from pydantic import SecretStr
 
 from actions.relay import Relay, Rules
 from actions.vault import digest
+from domain.addresses import network_of
 from domain.audit import Actor, AuditAction, mask_email
 from domain.errors import RateLimited, Unauthenticated
 from domain.principals import Role
@@ -152,13 +152,4 @@ class _Keys:
 
     @classmethod
     def of(cls, account: str, client: str | None) -> "_Keys":
-        return cls(digest(f"account {account}"), digest(f"address {_network(client)}"))
-
-
-def _network(client: str | None) -> str:
-    # Whoever has one IPv6 address usually has the other 2^64 of its network too.
-    try:
-        address = ipaddress.ip_address(client or "")
-    except ValueError:
-        return client or "unknown"
-    return str(ipaddress.ip_network((address, 64), strict=False)) if address.version == 6 else str(address)
+        return cls(digest(f"account {account}"), digest(f"address {network_of(client)}"))

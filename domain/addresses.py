@@ -4,7 +4,7 @@ The tables follow IANA's special-purpose address registries and are spelled out,
 `ipaddress.is_global` says depends on the Python patch release.
 """
 
-from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 
 Address = IPv4Address | IPv6Address
 Network = IPv4Network | IPv6Network
@@ -58,3 +58,12 @@ def is_public(address: Address) -> bool:
     if address in _NAT64:
         return is_public(IPv4Address(int(address) & 0xFFFFFFFF))
     return address in _GLOBAL_UNICAST_6 and not any(address in network for network in _NOT_PUBLIC_6)
+
+
+def network_of(client: str | None) -> str:
+    """Return what is counted as one client: an IPv4 address, or the network of 2^64 an IPv6 address is in."""
+    try:
+        address = ip_address(client or "")
+    except ValueError:
+        return client or "unknown"
+    return str(ip_network((address, 64), strict=False)) if address.version == 6 else str(address)

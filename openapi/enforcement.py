@@ -3,8 +3,9 @@
     Envelope           answers every error in the operation's own envelope; nothing internal leaves
     └── pages          /openapi.json, /docs and what else is not an operation
         └── Routes     which operation
+            ├── Addresses    from where, and whether too often
             └── SecurityMiddleware   whose token (Connexion's)
-                └── Enforcement      parse, validate, call the handler, validate the answer, serialise
+                └── Enforcement      count, parse, validate, call the handler, validate the answer, serialise
 
 Everything about an operation is compiled once, in `build`; what cannot be compiled stops the server there.
 """
@@ -15,7 +16,7 @@ import fnmatch
 import functools
 import traceback
 from collections.abc import AsyncIterator, Mapping, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import orjson
 import structlog
@@ -40,7 +41,9 @@ from domain.errors import (
     Unauthenticated,
     UnsupportedMediaType,
 )
+from domain.principals import Principal
 from openapi.authentication import Authenticate, principal_of, security_map
+from openapi.bodies import BodyRoom, BodyShare
 from openapi.description import describe
 from openapi.document import Contract, Operation
 from openapi.exchange import Binding, Bindings, Handler, Request, Response
@@ -60,6 +63,18 @@ Send = Any
 _log = structlog.get_logger()
 
 
+class Limits(Protocol):
+    """Says who asks too often: each verb counts a request, and raises RateLimited when there were too many."""
+
+    async def admit_address(self, address: str | None) -> None:
+        """Count a request from an address."""
+        ...
+
+    async def admit_caller(self, principal: Principal) -> None:
+        """Count a request of a caller whose token was believed."""
+        ...
+
+
 class Disconnected(Exception):
     """Raised when the client goes away before its request is whole; there is nobody left to answer."""
 
@@ -75,7 +90,9 @@ def build(
     *,
     bindings: Bindings,
     handlers: Mapping[str, Handler],
+    limits: Limits | None = None,
     max_body_bytes: int = 48 * 1024 * 1024,
+    held_body_bytes: int = 128 * 1024 * 1024,
     pages: Mapping[str, bytes] | None = None,
     lifespan: Lifespan | None = None,
 ) -> ConnexionMiddleware:
@@ -83,7 +100,8 @@ def build(
 
     `relay` is handed to every handler; `authenticate` believes a bearer token of a kind, or raises Unauthenticated.
     `bindings` are the generated ones and `handlers` the functions (see `registry`), both by METHOD and path. `pages`
-    are further JSON documents by path, served as they are. Nothing is opened or connected here.
+    are further JSON documents by path, served as they are. `limits` says who asks too often, `held_body_bytes` how much
+    of large bodies is held at once; whoever brings more is asked to come back. Nothing is opened or connected here.
 
     Raises:
         ConfigurationError: when the generated types are not of this contract, or an operation cannot be enforced.
@@ -97,8 +115,9 @@ def build(
         )
         for operation in contract.operations
     }
+    room = BodyRoom(held_body_bytes)
     for one in enforced.values():
-        one.serve(relay, max_body_bytes)
+        one.serve(relay, max_body_bytes, room, limits)
     own = {"/openapi.json": contract.served, "/contract": describe(contract, handlers)}
     served = {path: orjson.dumps(body) for path, body in own.items()} | dict(pages or {})
     app = ConnexionMiddleware(
@@ -109,6 +128,7 @@ def build(
             LifespanMiddleware,
             functools.partial(Pages, documents=served),
             Routes,
+            functools.partial(Addresses, limits=limits),
             SecurityMiddleware,
             functools.partial(Enforcement, enforced=enforced),
         ],
@@ -189,22 +209,32 @@ class Enforced:
             self._validator = schemas.compile(self._body_schema, "request")
             self._order = property_order(document, self._body_schema)
             self._adapter: TypeAdapter[Any] = TypeAdapter(binding.body)
-        self.serve(None, 0)
+        self.serve(None, 0, BodyRoom(0))
 
-    def serve(self, relay: object, max_body_bytes: int) -> None:
-        """Hand over the services, and the limit of bodies that set none of their own."""
-        self._relay = relay
+    def serve(self, relay: object, max_body_bytes: int, room: BodyRoom, limits: Limits | None = None) -> None:
+        """Hand over the services, the limit of bodies that set none of their own, and what all requests share."""
+        self._relay, self._room, self._limits = relay, room, limits
         self._limit = int(self.operation.definition.get("x-max-body-bytes", max_body_bytes))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
+        principal = principal_of(scope)
+        if self._limits is not None and principal is not None:
+            await self._limits.admit_caller(principal)
+        share = self._room.share()
+        try:
+            answer = await self._answered(scope, receive, share)
+        finally:
+            share.free()
+        await send_answer(answer, scope, send)
+
+    async def _answered(self, scope: Scope, receive: Receive, share: BodyShare) -> Answer:
         arguments = self._parameters.read(scope)
         if self._body_schema is not None:
-            arguments["body"] = await self._body(scope, receive)
-        response = await self._handler(self._request(scope, receive), **arguments)
-        await send_answer(self._answer(response), scope, send)
+            arguments["body"] = await self._body(scope, receive, share)
+        return self._answer(await self._handler(self._request(scope, receive, share), **arguments))
 
-    def _request(self, scope: Scope, receive: Receive) -> Request[Any]:
+    def _request(self, scope: Scope, receive: Receive, share: BodyShare) -> Request[Any]:
         client = scope.get("client")
         return Request(
             relay=self._relay,
@@ -214,14 +244,14 @@ class Enforced:
             headers=Headers(scope=scope),
             client=client[0] if client else None,
             principal=principal_of(scope),
-            open_stream=lambda: _chunks(scope, receive, self._limit),
+            open_stream=lambda: _chunks(scope, receive, self._limit, share),
         )
 
     # The body
 
-    async def _body(self, scope: Scope, receive: Receive) -> Any:
+    async def _body(self, scope: Scope, receive: Receive, share: BodyShare) -> Any:
         _insist_on_json(scope)
-        raw = await _whole(scope, receive, self._limit)
+        raw = await _whole(scope, receive, self._limit, share)
         if not raw:
             return self._no_body()
         value = documents.load(raw)
@@ -295,19 +325,20 @@ def _insist_on_json(scope: Scope) -> None:
         raise UnsupportedMediaType("Request body must be sent without a content encoding")
 
 
-async def _whole(scope: Scope, receive: Receive, limit: int) -> bytes | bytearray:
-    chunks = [chunk async for chunk in _chunks(scope, receive, limit)]
+async def _whole(scope: Scope, receive: Receive, limit: int, share: BodyShare) -> bytes | bytearray:
+    chunks = [chunk async for chunk in _chunks(scope, receive, limit, share)]
     return chunks[0] if len(chunks) == 1 else b"".join(chunks)
 
 
-async def _chunks(scope: Scope, receive: Receive, limit: int) -> AsyncIterator[bytes]:
+async def _chunks(scope: Scope, receive: Receive, limit: int, share: BodyShare) -> AsyncIterator[bytes]:
     """Yield the body as it arrives.
 
     Raises:
         PayloadTooLarge: as soon as it is known to exceed `limit`, before reading it when its length is announced.
+        Overloaded: when too much of others is held already.
         Disconnected: when it ends too early.
     """
-    _insist_on_length(scope, limit)
+    share.grow_to(_insist_on_length(scope, limit))
     size, more = 0, True
     while more:
         message = await receive()
@@ -317,14 +348,18 @@ async def _chunks(scope: Scope, receive: Receive, limit: int) -> AsyncIterator[b
         size += len(chunk)
         if size > limit:
             raise PayloadTooLarge(limit)
+        share.grow_to(size)
         if chunk:
             yield chunk
 
 
-def _insist_on_length(scope: Scope, limit: int) -> None:
-    for name, value in scope["headers"]:
-        if name == b"content-length" and value.isdigit() and int(value[:20]) > limit:
-            raise PayloadTooLarge(limit)
+def _insist_on_length(scope: Scope, limit: int) -> int:
+    """Return the length that was announced, 0 when none was."""
+    announced = next((value for name, value in scope["headers"] if name == b"content-length" and value.isdigit()), b"0")
+    length = int(announced[:20])
+    if length > limit:
+        raise PayloadTooLarge(limit)
+    return length
 
 
 def _target(scope: Scope) -> str:
@@ -384,6 +419,21 @@ class Enforcement(RoutedMiddleware):  # type: ignore[misc]  # Connexion is untyp
     def add_api(self, specification: Any, **kwargs: Any) -> Any:
         """Register the operations of `specification`."""
         return super().add_api(specification, enforced=self._enforced, **kwargs)
+
+
+class Addresses:
+    """Turns away those who ask too often, before anything about them is believed."""
+
+    def __init__(self, app: Any, limits: Limits | None) -> None:
+        self.app = app
+        self._limits = limits
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Count the request, and pass it on."""
+        if self._limits is not None and scope["type"] == "http":
+            client = scope.get("client")
+            await self._limits.admit_address(client[0] if client else None)
+        await self.app(scope, receive, send)
 
 
 class Pages(SwaggerUIMiddleware):  # type: ignore[misc]  # Connexion is untyped

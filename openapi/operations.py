@@ -56,6 +56,13 @@ class PostCallsIngest415(Response[models.CallsIngestErrorResponse]):
     status: ClassVar[Literal[415]] = 415
 
 
+class PostCallsIngest429(Response[models.CallsIngestErrorResponse]):
+    """Too many requests; try again later."""
+
+    __slots__ = ()
+    status: ClassVar[Literal[429]] = 429
+
+
 class PostCallsIngest500(Response[models.CallsIngestErrorResponse]):
     """Internal server error."""
 
@@ -77,6 +84,7 @@ PostCallsIngestAnswer: TypeAlias = (
     | PostCallsIngest401
     | PostCallsIngest413
     | PostCallsIngest415
+    | PostCallsIngest429
     | PostCallsIngest500
     | PostCallsIngest503
 )
@@ -126,6 +134,13 @@ class PostCallsVoiceAiConfig415(Response[models.CallsErrorResponse]):
     status: ClassVar[Literal[415]] = 415
 
 
+class PostCallsVoiceAiConfig429(Response[models.CallsErrorResponse]):
+    """Too many requests; try again later."""
+
+    __slots__ = ()
+    status: ClassVar[Literal[429]] = 429
+
+
 class PostCallsVoiceAiConfig500(Response[models.CallsErrorResponse]):
     """Internal server error."""
 
@@ -146,6 +161,7 @@ PostCallsVoiceAiConfigAnswer: TypeAlias = (
     | PostCallsVoiceAiConfig401
     | PostCallsVoiceAiConfig413
     | PostCallsVoiceAiConfig415
+    | PostCallsVoiceAiConfig429
     | PostCallsVoiceAiConfig500
     | PostCallsVoiceAiConfig503
 )
@@ -174,6 +190,13 @@ class GetCallsVoiceAiConfig401(Response[models.CallsErrorResponse]):
     status: ClassVar[Literal[401]] = 401
 
 
+class GetCallsVoiceAiConfig429(Response[models.CallsErrorResponse]):
+    """Too many requests; try again later."""
+
+    __slots__ = ()
+    status: ClassVar[Literal[429]] = 429
+
+
 class GetCallsVoiceAiConfig500(Response[models.CallsErrorResponse]):
     """Internal server error."""
 
@@ -191,6 +214,7 @@ class GetCallsVoiceAiConfig503(Response[models.CallsErrorResponse]):
 GetCallsVoiceAiConfigAnswer: TypeAlias = (
     GetCallsVoiceAiConfig200
     | GetCallsVoiceAiConfig401
+    | GetCallsVoiceAiConfig429
     | GetCallsVoiceAiConfig500
     | GetCallsVoiceAiConfig503
 )
@@ -233,6 +257,13 @@ class PostWebhookElevenlabsToolsCreateNote415(Response[models.WebhookErrorRespon
     status: ClassVar[Literal[415]] = 415
 
 
+class PostWebhookElevenlabsToolsCreateNote429(Response[models.WebhookErrorResponse]):
+    """Too many requests; try again later."""
+
+    __slots__ = ()
+    status: ClassVar[Literal[429]] = 429
+
+
 class PostWebhookElevenlabsToolsCreateNote500(Response[models.WebhookErrorResponse]):
     """Internal server error."""
 
@@ -245,6 +276,7 @@ PostWebhookElevenlabsToolsCreateNoteAnswer: TypeAlias = (
     | PostWebhookElevenlabsToolsCreateNote401
     | PostWebhookElevenlabsToolsCreateNote413
     | PostWebhookElevenlabsToolsCreateNote415
+    | PostWebhookElevenlabsToolsCreateNote429
     | PostWebhookElevenlabsToolsCreateNote500
 )
 
@@ -286,6 +318,13 @@ class PostWebhookElevenlabsToolsSendSms415(Response[models.WebhookErrorResponse]
     status: ClassVar[Literal[415]] = 415
 
 
+class PostWebhookElevenlabsToolsSendSms429(Response[models.WebhookErrorResponse]):
+    """Too many requests; try again later."""
+
+    __slots__ = ()
+    status: ClassVar[Literal[429]] = 429
+
+
 class PostWebhookElevenlabsToolsSendSms500(Response[models.WebhookErrorResponse]):
     """Internal server error."""
 
@@ -298,6 +337,7 @@ PostWebhookElevenlabsToolsSendSmsAnswer: TypeAlias = (
     | PostWebhookElevenlabsToolsSendSms401
     | PostWebhookElevenlabsToolsSendSms413
     | PostWebhookElevenlabsToolsSendSms415
+    | PostWebhookElevenlabsToolsSendSms429
     | PostWebhookElevenlabsToolsSendSms500
 )
 
@@ -339,6 +379,13 @@ class PostWebhookElevenlabsToolsTransfer415(Response[models.WebhookErrorResponse
     status: ClassVar[Literal[415]] = 415
 
 
+class PostWebhookElevenlabsToolsTransfer429(Response[models.WebhookErrorResponse]):
+    """Too many requests; try again later."""
+
+    __slots__ = ()
+    status: ClassVar[Literal[429]] = 429
+
+
 class PostWebhookElevenlabsToolsTransfer500(Response[models.WebhookErrorResponse]):
     """Internal server error."""
 
@@ -351,6 +398,7 @@ PostWebhookElevenlabsToolsTransferAnswer: TypeAlias = (
     | PostWebhookElevenlabsToolsTransfer401
     | PostWebhookElevenlabsToolsTransfer413
     | PostWebhookElevenlabsToolsTransfer415
+    | PostWebhookElevenlabsToolsTransfer429
     | PostWebhookElevenlabsToolsTransfer500
 )
 
@@ -455,6 +503,13 @@ class PostAuthRefresh401(Response[models.AuthErrorResponse]):
     status: ClassVar[Literal[401]] = 401
 
 
+class PostAuthRefresh429(Response[models.AuthErrorResponse]):
+    """Too many requests; try again later."""
+
+    __slots__ = ()
+    status: ClassVar[Literal[429]] = 429
+
+
 class PostAuthRefresh500(Response[models.AuthErrorResponse]):
     """Internal server error."""
 
@@ -469,7 +524,13 @@ class PostAuthRefresh503(Response[models.AuthErrorResponse]):
     status: ClassVar[Literal[503]] = 503
 
 
-PostAuthRefreshAnswer: TypeAlias = PostAuthRefresh200 | PostAuthRefresh401 | PostAuthRefresh500 | PostAuthRefresh503
+PostAuthRefreshAnswer: TypeAlias = (
+    PostAuthRefresh200
+    | PostAuthRefresh401
+    | PostAuthRefresh429
+    | PostAuthRefresh500
+    | PostAuthRefresh503
+)
 
 
 class PostAuthRefresh(Protocol[R_contra]):
@@ -495,6 +556,13 @@ class GetAuthVerifyToken401(Response[models.AuthErrorResponse]):
     status: ClassVar[Literal[401]] = 401
 
 
+class GetAuthVerifyToken429(Response[models.AuthErrorResponse]):
+    """Too many requests; try again later."""
+
+    __slots__ = ()
+    status: ClassVar[Literal[429]] = 429
+
+
 class GetAuthVerifyToken500(Response[models.AuthErrorResponse]):
     """Internal server error."""
 
@@ -512,6 +580,7 @@ class GetAuthVerifyToken503(Response[models.AuthErrorResponse]):
 GetAuthVerifyTokenAnswer: TypeAlias = (
     GetAuthVerifyToken200
     | GetAuthVerifyToken401
+    | GetAuthVerifyToken429
     | GetAuthVerifyToken500
     | GetAuthVerifyToken503
 )
@@ -540,6 +609,13 @@ class PostAuthSignOut401(Response[models.AuthErrorResponse]):
     status: ClassVar[Literal[401]] = 401
 
 
+class PostAuthSignOut429(Response[models.AuthErrorResponse]):
+    """Too many requests; try again later."""
+
+    __slots__ = ()
+    status: ClassVar[Literal[429]] = 429
+
+
 class PostAuthSignOut500(Response[models.AuthErrorResponse]):
     """Internal server error."""
 
@@ -554,7 +630,13 @@ class PostAuthSignOut503(Response[models.AuthErrorResponse]):
     status: ClassVar[Literal[503]] = 503
 
 
-PostAuthSignOutAnswer: TypeAlias = PostAuthSignOut200 | PostAuthSignOut401 | PostAuthSignOut500 | PostAuthSignOut503
+PostAuthSignOutAnswer: TypeAlias = (
+    PostAuthSignOut200
+    | PostAuthSignOut401
+    | PostAuthSignOut429
+    | PostAuthSignOut500
+    | PostAuthSignOut503
+)
 
 
 class PostAuthSignOut(Protocol[R_contra]):
@@ -580,6 +662,13 @@ class GetUserApiKey401(Response[models.AuthErrorResponse]):
     status: ClassVar[Literal[401]] = 401
 
 
+class GetUserApiKey429(Response[models.AuthErrorResponse]):
+    """Too many requests; try again later."""
+
+    __slots__ = ()
+    status: ClassVar[Literal[429]] = 429
+
+
 class GetUserApiKey500(Response[models.AuthErrorResponse]):
     """Internal server error."""
 
@@ -594,7 +683,13 @@ class GetUserApiKey503(Response[models.AuthErrorResponse]):
     status: ClassVar[Literal[503]] = 503
 
 
-GetUserApiKeyAnswer: TypeAlias = GetUserApiKey200 | GetUserApiKey401 | GetUserApiKey500 | GetUserApiKey503
+GetUserApiKeyAnswer: TypeAlias = (
+    GetUserApiKey200
+    | GetUserApiKey401
+    | GetUserApiKey429
+    | GetUserApiKey500
+    | GetUserApiKey503
+)
 
 
 class GetUserApiKey(Protocol[R_contra]):
@@ -620,6 +715,13 @@ class PostUserApiKeyRegenerate401(Response[models.AuthErrorResponse]):
     status: ClassVar[Literal[401]] = 401
 
 
+class PostUserApiKeyRegenerate429(Response[models.AuthErrorResponse]):
+    """Too many requests; try again later."""
+
+    __slots__ = ()
+    status: ClassVar[Literal[429]] = 429
+
+
 class PostUserApiKeyRegenerate500(Response[models.AuthErrorResponse]):
     """Internal server error."""
 
@@ -637,6 +739,7 @@ class PostUserApiKeyRegenerate503(Response[models.AuthErrorResponse]):
 PostUserApiKeyRegenerateAnswer: TypeAlias = (
     PostUserApiKeyRegenerate200
     | PostUserApiKeyRegenerate401
+    | PostUserApiKeyRegenerate429
     | PostUserApiKeyRegenerate500
     | PostUserApiKeyRegenerate503
 )
@@ -686,6 +789,13 @@ class PostWebhookElevenlabs415(Response[models.WebhookErrorResponse]):
     status: ClassVar[Literal[415]] = 415
 
 
+class PostWebhookElevenlabs429(Response[models.WebhookErrorResponse]):
+    """Too many requests; try again later."""
+
+    __slots__ = ()
+    status: ClassVar[Literal[429]] = 429
+
+
 class PostWebhookElevenlabs500(Response[models.WebhookErrorResponse]):
     """Internal server error."""
 
@@ -706,6 +816,7 @@ PostWebhookElevenlabsAnswer: TypeAlias = (
     | PostWebhookElevenlabs401
     | PostWebhookElevenlabs413
     | PostWebhookElevenlabs415
+    | PostWebhookElevenlabs429
     | PostWebhookElevenlabs500
     | PostWebhookElevenlabs503
 )
@@ -762,6 +873,13 @@ class PostWebhookSmsStatus415(Response[models.WebhookErrorResponse]):
     status: ClassVar[Literal[415]] = 415
 
 
+class PostWebhookSmsStatus429(Response[models.WebhookErrorResponse]):
+    """Too many requests; try again later."""
+
+    __slots__ = ()
+    status: ClassVar[Literal[429]] = 429
+
+
 class PostWebhookSmsStatus500(Response[models.WebhookErrorResponse]):
     """Internal server error."""
 
@@ -783,6 +901,7 @@ PostWebhookSmsStatusAnswer: TypeAlias = (
     | PostWebhookSmsStatus404
     | PostWebhookSmsStatus413
     | PostWebhookSmsStatus415
+    | PostWebhookSmsStatus429
     | PostWebhookSmsStatus500
     | PostWebhookSmsStatus503
 )
@@ -818,6 +937,13 @@ class GetCallsHistory401(Response[models.CallsErrorResponse]):
     status: ClassVar[Literal[401]] = 401
 
 
+class GetCallsHistory429(Response[models.CallsErrorResponse]):
+    """Too many requests; try again later."""
+
+    __slots__ = ()
+    status: ClassVar[Literal[429]] = 429
+
+
 class GetCallsHistory500(Response[models.CallsErrorResponse]):
     """Internal server error."""
 
@@ -836,6 +962,7 @@ GetCallsHistoryAnswer: TypeAlias = (
     GetCallsHistory200
     | GetCallsHistory400
     | GetCallsHistory401
+    | GetCallsHistory429
     | GetCallsHistory500
     | GetCallsHistory503
 )
@@ -871,6 +998,13 @@ class GetCallsStatistics401(Response[models.CallsErrorResponse]):
     status: ClassVar[Literal[401]] = 401
 
 
+class GetCallsStatistics429(Response[models.CallsErrorResponse]):
+    """Too many requests; try again later."""
+
+    __slots__ = ()
+    status: ClassVar[Literal[429]] = 429
+
+
 class GetCallsStatistics500(Response[models.CallsErrorResponse]):
     """Internal server error."""
 
@@ -889,6 +1023,7 @@ GetCallsStatisticsAnswer: TypeAlias = (
     GetCallsStatistics200
     | GetCallsStatistics400
     | GetCallsStatistics401
+    | GetCallsStatistics429
     | GetCallsStatistics500
     | GetCallsStatistics503
 )
@@ -931,6 +1066,13 @@ class GetCallsCall404(Response[models.CallsErrorResponse]):
     status: ClassVar[Literal[404]] = 404
 
 
+class GetCallsCall429(Response[models.CallsErrorResponse]):
+    """Too many requests; try again later."""
+
+    __slots__ = ()
+    status: ClassVar[Literal[429]] = 429
+
+
 class GetCallsCall500(Response[models.CallsErrorResponse]):
     """Internal server error."""
 
@@ -950,6 +1092,7 @@ GetCallsCallAnswer: TypeAlias = (
     | GetCallsCall400
     | GetCallsCall401
     | GetCallsCall404
+    | GetCallsCall429
     | GetCallsCall500
     | GetCallsCall503
 )
@@ -992,6 +1135,13 @@ class GetCallsRecording404(Response[models.CallsErrorResponse]):
     status: ClassVar[Literal[404]] = 404
 
 
+class GetCallsRecording429(Response[models.CallsErrorResponse]):
+    """Too many requests; try again later."""
+
+    __slots__ = ()
+    status: ClassVar[Literal[429]] = 429
+
+
 class GetCallsRecording500(Response[models.CallsErrorResponse]):
     """Internal server error."""
 
@@ -1011,6 +1161,7 @@ GetCallsRecordingAnswer: TypeAlias = (
     | GetCallsRecording400
     | GetCallsRecording401
     | GetCallsRecording404
+    | GetCallsRecording429
     | GetCallsRecording500
     | GetCallsRecording503
 )
@@ -1069,6 +1220,13 @@ class GetRecordingsAudio416(Response[models.CallsErrorResponse]):
     status: ClassVar[Literal[416]] = 416
 
 
+class GetRecordingsAudio429(Response[models.CallsErrorResponse]):
+    """Too many requests; try again later."""
+
+    __slots__ = ()
+    status: ClassVar[Literal[429]] = 429
+
+
 class GetRecordingsAudio500(Response[models.CallsErrorResponse]):
     """Internal server error."""
 
@@ -1090,6 +1248,7 @@ GetRecordingsAudioAnswer: TypeAlias = (
     | GetRecordingsAudio401
     | GetRecordingsAudio404
     | GetRecordingsAudio416
+    | GetRecordingsAudio429
     | GetRecordingsAudio500
     | GetRecordingsAudio503
 )
@@ -1132,6 +1291,13 @@ class GetContactNotes404(Response[models.RecordsErrorResponse]):
     status: ClassVar[Literal[404]] = 404
 
 
+class GetContactNotes429(Response[models.RecordsErrorResponse]):
+    """Too many requests; try again later."""
+
+    __slots__ = ()
+    status: ClassVar[Literal[429]] = 429
+
+
 class GetContactNotes500(Response[models.RecordsErrorResponse]):
     """Internal server error."""
 
@@ -1151,6 +1317,7 @@ GetContactNotesAnswer: TypeAlias = (
     | GetContactNotes400
     | GetContactNotes401
     | GetContactNotes404
+    | GetContactNotes429
     | GetContactNotes500
     | GetContactNotes503
 )
@@ -1207,6 +1374,13 @@ class PostContactNotes415(Response[models.RecordsErrorResponse]):
     status: ClassVar[Literal[415]] = 415
 
 
+class PostContactNotes429(Response[models.RecordsErrorResponse]):
+    """Too many requests; try again later."""
+
+    __slots__ = ()
+    status: ClassVar[Literal[429]] = 429
+
+
 class PostContactNotes500(Response[models.RecordsErrorResponse]):
     """Internal server error."""
 
@@ -1228,6 +1402,7 @@ PostContactNotesAnswer: TypeAlias = (
     | PostContactNotes404
     | PostContactNotes413
     | PostContactNotes415
+    | PostContactNotes429
     | PostContactNotes500
     | PostContactNotes503
 )
@@ -1263,6 +1438,13 @@ class GetContacts401(Response[models.RecordsErrorResponse]):
     status: ClassVar[Literal[401]] = 401
 
 
+class GetContacts429(Response[models.RecordsErrorResponse]):
+    """Too many requests; try again later."""
+
+    __slots__ = ()
+    status: ClassVar[Literal[429]] = 429
+
+
 class GetContacts500(Response[models.RecordsErrorResponse]):
     """Internal server error."""
 
@@ -1277,7 +1459,14 @@ class GetContacts503(Response[models.RecordsErrorResponse]):
     status: ClassVar[Literal[503]] = 503
 
 
-GetContactsAnswer: TypeAlias = GetContacts200 | GetContacts400 | GetContacts401 | GetContacts500 | GetContacts503
+GetContactsAnswer: TypeAlias = (
+    GetContacts200
+    | GetContacts400
+    | GetContacts401
+    | GetContacts429
+    | GetContacts500
+    | GetContacts503
+)
 
 
 class GetContacts(Protocol[R_contra]):
@@ -1317,6 +1506,13 @@ class GetContactsContact404(Response[models.RecordsErrorResponse]):
     status: ClassVar[Literal[404]] = 404
 
 
+class GetContactsContact429(Response[models.RecordsErrorResponse]):
+    """Too many requests; try again later."""
+
+    __slots__ = ()
+    status: ClassVar[Literal[429]] = 429
+
+
 class GetContactsContact500(Response[models.RecordsErrorResponse]):
     """Internal server error."""
 
@@ -1336,6 +1532,7 @@ GetContactsContactAnswer: TypeAlias = (
     | GetContactsContact400
     | GetContactsContact401
     | GetContactsContact404
+    | GetContactsContact429
     | GetContactsContact500
     | GetContactsContact503
 )
@@ -1378,6 +1575,13 @@ class DeleteContactsContact404(Response[models.RecordsErrorResponse]):
     status: ClassVar[Literal[404]] = 404
 
 
+class DeleteContactsContact429(Response[models.RecordsErrorResponse]):
+    """Too many requests; try again later."""
+
+    __slots__ = ()
+    status: ClassVar[Literal[429]] = 429
+
+
 class DeleteContactsContact500(Response[models.RecordsErrorResponse]):
     """Internal server error."""
 
@@ -1397,6 +1601,7 @@ DeleteContactsContactAnswer: TypeAlias = (
     | DeleteContactsContact400
     | DeleteContactsContact401
     | DeleteContactsContact404
+    | DeleteContactsContact429
     | DeleteContactsContact500
     | DeleteContactsContact503
 )
@@ -1439,6 +1644,13 @@ class GetContactsTimeline404(Response[models.RecordsErrorResponse]):
     status: ClassVar[Literal[404]] = 404
 
 
+class GetContactsTimeline429(Response[models.RecordsErrorResponse]):
+    """Too many requests; try again later."""
+
+    __slots__ = ()
+    status: ClassVar[Literal[429]] = 429
+
+
 class GetContactsTimeline500(Response[models.RecordsErrorResponse]):
     """Internal server error."""
 
@@ -1458,6 +1670,7 @@ GetContactsTimelineAnswer: TypeAlias = (
     | GetContactsTimeline400
     | GetContactsTimeline401
     | GetContactsTimeline404
+    | GetContactsTimeline429
     | GetContactsTimeline500
     | GetContactsTimeline503
 )
@@ -1514,6 +1727,13 @@ class PostConversationAll415(Response[models.RecordsErrorResponse]):
     status: ClassVar[Literal[415]] = 415
 
 
+class PostConversationAll429(Response[models.RecordsErrorResponse]):
+    """Too many requests; try again later."""
+
+    __slots__ = ()
+    status: ClassVar[Literal[429]] = 429
+
+
 class PostConversationAll500(Response[models.RecordsErrorResponse]):
     """Internal server error."""
 
@@ -1535,6 +1755,7 @@ PostConversationAllAnswer: TypeAlias = (
     | PostConversationAll404
     | PostConversationAll413
     | PostConversationAll415
+    | PostConversationAll429
     | PostConversationAll500
     | PostConversationAll503
 )
@@ -1577,6 +1798,13 @@ class GetConversation404(Response[models.RecordsErrorResponse]):
     status: ClassVar[Literal[404]] = 404
 
 
+class GetConversation429(Response[models.RecordsErrorResponse]):
+    """Too many requests; try again later."""
+
+    __slots__ = ()
+    status: ClassVar[Literal[429]] = 429
+
+
 class GetConversation500(Response[models.RecordsErrorResponse]):
     """Internal server error."""
 
@@ -1596,6 +1824,7 @@ GetConversationAnswer: TypeAlias = (
     | GetConversation400
     | GetConversation401
     | GetConversation404
+    | GetConversation429
     | GetConversation500
     | GetConversation503
 )
@@ -1638,6 +1867,13 @@ class GetConversationMessages404(Response[models.RecordsErrorResponse]):
     status: ClassVar[Literal[404]] = 404
 
 
+class GetConversationMessages429(Response[models.RecordsErrorResponse]):
+    """Too many requests; try again later."""
+
+    __slots__ = ()
+    status: ClassVar[Literal[429]] = 429
+
+
 class GetConversationMessages500(Response[models.RecordsErrorResponse]):
     """Internal server error."""
 
@@ -1657,6 +1893,7 @@ GetConversationMessagesAnswer: TypeAlias = (
     | GetConversationMessages400
     | GetConversationMessages401
     | GetConversationMessages404
+    | GetConversationMessages429
     | GetConversationMessages500
     | GetConversationMessages503
 )
@@ -1692,6 +1929,13 @@ class GetEvents401(Response[models.RecordsErrorResponse]):
     status: ClassVar[Literal[401]] = 401
 
 
+class GetEvents429(Response[models.RecordsErrorResponse]):
+    """Too many requests; try again later."""
+
+    __slots__ = ()
+    status: ClassVar[Literal[429]] = 429
+
+
 class GetEvents500(Response[models.RecordsErrorResponse]):
     """Internal server error."""
 
@@ -1706,7 +1950,7 @@ class GetEvents503(Response[models.RecordsErrorResponse]):
     status: ClassVar[Literal[503]] = 503
 
 
-GetEventsAnswer: TypeAlias = GetEvents200 | GetEvents400 | GetEvents401 | GetEvents500 | GetEvents503
+GetEventsAnswer: TypeAlias = GetEvents200 | GetEvents400 | GetEvents401 | GetEvents429 | GetEvents500 | GetEvents503
 
 
 class GetEvents(Protocol[R_contra]):
@@ -1718,7 +1962,7 @@ class GetEvents(Protocol[R_contra]):
 # What the server reads at start
 
 OPERATIONS: Final = Bindings(
-    "e21f148a04a454aaca5f443a2323c7138c768c6f929199d7cf7dd510cc9f1b1c",
+    "ce0b2de0fdd18ea5a387566f0097f50dc11721f1c6b1c20d012dc181e29a1bb6",
     {
         "POST /api/calls/ingest": Binding(
             handler="calls.post_calls_ingest",
@@ -1731,6 +1975,7 @@ OPERATIONS: Final = Bindings(
                 PostCallsIngest401,
                 PostCallsIngest413,
                 PostCallsIngest415,
+                PostCallsIngest429,
                 PostCallsIngest500,
                 PostCallsIngest503,
             ),
@@ -1745,6 +1990,7 @@ OPERATIONS: Final = Bindings(
                 PostCallsVoiceAiConfig401,
                 PostCallsVoiceAiConfig413,
                 PostCallsVoiceAiConfig415,
+                PostCallsVoiceAiConfig429,
                 PostCallsVoiceAiConfig500,
                 PostCallsVoiceAiConfig503,
             ),
@@ -1756,6 +2002,7 @@ OPERATIONS: Final = Bindings(
             responses=(
                 GetCallsVoiceAiConfig200,
                 GetCallsVoiceAiConfig401,
+                GetCallsVoiceAiConfig429,
                 GetCallsVoiceAiConfig500,
                 GetCallsVoiceAiConfig503,
             ),
@@ -1769,6 +2016,7 @@ OPERATIONS: Final = Bindings(
                 PostWebhookElevenlabsToolsCreateNote401,
                 PostWebhookElevenlabsToolsCreateNote413,
                 PostWebhookElevenlabsToolsCreateNote415,
+                PostWebhookElevenlabsToolsCreateNote429,
                 PostWebhookElevenlabsToolsCreateNote500,
             ),
         ),
@@ -1781,6 +2029,7 @@ OPERATIONS: Final = Bindings(
                 PostWebhookElevenlabsToolsSendSms401,
                 PostWebhookElevenlabsToolsSendSms413,
                 PostWebhookElevenlabsToolsSendSms415,
+                PostWebhookElevenlabsToolsSendSms429,
                 PostWebhookElevenlabsToolsSendSms500,
             ),
         ),
@@ -1793,6 +2042,7 @@ OPERATIONS: Final = Bindings(
                 PostWebhookElevenlabsToolsTransfer401,
                 PostWebhookElevenlabsToolsTransfer413,
                 PostWebhookElevenlabsToolsTransfer415,
+                PostWebhookElevenlabsToolsTransfer429,
                 PostWebhookElevenlabsToolsTransfer500,
             ),
         ),
@@ -1818,6 +2068,7 @@ OPERATIONS: Final = Bindings(
             responses=(
                 PostAuthRefresh200,
                 PostAuthRefresh401,
+                PostAuthRefresh429,
                 PostAuthRefresh500,
                 PostAuthRefresh503,
             ),
@@ -1829,6 +2080,7 @@ OPERATIONS: Final = Bindings(
             responses=(
                 GetAuthVerifyToken200,
                 GetAuthVerifyToken401,
+                GetAuthVerifyToken429,
                 GetAuthVerifyToken500,
                 GetAuthVerifyToken503,
             ),
@@ -1840,6 +2092,7 @@ OPERATIONS: Final = Bindings(
             responses=(
                 PostAuthSignOut200,
                 PostAuthSignOut401,
+                PostAuthSignOut429,
                 PostAuthSignOut500,
                 PostAuthSignOut503,
             ),
@@ -1851,6 +2104,7 @@ OPERATIONS: Final = Bindings(
             responses=(
                 GetUserApiKey200,
                 GetUserApiKey401,
+                GetUserApiKey429,
                 GetUserApiKey500,
                 GetUserApiKey503,
             ),
@@ -1862,6 +2116,7 @@ OPERATIONS: Final = Bindings(
             responses=(
                 PostUserApiKeyRegenerate200,
                 PostUserApiKeyRegenerate401,
+                PostUserApiKeyRegenerate429,
                 PostUserApiKeyRegenerate500,
                 PostUserApiKeyRegenerate503,
             ),
@@ -1876,6 +2131,7 @@ OPERATIONS: Final = Bindings(
                 PostWebhookElevenlabs401,
                 PostWebhookElevenlabs413,
                 PostWebhookElevenlabs415,
+                PostWebhookElevenlabs429,
                 PostWebhookElevenlabs500,
                 PostWebhookElevenlabs503,
             ),
@@ -1891,6 +2147,7 @@ OPERATIONS: Final = Bindings(
                 PostWebhookSmsStatus404,
                 PostWebhookSmsStatus413,
                 PostWebhookSmsStatus415,
+                PostWebhookSmsStatus429,
                 PostWebhookSmsStatus500,
                 PostWebhookSmsStatus503,
             ),
@@ -1903,6 +2160,7 @@ OPERATIONS: Final = Bindings(
                 GetCallsHistory200,
                 GetCallsHistory400,
                 GetCallsHistory401,
+                GetCallsHistory429,
                 GetCallsHistory500,
                 GetCallsHistory503,
             ),
@@ -1915,6 +2173,7 @@ OPERATIONS: Final = Bindings(
                 GetCallsStatistics200,
                 GetCallsStatistics400,
                 GetCallsStatistics401,
+                GetCallsStatistics429,
                 GetCallsStatistics500,
                 GetCallsStatistics503,
             ),
@@ -1928,6 +2187,7 @@ OPERATIONS: Final = Bindings(
                 GetCallsCall400,
                 GetCallsCall401,
                 GetCallsCall404,
+                GetCallsCall429,
                 GetCallsCall500,
                 GetCallsCall503,
             ),
@@ -1941,6 +2201,7 @@ OPERATIONS: Final = Bindings(
                 GetCallsRecording400,
                 GetCallsRecording401,
                 GetCallsRecording404,
+                GetCallsRecording429,
                 GetCallsRecording500,
                 GetCallsRecording503,
             ),
@@ -1956,6 +2217,7 @@ OPERATIONS: Final = Bindings(
                 GetRecordingsAudio401,
                 GetRecordingsAudio404,
                 GetRecordingsAudio416,
+                GetRecordingsAudio429,
                 GetRecordingsAudio500,
                 GetRecordingsAudio503,
             ),
@@ -1969,6 +2231,7 @@ OPERATIONS: Final = Bindings(
                 GetContactNotes400,
                 GetContactNotes401,
                 GetContactNotes404,
+                GetContactNotes429,
                 GetContactNotes500,
                 GetContactNotes503,
             ),
@@ -1984,6 +2247,7 @@ OPERATIONS: Final = Bindings(
                 PostContactNotes404,
                 PostContactNotes413,
                 PostContactNotes415,
+                PostContactNotes429,
                 PostContactNotes500,
                 PostContactNotes503,
             ),
@@ -1996,6 +2260,7 @@ OPERATIONS: Final = Bindings(
                 GetContacts200,
                 GetContacts400,
                 GetContacts401,
+                GetContacts429,
                 GetContacts500,
                 GetContacts503,
             ),
@@ -2009,6 +2274,7 @@ OPERATIONS: Final = Bindings(
                 GetContactsContact400,
                 GetContactsContact401,
                 GetContactsContact404,
+                GetContactsContact429,
                 GetContactsContact500,
                 GetContactsContact503,
             ),
@@ -2022,6 +2288,7 @@ OPERATIONS: Final = Bindings(
                 DeleteContactsContact400,
                 DeleteContactsContact401,
                 DeleteContactsContact404,
+                DeleteContactsContact429,
                 DeleteContactsContact500,
                 DeleteContactsContact503,
             ),
@@ -2035,6 +2302,7 @@ OPERATIONS: Final = Bindings(
                 GetContactsTimeline400,
                 GetContactsTimeline401,
                 GetContactsTimeline404,
+                GetContactsTimeline429,
                 GetContactsTimeline500,
                 GetContactsTimeline503,
             ),
@@ -2050,6 +2318,7 @@ OPERATIONS: Final = Bindings(
                 PostConversationAll404,
                 PostConversationAll413,
                 PostConversationAll415,
+                PostConversationAll429,
                 PostConversationAll500,
                 PostConversationAll503,
             ),
@@ -2063,6 +2332,7 @@ OPERATIONS: Final = Bindings(
                 GetConversation400,
                 GetConversation401,
                 GetConversation404,
+                GetConversation429,
                 GetConversation500,
                 GetConversation503,
             ),
@@ -2076,6 +2346,7 @@ OPERATIONS: Final = Bindings(
                 GetConversationMessages400,
                 GetConversationMessages401,
                 GetConversationMessages404,
+                GetConversationMessages429,
                 GetConversationMessages500,
                 GetConversationMessages503,
             ),
@@ -2088,6 +2359,7 @@ OPERATIONS: Final = Bindings(
                 GetEvents200,
                 GetEvents400,
                 GetEvents401,
+                GetEvents429,
                 GetEvents500,
                 GetEvents503,
             ),

@@ -511,7 +511,7 @@ async def test_head_is_get_without_a_body(relay: Relay) -> None:
         (errors.Overloaded("queue of 512 is full"), 503, "Temporarily unavailable, please try again"),
         (errors.StorageUnavailable("bucket secret-bucket"), 500, "Internal server error"),
         (errors.ProviderUnavailable("twilio", "reset by peer"), 500, "Internal server error"),
-        (errors.RateLimited("Slow down", 30), 400, "Slow down"),
+        (errors.RateLimited("Slow down", 30), 429, "Slow down"),
         (NotWritten(), 500, "This operation is not available yet"),
         (RuntimeError("select * from secrets"), 500, "Internal server error"),
         (KeyError("x"), 500, "Internal server error"),

@@ -1,0 +1,84 @@
+"""How often one may ask: counted per address before anything is believed, and per caller once they are known.
+
+Counters begin anew every minute. Kept in memory, each process counts for itself, so that several of them together let
+through several times as much; kept in the database, all of them count together, at the price of a write per request.
+"""
+
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+
+from limits import RateLimitItemPerMinute
+from limits.aio.storage import MemoryStorage
+from limits.aio.strategies import FixedWindowRateLimiter
+
+from actions.vault import digest
+from domain.addresses import network_of
+from domain.errors import RateLimited
+from domain.principals import Principal
+from domain.times import from_wire, now
+from persistence import sign_in_attempts
+from persistence.database import Database
+
+# Takes a key and how often a minute it may come; returns the seconds until it is let through, None for now.
+Count = Callable[[str, int], Awaitable[float | None]]
+
+_WINDOW_SECONDS = 60
+
+
+def in_memory() -> Count:
+    """Count in this process alone."""
+    limiter = FixedWindowRateLimiter(MemoryStorage())
+
+    async def count(key: str, limit: int) -> float | None:
+        item = RateLimitItemPerMinute(limit)
+        if await limiter.hit(item, key):
+            return None
+        stats = await limiter.get_window_stats(item, key)
+        return stats.reset_time - time.time()
+
+    return count
+
+
+def in_database(database: Database) -> Count:
+    """Count where every process on the database sees it."""
+
+    async def count(key: str, limit: int) -> float | None:
+        hidden = digest(f"rate {key}")
+        free_at = await database.write(lambda: sign_in_attempts.take(hidden, limit, _WINDOW_SECONDS))
+        return None if free_at is None else (from_wire(free_at) - from_wire(now())).total_seconds()
+
+    return count
+
+
+@dataclass(frozen=True, slots=True)
+class Rates:
+    """How many requests a minute are let through; 0 for any number."""
+
+    per_address: int = 0
+    per_caller: int = 0
+    count: Count = field(default_factory=in_memory, repr=False)
+
+    async def admit_address(self, address: str | None) -> None:
+        """Count a request from `address`; None when the server does not know it.
+
+        Raises:
+            RateLimited: when there were too many.
+        """
+        if self.per_address:
+            await self._admit(f"address {network_of(address)}", self.per_address)
+
+    async def admit_caller(self, principal: Principal) -> None:
+        """Count a request of a caller whose token was believed.
+
+        Raises:
+            RateLimited: when there were too many.
+        """
+        if self.per_caller:
+            who = principal.user_id or principal.organization_id
+            await self._admit(f"{principal.kind.value} {who}", self.per_caller)
+
+    async def _admit(self, key: str, limit: int) -> None:
+        wait = await self.count(key, limit)
+        if wait is not None:
+            raise RateLimited("Too many requests, please try again later", max(1, round(wait)))

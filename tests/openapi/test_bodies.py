@@ -1,0 +1,49 @@
+import pytest
+
+from domain.errors import Overloaded
+from openapi.bodies import BodyRoom
+
+MB = 1024 * 1024
+
+
+def test_large_bodies_share_a_room_and_are_refused_when_it_is_full() -> None:
+    """What one request frees, another may take."""
+    room = BodyRoom(10 * MB)
+    first, second = room.share(), room.share()
+    first.grow_to(6 * MB)
+
+    with pytest.raises(Overloaded):
+        second.grow_to(5 * MB)
+    first.free()
+    second.grow_to(5 * MB)
+
+
+def test_a_body_that_grows_does_not_stand_in_its_own_way() -> None:
+    """It counts once, however many pieces it came in."""
+    room = BodyRoom(10 * MB)
+    growing, other = room.share(), room.share()
+    for size in range(2, 10):
+        growing.grow_to(size * MB)
+
+    with pytest.raises(Overloaded):
+        other.grow_to(2 * MB)
+    growing.free()
+    other.grow_to(10 * MB)
+
+
+def test_one_body_always_fits() -> None:
+    """A limit set too low must not refuse everything."""
+    room = BodyRoom(MB)
+    share = room.share()
+
+    share.grow_to(48 * MB)
+    share.free()
+    room.share().grow_to(48 * MB)
+
+
+def test_small_bodies_hold_nothing() -> None:
+    """Tool calls are served however full the room is."""
+    room = BodyRoom(2 * MB)
+    room.share().grow_to(48 * MB)
+
+    room.share().grow_to(MB)

@@ -1,0 +1,81 @@
+"""Who asks too often is told when to come back, in the words of the operation that was asked."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from actions.rates import Rates, in_database
+from domain.errors import RateLimited
+from openapi import document
+from persistence.database import Database, open_database
+from tests.support.api import Api, engine_of_api, running_api
+
+NOTE = {"phone_number": "+14165550100", "note": "Hello."}
+
+
+def said(answer: Any) -> list[object]:
+    return [answer.status_code, int(answer.headers["retry-after"]) in range(1, 61)]
+
+
+async def note(api: Api, index: int) -> int:
+    return (await api.tool("create-note", NOTE | {"note": f"note {index}"})).status_code
+
+
+@pytest.mark.parametrize("counters", ["memory", "database"])
+async def test_a_caller_who_asks_too_often_is_told_when_to_come_back(
+    tmp_path: Path, engine: str, counters: str
+) -> None:
+    """The count is the caller's own: others are served meanwhile."""
+    engine_of_api.set(engine)
+    async with running_api(tmp_path, requests_per_minute_per_caller=2, request_counters=counters) as api:
+        statuses = [await note(api, index) for index in range(2)]
+        refused = await api.tool("create-note", NOTE)
+        other = await api.configure({"sinchEstTrunkDomain": "example.sip.sinch.com"})
+
+    assert statuses == [200, 200]
+    assert said(refused) == [429, True]
+    assert refused.json() == {"success": False, "error": "Too many requests, please try again later"}
+    assert other.status_code == 200
+
+
+async def test_an_address_that_asks_too_often_is_refused_before_its_token_is_looked_at(tmp_path: Path) -> None:
+    """Guessing tokens is counted like anything else, and health pages are never refused."""
+    async with running_api(tmp_path, requests_per_minute_per_address=3) as api:
+        guesses = [(await api.post("/api/calls/ingest", {}, f"tk_live_{index}")).status_code for index in range(3)]
+        refused = await api.ingest({})
+        healthy = await api.http.get("/readyz")
+
+    assert guesses == [401, 401, 401]
+    assert said(refused) == [429, True]
+    assert healthy.status_code == 200
+
+
+def test_every_operation_documents_that_it_may_be_asked_too_often() -> None:
+    """No client is surprised by the status, or by the shape of its body."""
+    operations = document.load().operations
+
+    assert [one.key for one in operations if one.response(429) is None] == []
+
+
+async def test_processes_count_together_in_the_database(database: Database, database_url: str) -> None:
+    """What one of them let through counts for the other."""
+    elsewhere = open_database(database_url)
+    here, there = Rates(2, 0, in_database(database)), Rates(2, 0, in_database(elsewhere))
+    await here.admit_address("192.0.2.1")
+    await there.admit_address("192.0.2.1")
+
+    with pytest.raises(RateLimited):
+        await here.admit_address("192.0.2.1")
+    await there.admit_address("192.0.2.2")
+    elsewhere.close()
+
+
+async def test_addresses_of_one_ipv6_network_count_as_one() -> None:
+    """Whoever has one of them usually has all."""
+    rates = Rates(per_address=1)
+    await rates.admit_address("2001:db8::1")
+
+    with pytest.raises(RateLimited):
+        await rates.admit_address("2001:db8::2")
+    await rates.admit_address("2001:db8:0:1::1")
