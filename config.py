@@ -72,6 +72,8 @@ class Settings(BaseSettings):
     log_format: Literal["auto", "json", "console"] = "auto"
 
     max_body_bytes: Annotated[int, Field(ge=1024)] = 48 * 1024 * 1024
+    request_head_seconds: Seconds = 10
+    request_body_seconds: Seconds = 20
     held_body_bytes: Annotated[int, Field(ge=1024)] = 128 * 1024 * 1024
     max_recording_bytes: Annotated[int, Field(ge=1024)] = 256 * 1024 * 1024
     tool_replay_seconds: Amount = 30

@@ -24,7 +24,7 @@ from commands.opening import read_settings
 from commands.printing import out
 from config import Settings
 from domain.errors import ConfigurationError
-from handlers.protocol import HttpProtocol
+from handlers.protocol import reading_within
 from persistence.database import open_database
 from realtime import server as realtime_server
 from supervisor import Supervisor
@@ -121,7 +121,7 @@ async def _serve(settings: Settings, listening: socket.socket) -> None:
         config = uvicorn.Config(
             create_app(relay),
             loop="none",
-            http=HttpProtocol,
+            http=reading_within(settings.request_head_seconds, settings.request_body_seconds),
             ws="none",
             lifespan="off",
             log_config=None,

@@ -1,30 +1,58 @@
-"""HTTP/1.1 as the server reads it: uvicorn's protocol, with three doors closed that it leaves open.
+"""HTTP/1.1 as the server reads it: uvicorn's protocol, with four doors closed that it leaves open.
 
 A head (request line and headers) has a limit, so that nobody can fill the memory before showing a token. Trailers are
 dropped: they arrive after the body and must not pass for headers (RFC 9110, 6.5.1), least of all for Authorization. An
-offer to upgrade is ignored and the request served as it stands (RFC 9110, 7.8); uvicorn would lose its body.
+offer to upgrade is ignored and the request served as it stands (RFC 9110, 7.8); uvicorn would lose its body. Who sends
+slowly on purpose is let go: a connection without a whole head, and a body that comes slower than a bad line would
+bring it.
 """
 
+import asyncio
 from typing import Any
 
 import httptools
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 MAX_HEAD_BYTES = 64 * 1024
+HEAD_SECONDS = 10.0
+
+# A body has so long, and a second more for every so many bytes that have come.
+BODY_SECONDS = 20.0
+BODY_BYTES_PER_SECOND = 4096
 
 _LINGER_SECONDS = 1.0
 _TOO_LARGE = b'{"success":false,"error":"Request headers are too large"}'
+_TOO_SLOW = b'{"success":false,"error":"The request did not arrive in time"}'
 _OFFERS = frozenset({b"upgrade", b"http2-settings"})
 
 
 class HttpProtocol(HttpToolsProtocol):
-    """Reads requests from one connection."""
+    """Reads requests from one connection.
+
+    The limits are a class's own, so that a server with others is a subclass away: see `reading_within`.
+    """
+
+    head_seconds = HEAD_SECONDS
+    body_seconds = BODY_SECONDS
+    body_bytes_per_second = BODY_BYTES_PER_SECOND
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._is_in_head = False
         self._head_bytes = 0
         self._is_refused = False
+        self._body_bytes = 0
+        self._deadline: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Begin to wait for a head."""
+        super().connection_made(transport)
+        self._wait(self.head_seconds)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Stop waiting."""
+        self._stop_waiting()
+        super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
         """Read what arrived; let go of who sends a head without end."""
@@ -45,6 +73,8 @@ class HttpProtocol(HttpToolsProtocol):
     def on_message_begin(self) -> None:
         """Begin a head."""
         self._is_in_head = True
+        self._body_bytes = 0
+        self._wait(self.head_seconds)
         super().on_message_begin()
 
     def on_header(self, name: bytes, value: bytes) -> None:
@@ -55,11 +85,18 @@ class HttpProtocol(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         """End the head; a request that offers an upgrade is read again without the offer."""
         self._is_in_head = False
+        self._wait(self.body_seconds)
         if not self._offers_upgrade():
             super().on_headers_complete()
 
+    def on_body(self, body: bytes) -> None:
+        """Take a piece of the body."""
+        self._body_bytes += len(body)
+        super().on_body(body)
+
     def on_message_complete(self) -> None:
         """End the request."""
+        self._stop_waiting()
         if not self._offers_upgrade():
             super().on_message_complete()
 
@@ -76,13 +113,68 @@ class HttpProtocol(HttpToolsProtocol):
         self.parser = httptools.HttpRequestParser(self)
         self.data_received(b"\r\n".join([*lines, b"", b""]) + rest)
 
+    # Waiting.
+
+    def _wait(self, seconds: float) -> None:
+        self._stop_waiting()
+        self._deadline = self.loop.call_later(seconds, self._on_time)
+
+    def _stop_waiting(self) -> None:
+        if self._deadline is not None:
+            self._deadline.cancel()
+            self._deadline = None
+
+    def _on_time(self) -> None:
+        self._deadline = None
+        if self.transport.is_closing() or self._is_refused:
+            return
+        seconds = self._seconds_more()
+        if seconds:
+            self._wait(seconds)
+        elif self._is_in_head or not (self._answering and self.cycle.more_body):
+            self._let_go(has_begun=self._is_in_head)
+        else:
+            self._let_go(has_begun=not self.cycle.response_started)
+
+    @property
+    def _answering(self) -> bool:
+        return self.cycle is not None and not self.cycle.response_complete
+
+    def _seconds_more(self) -> float:
+        """Return how much longer to wait: while we are busy ourselves, and for a body that keeps coming."""
+        if self._is_in_head:
+            return self.head_seconds if self._answering else 0
+        if self.flow.read_paused or self.pipeline:
+            return self.body_seconds
+        earned, self._body_bytes = self._body_bytes / self.body_bytes_per_second, 0
+        return earned if earned >= 1 else 0
+
+    def _let_go(self, *, has_begun: bool) -> None:
+        if not has_begun:
+            self.transport.close()
+            return
+        self.logger.warning("A request that did not arrive in time was refused.")
+        self._answer_and_close(408, _TOO_SLOW)
+        if self._answering:
+            # Whoever reads the body hears that there will be no more of it, and has nobody left to answer.
+            self.cycle.disconnected = True
+            self.cycle.message_event.set()
+
     def _refuse_head(self) -> None:
-        headers = b"content-type: application/json\r\nconnection: close\r\ncontent-length: %d\r\n\r\n" % len(_TOO_LARGE)
         self.logger.warning("Request headers without end refused.")
-        self.transport.write(STATUS_LINE[431] + headers + _TOO_LARGE)
+        self._answer_and_close(431, _TOO_LARGE)
+
+    def _answer_and_close(self, status: int, body: bytes) -> None:
+        headers = b"content-type: application/json\r\nconnection: close\r\ncontent-length: %d\r\n\r\n" % len(body)
+        self.transport.write(STATUS_LINE[status] + headers + body)
         # Closed while data is still arriving, the connection would be reset and the answer lost.
         self._is_refused = True
         self.loop.call_later(_LINGER_SECONDS, self.transport.close)
+
+
+def reading_within(head_seconds: float, body_seconds: float) -> type[HttpProtocol]:
+    """Return the protocol with other limits; see the constants above."""
+    return type("HttpProtocol", (HttpProtocol,), {"head_seconds": head_seconds, "body_seconds": body_seconds})
 
 
 def _without_offers(headers: list[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
