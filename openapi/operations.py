@@ -1962,7 +1962,7 @@ class GetEvents(Protocol[R_contra]):
 # What the server reads at start
 
 OPERATIONS: Final = Bindings(
-    "ce0b2de0fdd18ea5a387566f0097f50dc11721f1c6b1c20d012dc181e29a1bb6",
+    "12f69d1047e9764820058ad9d5afc1ab769d09c56f1fd131578c6608b712abba",
     {
         "POST /api/calls/ingest": Binding(
             handler="calls.post_calls_ingest",

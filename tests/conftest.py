@@ -14,6 +14,13 @@ collect_ignore = [] if chromium.EXECUTABLE else ["test_live_page.py"]
 ENGINES = ("sqlite", "postgresql")
 
 
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Say at the end of a run how far the fuzzing got, whichever process did it."""
+    reports = [report for outcome in ("passed", "failed") for report in terminalreporter.getreports(outcome)]
+    for summary in [value for report in reports for name, value in report.user_properties if name == "fuzz"]:
+        terminalreporter.write_line(f"fuzz: {summary}")
+
+
 @pytest.fixture(params=ENGINES)
 def engine(request: pytest.FixtureRequest) -> str:
     """Name the engine; a test that uses it, or what is built on it, runs once on each."""

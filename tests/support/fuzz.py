@@ -17,7 +17,7 @@ import subprocess
 import sys
 import tempfile
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,12 +25,17 @@ from typing import Any
 import httpx
 import structlog
 
-from domain.errors import Overloaded
+import handlers
+from domain.errors import Overloaded, RateLimited
 from openapi import document
 from openapi.document import Operation
+from openapi.operations import OPERATIONS
+from openapi.registry import find_handlers, is_stub
 from openapi.schemas import Schemas
 from tests.support import second_opinion
 from tests.support.api import Api, running_api
+from tests.support.fuzz_data import SMS_STATUS, Known, known_body, known_parameters, prepare
+from tests.support.vendors import FakeTwilio
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -47,6 +52,16 @@ class Outcome:
     operations: tuple[Operation, ...]
 
     @property
+    def summary(self) -> str:
+        """The figures in a few lines: cases, statuses reached of those documented, failures."""
+        documented = [status for one in self.operations for status in one.responses if status.isdigit()]
+        found = "failures found" if self.failed else "no failures"
+        return (
+            f"{len(self.operations)} operations, {self.reached.total()} answers, "
+            f"{len(documented) - len(self.unreached)} of {len(documented)} documented statuses reached, {found}"
+        )
+
+    @property
     def unreached(self) -> list[str]:
         """Documented statuses nobody ever saw."""
         return [
@@ -59,27 +74,29 @@ class Outcome:
 
 async def fuzz(data_dir: Path, *, examples: int, seed: int, only: str = "^/") -> Outcome:
     """Run it all on the paths that match `only`; the same seed makes the same requests."""
-    operations = tuple(one for one in document.load().operations if re.search(only, one.path))
-    chosen = ("--seed", str(seed), "--include-path-regex", only)
-    async with running_api(data_dir) as api:
-        tally = data_dir / "tally.jsonl"
-        tally.touch()
-        many = ("--max-examples", str(examples))
-        runs = [
-            await _schemathesis(api, tally, _tokens(api), *chosen, *many, "--exclude-path-regex", _SPENDING),
-            await _schemathesis(api, tally, {}, *chosen, *_DENIED),
-        ]
+    operations = tuple(one for one in document.load().operations if re.search(only, one.path) and _is_written(one))
+    async with FakeTwilio() as twilio, running_api(data_dir, twilio_url=twilio.url, **_PATIENT) as api:
+        known = await prepare(api, twilio)
+        chosen, seeded = _chosen(operations), ("--seed", str(seed))
+        many = (*seeded, "--max-examples", str(examples))
+        runs = await asyncio.gather(
+            _schemathesis(api, known, *chosen, *many, *_without(_SPENDING)),
+            _schemathesis(api, None, *chosen, *seeded, *_DENIED),
+        )
         provoked = Reached()
-        await _provoke(api, operations, provoked)
-        if any(re.search(_SPENDING, one.path) for one in operations):
-            spending = ("--seed", str(seed), "--include-path-regex", _SPENDING)
-            runs.append(await _schemathesis(api, tally, _tokens(api), *spending, *many))
-        reached = _count(tally) + provoked
+        await _provoke(api, known, operations, provoked)
+        for spent in _SPENDING:
+            if any(one.path == spent for one in operations):
+                runs.append(await _schemathesis(api, known, *many, "--include-path", spent))
+        reached = _count(api.data_dir / "tally.jsonl") + provoked
     return Outcome("\n".join(said for _, said in runs), any(code for code, _ in runs), reached, operations)
 
 
-# These end the tokens of the user who calls them, so they come last.
-_SPENDING = "^/api/(auth/sign-out|user/api-key/regenerate)$"
+# Nobody is asked to wait while passwords are tried by the hundred.
+_PATIENT = {"sign_in_attempts_per_account": 100_000, "sign_in_attempts_per_address": 100_000, "sms_timeout_seconds": 1}
+
+# These end tokens of the user who calls them, so they come last, the API keys first.
+_SPENDING = ("/api/user/api-key/regenerate", "/api/auth/sign-out")
 
 # Without a token everything is 401, good data and bad.
 _DENIED = (
@@ -88,24 +105,42 @@ _DENIED = (
 )
 
 
+def _is_written(operation: Operation) -> bool:
+    return not is_stub(find_handlers(handlers, OPERATIONS)[operation.key])
+
+
+def _without(paths: Iterable[str]) -> tuple[str, ...]:
+    return tuple(option for path in paths for option in ("--exclude-path", path))
+
+
+def _chosen(operations: tuple[Operation, ...]) -> tuple[str, ...]:
+    paths = "|".join(re.escape(path) for path in dict.fromkeys(one.path for one in operations))
+    return ("--include-path-regex", f"^({paths})$")
+
+
 def _tokens(api: Api) -> dict[str, str]:
     return {
         "FUZZ_JWT": api.superadmin_token,
         "FUZZ_API_KEY": api.demo.api_key.get_secret_value(),
         "FUZZ_TOOL_SECRET": api.demo.tool_secret.get_secret_value(),
-        "FUZZ_PHONE": api.demo.contact_phone,
     }
 
 
-async def _schemathesis(api: Api, tally: Path, tokens: dict[str, str], *options: str) -> tuple[int, str]:
-    blank = dict.fromkeys(("FUZZ_JWT", "FUZZ_API_KEY", "FUZZ_TOOL_SECRET", "FUZZ_PHONE"), "none")
-    own = {"FUZZ_TALLY": str(tally), "PYTHONPATH": str(ROOT), "PYTHONWARNINGS": "ignore"}
+async def _schemathesis(api: Api, known: Known | None, *options: str) -> tuple[int, str]:
+    """Run Schemathesis with each operation's own kind of token; without any when nothing is `known`."""
+    tokens = _tokens(api) if known else dict.fromkeys(_tokens(api), "none")
+    own = {
+        "FUZZ_TALLY": str(api.data_dir / "tally.jsonl"),
+        "FUZZ_KNOWN": known.dumps() if known else "",
+        "PYTHONPATH": str(ROOT),
+        "PYTHONWARNINGS": "ignore",
+    }
     program = str(Path(sys.executable).parent / "schemathesis")
     running = await asyncio.create_subprocess_exec(
         *(program, "run", f"{api.url}/openapi.json", "--url", api.url),
         *("--generation-database", "none", "--no-color", *options),
         cwd=ROOT,
-        env=os.environ | blank | tokens | own,
+        env=os.environ | tokens | own,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
     )
@@ -121,33 +156,53 @@ def _count(tally: Path) -> Reached:
 # What no request can bring about by itself
 
 
-async def _provoke(api: Api, operations: tuple[Operation, ...], reached: Reached) -> None:
+async def _provoke(api: Api, known: Known, operations: tuple[Operation, ...], reached: Reached) -> None:
     """Inject what leads to the statuses that are left: faults, an overload, bodies too large or in other types."""
     hooks = {"response": [second_opinion.hear]}
     async with httpx.AsyncClient(base_url=api.url, trust_env=False, event_hooks=hooks) as http:
         for operation in operations:
-            request = _request(api, operation)
-            for status, fault in ((500, RuntimeError("injected")), (503, Overloaded("injected"))):
+            request = _request(api, known, operation)
+            for status, fault in _FAULTS.items():
                 # Once after the token was believed, and once before.
                 for spared in (1, 0) if str(status) in operation.responses else ():
                     with _failing(api, fault, spared):
                         _add(reached, operation, await http.send(http.build_request(**request)))
-            for change in ({"headers": request["headers"] | {"Content-Type": "text/plain"}}, {"content": _Endless()}):
-                if operation.body_schema is not None:
+            for change in ({"headers": request["headers"] | {"Content-Type": "image/png"}}, {"content": _Endless()}):
+                if operation.body_schema is not None or operation.definition.get("x-raw-body"):
                     _add(reached, operation, await http.send(http.build_request(**request | change)))
+
+
+_FAULTS: dict[int, Exception] = {
+    429: RateLimited("injected", 7),
+    500: RuntimeError("injected"),
+    503: Overloaded("injected"),
+}
 
 
 def _add(reached: Reached, operation: Operation, response: httpx.Response) -> None:
     reached[operation.key, response.status_code] += 1
 
 
-def _request(api: Api, operation: Operation) -> dict[str, Any]:
-    path = operation.path
-    for parameter in operation.parameters:
-        if parameter["in"] == "path":
-            path = path.replace(f"{{{parameter['name']}}}", "0" * 24)
+def _request(api: Api, known: Known, operation: Operation) -> dict[str, Any]:
+    """Return a request that would be answered well if nothing went wrong."""
+    required = {
+        parameter["name"]: str(parameter.get("example", ""))
+        for parameter in operation.parameters
+        if parameter["in"] == "query" and (parameter.get("required") or parameter["name"] in known.query)
+    }
+    # Nothing is erased here: the fault comes first.
+    path = re.sub(r"\{([^{}]*)\}", lambda name: known.path[name[1]], operation.path)
+    body = json.dumps(known_body(known, _example(operation))).encode()
     headers = {"Content-Type": "application/json"} | _authorization(api, operation)
-    return {"method": operation.method, "url": path, "headers": headers, "content": json.dumps(_example(operation))}
+    if operation.path == SMS_STATUS:
+        body, headers = b"MessageStatus=sent", {"Content-Type": "application/x-www-form-urlencoded"}
+    return {
+        "method": operation.method,
+        "url": path,
+        "params": known_parameters(known, operation.path, required),
+        "headers": headers | known.signature(operation.path, body),
+        "content": body,
+    }
 
 
 def _authorization(api: Api, operation: Operation) -> dict[str, str]:
@@ -215,11 +270,12 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         outcome = asyncio.run(fuzz(Path(folder) / "var", examples=given.examples, seed=seed, only=given.only))
     say = sys.stdout.write
-    say(f"{outcome.said}\n{outcome.reached.total()} answers:\n")
+    say(f"{outcome.said}\n")
     for (operation, status), times in sorted(outcome.reached.items()):
         say(f"  {operation} {status}: {times}\n")
     for missing in outcome.unreached:
         say(f"never reached: {missing}\n")
+    say(f"{outcome.summary}\n")
     say(f"replay: python -m tests.support.fuzz --examples {given.examples} --seed {seed} --only '{given.only}'\n")
     sys.exit(1 if outcome.failed or outcome.unreached else 0)
 

@@ -84,9 +84,13 @@ class FakeTwilio(FakeVendor):
             "ApiVersion": "2010-04-01",
         } | ({} if error_code is None else {"ErrorCode": str(error_code)})
         address = url or message["status_callback"]
+        return Callback(address, _FORM | self.signature(self.auth_token, address, fields), urlencode(fields).encode())
+
+    @staticmethod
+    def signature(auth_token: str, address: str, fields: dict[str, str]) -> dict[str, str]:
+        """Return the header by which Twilio signs `fields` sent to `address`."""
         signed = address + "".join(name + fields[name] for name in sorted(fields))
-        signature = _base64(hmac.new(self.auth_token.encode(), signed.encode(), hashlib.sha1))
-        return Callback(address, {**_FORM, "X-Twilio-Signature": signature}, urlencode(fields).encode())
+        return {"X-Twilio-Signature": _base64(hmac.new(auth_token.encode(), signed.encode(), hashlib.sha1))}
 
     def _keys(self) -> set[str]:
         return {_basic(self.account_sid, self.auth_token), _basic(self.api_key_sid, self.api_key_secret)}

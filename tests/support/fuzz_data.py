@@ -1,0 +1,128 @@
+"""What random data never hits on: credentials, ids of what is there, links that are signed, addresses handed out."""
+
+import hashlib
+import hmac
+import json
+import time
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+from urllib.parse import parse_qsl, urlsplit
+
+from actions import administer
+from persistence.models import Message, VoiceAiConfig
+from tests.support.api import Api
+from tests.support.audio import mp3_base64
+from tests.support.vendors import FakeTwilio
+
+POST_CALL = "/api/webhook/elevenlabs"
+SMS_STATUS = "/api/webhook/sms/{provider}/{messageId}"
+
+_SPARE_PHONE = "+14165550177"
+_CALL = {
+    "direction": "inbound",
+    "toNumber": "+12362320246",
+    "duration": 3,
+    "status": "completed",
+    "summary": "Fuzzed.",
+    "transcript": [{"role": "user", "message": "Hello."}],
+    "recording": mp3_base64(40),
+}
+
+
+@dataclass(frozen=True)
+class Known:
+    """What there is before a run, in the contract's words; `path`, `query` and `body` by name."""
+
+    path: dict[str, str]
+    query: dict[str, str]
+    body: dict[str, str]
+    link: dict[str, str]
+    spare_contact: str
+    webhook_secret: str
+    twilio_token: str
+    callback: str
+
+    def dumps(self) -> str:
+        """Return it as the text an environment variable can hold."""
+        return json.dumps(asdict(self))
+
+    @classmethod
+    def loads(cls, text: str) -> "Known":
+        """Read that text."""
+        return cls(**json.loads(text))
+
+    def sparing(self) -> "Known":
+        """Return the same with a contact that may be erased."""
+        return replace(self, path=self.path | {"contactId": self.spare_contact})
+
+    def signature(self, path: str, body: bytes) -> dict[str, str]:
+        """Return the headers by which a vendor proves that `body`, sent to the operation at `path`, is from it."""
+        if path == POST_CALL:
+            moment = int(time.time())
+            digest = hmac.new(self.webhook_secret.encode(), f"{moment}.".encode() + body, hashlib.sha256)
+            return {"ElevenLabs-Signature": f"t={moment},v0={digest.hexdigest()}"}
+        if path == SMS_STATUS:
+            fields = dict(parse_qsl(body.decode(), keep_blank_values=True))
+            return FakeTwilio.signature(self.twilio_token, self.callback, fields)
+        return {}
+
+
+async def prepare(api: Api, twilio: FakeTwilio) -> Known:
+    """Make one of everything: a call with its recording, a text that was sent, a contact that may be erased."""
+    await administer.configure_sms(api.relay, api.organization_id, "twilio", dict(twilio.credentials))
+    call = (await api.ingest({**_CALL, "fromNumber": api.demo.contact_phone})).json()
+    spare = (await api.ingest({**_CALL, "fromNumber": _SPARE_PHONE})).json()
+    await api.tool("send-sms", {"phone_number": api.demo.contact_phone, "message": "Fuzzed."})
+    bearer = {"Authorization": f"Bearer {api.superadmin_token}"}
+    recording = (await api.http.get(f"/api/calls/{call['callId']}/recording", headers=bearer)).json()
+    message = await api.read(lambda: Message.select().get())
+    callback = twilio.messages[-1]["status_callback"] or ""
+    secret = await _with_webhook(api)
+    return Known(
+        path={
+            "callId": call["callId"],
+            "contactId": call["contactId"],
+            "conversationId": call["conversationId"],
+            "recordingId": recording["recordingId"],
+            "provider": "twilio",
+            "messageId": message.id,
+        },
+        query={"contactId": call["contactId"]} | dict(parse_qsl(urlsplit(callback).query)),
+        body={
+            "phone_number": api.demo.contact_phone,
+            "recording": mp3_base64(2),
+            "contactId": call["contactId"],
+            "email": api.demo.superadmin_email,
+            "password": api.demo.superadmin_password.get_secret_value(),
+        },
+        link=dict(parse_qsl(urlsplit(recording["audioUrl"]).query)),
+        spare_contact=spare["contactId"],
+        webhook_secret=secret,
+        twilio_token=twilio.auth_token,
+        callback=callback,
+    )
+
+
+async def _with_webhook(api: Api) -> str:
+    secret = "wsec_" + "0" * 64
+    sealed = api.relay.vault.seal(secret)
+
+    def unit() -> None:
+        mine = VoiceAiConfig.organization == api.organization_id
+        VoiceAiConfig.update(webhook_secret_sealed=sealed, webhook_id="wh_fuzz").where(mine).execute()
+
+    await api.relay.database.write(unit)
+    return secret
+
+
+def known_parameters(known: Known, operation_path: str, query: dict[str, Any]) -> dict[str, Any]:
+    """Return the query of an operation with what is known in the place of what is random."""
+    mine = known.query | (known.link if operation_path.endswith("/audio") else {})
+    return query | {name: value for name, value in mine.items() if name in query}
+
+
+def known_body(known: Known, body: Any) -> Any:
+    """Return `body` with what is known in the place of its random texts."""
+    if not isinstance(body, dict):
+        return body
+    return {name: known.body.get(name, old) if isinstance(old, str) else old for name, old in body.items()}
