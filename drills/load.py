@@ -65,8 +65,8 @@ class Callers:
 
     async def push(self, http: httpx.AsyncClient, external_id: str) -> None:
         """Push one call until it is acknowledged."""
-        call = self._call(external_id)
-        answer = await self._insist(http, INGEST, self._demo.api_key.get_secret_value(), call)
+        call = self.call(external_id)
+        answer = await self._insist(http, INGEST, self.api_key, call)
         self.seen.calls[external_id] = answer["callId"]
 
     async def _work(self, http: httpx.AsyncClient) -> None:
@@ -89,7 +89,13 @@ class Callers:
         answer = await self._insist(http, f"{TOOLS}/send-sms", self._demo.tool_secret.get_secret_value(), body)
         (self.seen.texts if answer["success"] else self.seen.told).add(text)
 
-    def _call(self, external_id: str) -> dict[str, Any]:
+    @property
+    def api_key(self) -> str:
+        """The key that calls are pushed with."""
+        return self._demo.api_key.get_secret_value()
+
+    def call(self, external_id: str) -> dict[str, Any]:
+        """Return a finished call as it would be pushed."""
         return {
             "direction": "inbound",
             "fromNumber": self._demo.contact_phone,
