@@ -1,11 +1,12 @@
 .DEFAULT_GOAL := help
-.PHONY: help install lock run test check format fuzz generate migrate serve broadcast clean
+.PHONY: help install lock run test check format fuzz generate migrate serve broadcast bench bench-realtime clean
 
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 RUNTIME := $(VENV)/.runtime
+MEASURED := $(VENV)/.measured
 LINTERS := tests/openapi/linters
 
 help: ## Say what can be made
@@ -24,6 +25,10 @@ $(RUNTIME): requirements.lock | $(BIN)/pip
 $(INSTALLED): requirements-dev.lock requirements.lock | $(BIN)/pip
 	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements-dev.lock
 	@touch $@ $(RUNTIME)
+
+$(MEASURED): requirements-bench.lock $(INSTALLED) | $(BIN)/pip
+	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements-bench.lock
+	@touch $@
 
 run: $(RUNTIME) ## Start everything on this machine, with a demo organization and its credentials
 	@exec $(BIN)/python manage.py up
@@ -63,6 +68,9 @@ fuzz: $(INSTALLED) ## Fuzz the contract for longer, with a new seed each time
 browser: $(INSTALLED) ## Install Chromium from Debian's packages if need be, and test the pages in it
 	@command -v chromium >/dev/null || apt-get install -y --no-install-recommends chromium
 	$(BIN)/python -m pytest tests/realtime/test_browser.py tests/test_live_page.py
+
+bench: $(MEASURED) ## Measure this server beside its peers (ten minutes; see bench/README.md)
+	$(BIN)/python -m bench.run $(BENCH)
 
 bench-realtime: $(INSTALLED) ## Measure the broadcaster beside ws and socket.io (needs gcc, node and npm)
 	cd bench/realtime && npm install --no-audit --no-fund --silent

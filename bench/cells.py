@@ -77,11 +77,8 @@ class Bench:
             self._template = servers.prepare(self.folder / "template")
         return servers.copy(self._template, self.folder / self._cell / name.replace(" ", "-"))
 
-    def rounds_of(
-        self, running: list[Server], measure: Measure, seconds: float | None = None
-    ) -> dict[str, list[Figures]]:
+    def rounds_of(self, running: list[Server], measure: Measure) -> dict[str, list[Figures]]:
         """Measure every server once a round, in an order that changes; one short run beforehand warms them up."""
-        del seconds
         figures: dict[str, list[Figures]] = {server.name: [] for server in running}
         for number in range(self.rounds + 1):
             for server in random.sample(running, len(running)):
@@ -147,7 +144,7 @@ def trivial(bench: Bench) -> list[Row]:
         ]
         figures = bench.rounds_of(running, _saturate(bench, lambda _: ask))
     goals = {"FastAPI": "≥ 2.5", "bare Starlette": "≥ 0.9"}
-    observed = {name: "" for name in goals}
+    observed = dict.fromkeys(goals, "")
     what = "enforced request, no database"
     return _against(what, figures, _rate, "/s", goals) + _against(
         f"{what}; with request id, metrics", figures, _rate, "/s", observed, "ours, observed"

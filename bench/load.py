@@ -63,7 +63,7 @@ class _Connection(asyncio.Protocol):
             self._buffer = b""
             self._done(self, accepted)
 
-    def connection_lost(self, error: Exception | None) -> None:
+    def connection_lost(self, _: Exception | None) -> None:
         self.lost = True
         self._done(self, False)
 
@@ -129,7 +129,7 @@ async def pace(port: int, ask: Ask, *, rate: float, seconds: float, connections:
         else:
             due.append(moment)
     patience = clock() + 10
-    while len(idle) < connections and clock() < patience:
+    while len(idle) < connections and clock() < patience:  # noqa: ASYNC110 - it ends within moments, or is given up
         await asyncio.sleep(0.005)
     figures.seconds = clock() - started
     figures.busy = (time.process_time() - cpu) / figures.seconds

@@ -35,8 +35,9 @@ CELLS: dict[str, Callable[[Bench], list[Row]]] = {
     "recordings": cells.recordings,
     "download": cells.download,
     "start": cells.start,
+    "growth": cells.growth,
 }
-_SMOKE = ("notes", "download", "start")
+_SMOKE = ("notes", "download", "start", "growth")
 
 
 def main() -> None:

@@ -1,4 +1,4 @@
-"""The same trivial note-taking operation behind three frameworks: parse, validate, authenticate, answer; no database."""
+"""One trivial operation behind three frameworks: authenticate, parse, validate, answer; no database."""
 
 import secrets
 from typing import Any

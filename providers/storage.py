@@ -30,11 +30,7 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
-import boto3
 import structlog
-from botocore.config import Config
-from botocore.exceptions import ClientError
-from botocore.handlers import add_expect_header
 
 from domain import times
 from domain.errors import ConfigurationError, StorageUnavailable
@@ -151,6 +147,10 @@ def connect_s3(
     Raises:
         ConfigurationError: when the settings cannot be right.
     """
+    import boto3  # a tenth of a second and eight megabytes, which a folder does not need
+    from botocore.config import Config
+    from botocore.handlers import add_expect_header
+
     # R2 refuses the checksum headers and trailers boto3 adds by default, sometimes as "Unauthorized". The newer retry
     # modes share a quota that an outage uses up, so that after it even a stale connection would fail a call.
     config = Config(
@@ -294,7 +294,7 @@ class _Bucket:
         try:
             async with asyncio.timeout(self._call_seconds):
                 return await asyncio.get_running_loop().run_in_executor(self._threads, verb)
-        except ClientError as error:
+        except self._client.exceptions.ClientError as error:
             is_absent = error.response.get("Error", {}).get("Code") in _ABSENT
             raise (_Absent if is_absent else StorageUnavailable)("The recording store refused a request") from error
         except Exception as error:

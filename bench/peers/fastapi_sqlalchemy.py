@@ -478,7 +478,7 @@ def _record(
             transcript=orjson.dumps(payload["transcript"]).decode() if body.transcript is not None else None,
             provider_metadata=orjson.dumps(extra).decode(),
             payload_digests=orjson.dumps(digests).decode(),
-        )  # fmt: skip
+        )
     )
     session.flush()
     if stored is not None:

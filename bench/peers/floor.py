@@ -119,9 +119,8 @@ def _save(
     connection.execute(_NOTE, (note_id, organization_id, contact[0], text, conversation, at))
     (sequence,) = connection.execute(_SEQUENCE, (organization_id,)).fetchone()
     source = {"tool": "create-note", "conversationId": conversation} if conversation else {"tool": "create-note"}
-    data = {
-        "noteId": note_id, "contactId": contact[0], "type": "ai_summary", "note": text, "createdAt": at, "source": source
-    }  # fmt: skip
+    data = {"noteId": note_id, "contactId": contact[0], "type": "ai_summary", "note": text, "createdAt": at}
+    data["source"] = source
     connection.execute(_EVENT, (organization_id, sequence, at, contact[0], orjson.dumps(data).decode()))
     return note_id
 
