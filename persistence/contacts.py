@@ -29,7 +29,7 @@ def get(organization_id: str, contact_id: str) -> Contact | None:
 
 def count(organization_id: str, search: str | None = None) -> int:
     """Return how many of the organization's contacts match `search` (see `page`)."""
-    return int(Contact.select(fn.COUNT(Contact.id)).where(_matching(organization_id, search)).scalar())
+    return int(Contact.select(fn.COUNT(1)).where(_matching(organization_id, search)).scalar())
 
 
 def page(organization_id: str, search: str | None, *, total: int, offset: int, limit: int) -> list[Contact]:
@@ -39,7 +39,7 @@ def page(organization_id: str, search: str | None, *, total: int, offset: int, l
     """
     matching = _matching(organization_id, search)
     ids = pages.numbered(Contact, matching, Contact.created_at, total=total, offset=offset, limit=limit)
-    query = Contact.select().where(Contact.organization == organization_id, Contact.id.in_(ids))
+    query = Contact.select().where(pages.among(Contact, organization_id, Contact.id, ids))
     found = {contact.id: contact for contact in query} if ids else {}
     return [found[contact_id] for contact_id in ids if contact_id in found]
 

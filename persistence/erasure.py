@@ -8,14 +8,14 @@ event keeps its place in the sequence and becomes `erased`. Deleting it would le
 for a loss; keeping some of its fields would mean to know for all time which of them are personal.
 """
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection
 from dataclasses import dataclass, fields
 from typing import Any
 
 from domain.documents import load
 from domain.events import EventName
 from domain.times import now
-from persistence import calls
+from persistence import calls, pages
 from persistence.models import (
     Call,
     Contact,
@@ -122,7 +122,7 @@ def _anonymous_calls(organization_id: str, contact_id: str, limit: int) -> tuple
     if not ready:
         return 0, set()
     spoken = _conversations(Call, ready)
-    chosen = (Call.organization == organization_id) & Call.id.in_(ready)
+    chosen = pages.among(Call, organization_id, Call.id, ready)
     Call.update(from_number="").where(chosen, Call.direction == "inbound").execute()
     Call.update(to_number="").where(chosen, Call.direction == "outbound").execute()
     nothing = {
@@ -148,7 +148,7 @@ def _untied(organization_id: str, spoken: Collection[str]) -> list[str]:
 def _forget_invocations(organization_id: str, results: Collection[str]) -> None:
     # What recognises a repeated tool call is a digest over the number and the text.
     if results:
-        mine = (ToolInvocation.organization == organization_id) & ToolInvocation.result_id.in_(results)
+        mine = (ToolInvocation.organization == organization_id) & ToolInvocation.result_id.in_(list(results))
         ToolInvocation.delete().where(mine).execute()
 
 
@@ -181,10 +181,6 @@ def _ids(model: Any, organization_id: str, chosen: Any, limit: int | None) -> li
     return [row[0] for row in query.limit(limit).tuples()]
 
 
-def _removed(model: Any, organization_id: str, ids: Iterable[str]) -> int:
-    chosen = list(ids)
-    return (
-        int(model.delete().where(model.organization == organization_id, model.id.in_(chosen)).execute())
-        if chosen
-        else 0
-    )
+def _removed(model: Any, organization_id: str, ids: Collection[str]) -> int:
+    gone = model.delete().where(pages.among(model, organization_id, model.id, ids))
+    return int(gone.execute()) if ids else 0

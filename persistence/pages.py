@@ -1,5 +1,6 @@
 """Pages of what a query finds, newest first, without reading what lies before them."""
 
+from collections.abc import Collection
 from typing import Any
 
 from domain.positions import Position
@@ -14,6 +15,15 @@ def following(query: Any, at: Any, id_: Any, after: Position | None, limit: int)
         # The first half is what an index can seek; the second sorts out who shares the moment.
         query = query.where(at <= after.at, (at < after.at) | (id_ < after.id))
     return list(query.order_by(at.desc(), id_.desc()).limit(limit))
+
+
+def among(model: Any, organization_id: str, column: Any, values: Collection[str]) -> Any:
+    """Return the condition that `column` has one of `values`, and that the row is the organization's.
+
+    What is given is sought by its ids. SQLite, told to compare the organization as well, would rather go through
+    everything the organization has, so that comparison is written as one that no index can serve.
+    """
+    return column.in_(list(values)) & (model.organization.concat("") == organization_id)
 
 
 def numbered(model: Any, matching: Any, at: Any, *, total: int, offset: int, limit: int) -> list[str]:

@@ -9,6 +9,7 @@ from typing import Any
 
 from peewee import fn
 
+from persistence import pages
 from persistence.models import Call, Event, Organization, Recording
 
 
@@ -50,7 +51,7 @@ def old_recordings(organization_id: str, before: str, limit: int) -> list[Record
 
 def remove_recordings(organization_id: str, ids: Collection[str]) -> int:
     """Remove the rows of recordings whose objects are gone; return how many went."""
-    chosen = (Recording.organization == organization_id) & Recording.id.in_(list(ids))
+    chosen = pages.among(Recording, organization_id, Recording.id, ids)
     return int(Recording.delete().where(chosen).execute())
 
 
@@ -66,7 +67,7 @@ def clear_transcripts(organization_id: str, before: str, limit: int) -> int:
     """Clear at most `limit` transcripts of calls stored before that moment; return how many were."""
     old = Call.select(Call.id).where(_old(Call, organization_id, before), Call.transcript.is_null(False))
     chosen = Call.id.in_(old.order_by(Call.created_at).limit(limit))
-    return int(Call.update(transcript=None).where(Call.organization == organization_id, chosen).execute())
+    return int(Call.update(transcript=None).where(chosen).execute())
 
 
 # Events. Only ever the oldest, so that no hole comes into the sequence, and never the newest.
@@ -97,4 +98,4 @@ def _old(model: Any, organization_id: str, before: str) -> Any:
 
 
 def _count(model: Any, chosen: Any) -> int:
-    return int(model.select(fn.COUNT(model.id)).where(chosen).scalar())
+    return int(model.select(fn.COUNT(1)).where(chosen).scalar())
