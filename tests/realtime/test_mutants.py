@@ -11,7 +11,7 @@ from realtime.broadcaster import Below, Broadcaster, Feed, Listener
 from tests.realtime.model import BroadcasterMachine, Client
 
 QUICK = settings(
-    max_examples=400,
+    max_examples=3000,  # a run ends with the first example that catches the fault
     stateful_step_count=50,
     deadline=None,
     derandomize=True,
