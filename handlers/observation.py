@@ -1,9 +1,10 @@
 """What is seen of every request: its id, one log line, and the figures Prometheus collects."""
 
 import re
+import secrets
 import time
-import uuid
 from collections.abc import MutableMapping
+from functools import cache
 from typing import Any
 
 import structlog
@@ -28,10 +29,13 @@ class Observation:
     def __init__(self, app: ASGIApp, registry: CollectorRegistry) -> None:
         self._app = app
         labels = ("operation", "status")
-        self._requests = Counter("relay_requests", "Requests answered.", labels, registry=registry)
-        self._seconds = Histogram(
+        requests = Counter("relay_requests", "Requests answered.", labels, registry=registry)
+        seconds = Histogram(
             "relay_request_seconds", "Time to the last byte.", ("operation",), buckets=_BUCKETS, registry=registry
         )
+        # Looking a metric up by its labels costs more than counting; there are only so many operations and statuses.
+        self._requests = cache(lambda operation, status: requests.labels(operation, str(status)))
+        self._seconds = cache(lambda operation: seconds.labels(operation))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: D102 - ASGI
         if scope["type"] != "http":
@@ -50,16 +54,17 @@ class Observation:
                 message["headers"] = [*message.get("headers", ()), header]
             await send(message)
 
-        with structlog.contextvars.bound_contextvars(request_id=request_id):
-            try:
-                await self._app(scope, receive, send_with_id)
-            finally:
-                self._note(scope, status, time.perf_counter() - started)
+        bound = structlog.contextvars.bind_contextvars(request_id=request_id)
+        try:
+            await self._app(scope, receive, send_with_id)
+        finally:
+            self._note(scope, status, time.perf_counter() - started)
+            structlog.contextvars.reset_contextvars(**bound)
 
     def _note(self, scope: Scope, status: int, seconds: float) -> None:
         operation = scope["state"].get("operation") or "none"
-        self._requests.labels(operation, str(status)).inc()
-        self._seconds.labels(operation).observe(seconds)
+        self._requests(operation, status).inc()
+        self._seconds(operation).observe(seconds)
         tell = log.debug if scope["path"] in _PROBED else log.info
         tell(
             "request",
@@ -75,4 +80,4 @@ def _request_id(scope: Scope) -> str:
     for name, value in scope["headers"]:
         if name == b"x-request-id" and _REQUEST_ID.match(value):
             return str(value.decode())
-    return uuid.uuid4().hex
+    return secrets.token_hex(16)
