@@ -28,6 +28,9 @@ _AUDIENCE = "tether-relay"
 _MAX_LENGTH = 4096
 _MIN_RSA_BITS = 2048
 
+# Times are compared with a clock of our own.
+_OUR_OWN = {"verify_exp": False, "verify_nbf": False, "verify_iat": False}
+
 
 @dataclass(frozen=True, slots=True)
 class Claims:
@@ -97,6 +100,8 @@ class Tokens:
     """Issues tokens with the first of its keys and believes those of every one; all are for one algorithm."""
 
     def __init__(self, keys: Sequence[Key]) -> None:
+        # A clock that is set back must not bring an expired token back to life, nor make a good one come too early.
+        self._ahead_of_uptime = time.time() - time.monotonic()
         self._first = keys[0]
         self._keys = {key.id: key for key in keys}
 
@@ -108,7 +113,7 @@ class Tokens:
         """
         if self._first.signs_with is None:
             raise ConfigurationError("This process can verify tokens but not sign them: set JWT_PRIVATE_KEY_FILE.")
-        issued_at = int(time.time())
+        issued_at = int(self._now())
         claims = {
             "sub": user_id,
             "ver": token_version,
@@ -134,13 +139,24 @@ class Tokens:
                 key.verifies_with,
                 algorithms=[key.algorithm],
                 audience=_AUDIENCE,
-                options={"require": ["exp", "sub", "aud", "ver"]},
+                options={"require": ["exp", "sub", "aud", "ver"], **_OUR_OWN},
             )
+            _check_times(claims, self._now())
             return _read(claims)
         except jwt.ExpiredSignatureError as error:
             raise Unauthenticated("Token has expired") from error
         except (jwt.InvalidTokenError, TypeError, ValueError, OverflowError, LookupError) as error:
             raise Unauthenticated("Invalid token") from error
+
+    def _now(self) -> float:
+        return max(time.time(), time.monotonic() + self._ahead_of_uptime)
+
+
+def _check_times(claims: dict[str, Any], now: float) -> None:
+    if int(claims["exp"]) <= now:
+        raise jwt.ExpiredSignatureError
+    if max(int(claims.get("nbf", 0)), int(claims.get("iat", 0))) > now:
+        raise jwt.ImmatureSignatureError
 
 
 def _said_key_id(token: str) -> str | None:

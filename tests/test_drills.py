@@ -1,0 +1,36 @@
+"""The drills of `make drill`, short: real processes, real faults, and the books afterwards."""
+
+import pytest
+
+from drills.__main__ import Drill
+from drills.clock_set_back import clock_set_back
+from drills.database_trouble import database_locked, database_stopped, disk_full
+from drills.hostile_clients import hostile_clients
+from drills.killed_api import killed_api, stopped_api
+from drills.several_processes import several_processes
+from drills.storage_trouble import storage_trouble
+
+
+@pytest.mark.parametrize(
+    ("drill", "engine", "repetitions"),
+    [
+        (killed_api, "sqlite", 3),
+        (killed_api, "postgresql", 2),
+        (stopped_api, "sqlite", 1),
+        (stopped_api, "postgresql", 1),
+        (several_processes, "sqlite", 15),
+        (several_processes, "postgresql", 15),
+        (database_locked, "sqlite", 1),
+        (disk_full, "sqlite", 1),
+        (database_stopped, "postgresql", 1),
+        (storage_trouble, "sqlite", 1),
+        (clock_set_back, "sqlite", 1),
+        (hostile_clients, "sqlite", 20),
+    ],
+)
+async def test_nothing_acknowledged_is_lost_or_doubled(drill: Drill, engine: str, repetitions: int) -> None:
+    """Whatever happens to the processes and to what they depend on."""
+    outcome = await drill(engine, repetitions)
+
+    assert outcome.acknowledged > 0
+    assert (outcome.lost, outcome.doubled) == (0, 0)
