@@ -68,6 +68,7 @@ async def test_contacts_come_newest_first_in_pages(api: Api, crowd: list[str]) -
         ("+49 30 123", ["Ann"]),
         ("nobody", []),
         ("  ", ["Sam", "Ann", "100% Sure", "Émile Zola", "Alex Example"]),
+        ("", ["Sam", "Ann", "100% Sure", "Émile Zola", "Alex Example"]),
     ],
 )
 @pytest.mark.usefixtures("crowd")
