@@ -22,7 +22,7 @@ def _made(organization_id: str, contact_id: str, channel_type: str, our_number: 
         "channel_identifier": our_number,
     }
     conversation = Conversation(**key)
-    return conversation if _CONVERSATION.add(conversation) else Conversation.filter(**key).get()
+    return conversation if _CONVERSATION.add(conversation) else Conversation.get(**key)
 
 
 def touch(conversation_id: str, at: str) -> None:
