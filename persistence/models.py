@@ -223,10 +223,26 @@ class Recording(Row):
         indexes = ((("organization", "created_at"), False),)
 
 
+class HeldRecording(Row):
+    """Audio that arrived before the call it belongs to; `id` is the id that call will have."""
+
+    id = Id()
+    organization = Belongs(Organization, index=False)
+    elevenlabs_conversation_id = CharField(max_length=200)
+    key = CharField(max_length=300, unique=True)
+    content_type = CharField(max_length=100)
+    size = BigIntegerField()
+    sha256 = CharField(max_length=64)
+    created_at = Moment(default=now)
+
+    class Meta:
+        indexes = ((("organization", "elevenlabs_conversation_id"), True),)
+
+
 class ContactNote(Row):
     """A note about a contact; `ai_summary` notes were written by an agent, others by a user.
 
-    `mentions` and `attachments` are JSON lists, as they were given.
+    `call` is the call it was taken in. `mentions` and `attachments` are JSON lists, as they were given.
     """
 
     id = Id()
@@ -239,14 +255,18 @@ class ContactNote(Row):
     attachments = TextField(default="[]")
     source_tool = CharField(max_length=32, null=True)
     elevenlabs_conversation_id = TextField(null=True)
+    call = Belongs(Call, null=True)
     created_at = Moment(default=now)
 
     class Meta:
-        indexes = ((("contact", "created_at", "id"), False),)
+        indexes = (
+            (("contact", "created_at", "id"), False),
+            (("organization", "elevenlabs_conversation_id"), False),
+        )
 
 
 class Message(Row):
-    """One text message and how far it got."""
+    """One text message and how far it got; `call` is the call it was sent in."""
 
     id = Id()
     organization = Belongs(Organization, index=False)
@@ -264,6 +284,7 @@ class Message(Row):
     error = TextField(null=True)
     source_tool = CharField(max_length=32, null=True)
     elevenlabs_conversation_id = TextField(null=True)
+    call = Belongs(Call, null=True)
     created_at = Moment(default=now)
     updated_at = Moment(default=now)
 
@@ -272,6 +293,7 @@ class Message(Row):
             (("conversation", "created_at", "id"), False),
             (("contact", "created_at", "id"), False),
             (("organization", "provider_message_id"), False),
+            (("organization", "elevenlabs_conversation_id"), False),
             (("status", "created_at"), False),
         )
 
@@ -371,6 +393,7 @@ MODELS = (
     Conversation,
     Call,
     Recording,
+    HeldRecording,
     ContactNote,
     Message,
     TransferRequest,
