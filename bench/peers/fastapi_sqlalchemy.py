@@ -363,7 +363,7 @@ def _save_note(session: Session, organization_id: str, phone: str, text: str, co
         set_={"invoked_at": claim.excluded.invoked_at, "result_id": claim.excluded.result_id},
         where=ToolInvocation.invoked_at <= later(-30),
     )
-    if not session.execute(claim).rowcount:  # type: ignore[attr-defined]
+    if session.scalar(claim.returning(ToolInvocation.id)) is None:
         mine = (ToolInvocation.organization_id == organization_id) & (ToolInvocation.fingerprint == fingerprint)
         return session.scalar(select(ToolInvocation.result_id).where(mine))
     session.add(note)
