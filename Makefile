@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help install lock run test check format fuzz generate migrate serve broadcast bench bench-realtime clean
+.PHONY: help install lock run test check format fuzz generate migrate serve broadcast bench bench-realtime drill audit run-postgres clean
 
 PYTHON ?= python3
 VENV := .venv
@@ -79,9 +79,21 @@ bench-realtime: $(INSTALLED) ## Measure the broadcaster beside ws and socket.io 
 generate: $(INSTALLED) ## Generate models, operations and missing stubs from the contract
 	$(BIN)/python manage.py contract generate
 
+drill: $(INSTALLED) ## Hurt the relay in every way we know, for minutes, and print what came of it
+	$(BIN)/python -m drills
+
+audit: $(INSTALLED) ## Look for known flaws in the dependencies; without the index, list their versions
+	@$(PYTHON) -m venv $(VENV)/audit && $(VENV)/audit/bin/pip install --quiet --disable-pip-version-check pip-audit && \
+	$(VENV)/audit/bin/pip-audit --require-hashes --disable-pip -r requirements.lock || \
+	{ echo "pip-audit found something or could not ask; the locked versions:"; grep -oE '^[a-z0-9_.-]+==[^ ;]+' requirements.lock; }
+
+run-postgres: $(INSTALLED) ## The demo on a throw-away PostgreSQL of its own, kept in var/postgres
+	@exec $(BIN)/python -m commands.local_postgres
+
 lock: ## Resolve the dependencies again (needs uv)
 	uv pip compile pyproject.toml --group dev --universal --generate-hashes --no-emit-index-url --no-header --quiet --output-file requirements-dev.lock
 	uv pip compile pyproject.toml --constraint requirements-dev.lock --universal --generate-hashes --no-emit-index-url --no-header --quiet --output-file requirements.lock
+	uv pip compile pyproject.toml --group dev --group bench --constraint requirements-dev.lock --universal --generate-hashes --no-emit-index-url --no-header --quiet --output-file requirements-bench.lock
 
 clean: ## Remove the virtual environment and all caches; data in var/ stays
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
