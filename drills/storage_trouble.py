@@ -46,9 +46,8 @@ async def storage_trouble(engine: str, repetitions: int) -> Outcome:
             ) as stage,
         ):
             callers, worst = Callers(stage, [await stage.api()]), 0.0
-            scripts: list[Script | None] = list(_TROUBLES.values()) * repetitions + (
-                [falling_silent()] if repetitions > 1 else []
-            )
+            silent = [falling_silent()] if repetitions > 1 else []
+            scripts = [*list(_TROUBLES.values()) * repetitions, *silent]
             async with httpx.AsyncClient(trust_env=False, timeout=_LIMIT_SECONDS) as http:
                 for number, script in enumerate(scripts):
                     worst = max(worst, await _one(callers, http, store, script, f"call-{number}"))

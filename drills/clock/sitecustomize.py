@@ -26,11 +26,11 @@ class _Kind(type):
 
 class _Shifted(_real, metaclass=_Kind):
     @classmethod
-    def now(cls, tz: datetime.tzinfo | None = None) -> datetime.datetime:  # type: ignore[override]
+    def now(cls, tz: datetime.tzinfo | None = None) -> datetime.datetime:
         return _real.fromtimestamp(time.time(), tz)
 
     @classmethod
-    def utcnow(cls) -> datetime.datetime:  # type: ignore[override]
+    def utcnow(cls) -> datetime.datetime:
         return _real.fromtimestamp(time.time(), datetime.UTC).replace(tzinfo=None)
 
 
