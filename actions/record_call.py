@@ -3,28 +3,42 @@
 The recording is stored first, under a key of ours, and everything else is committed after it in one transaction; if
 that fails, the object goes again. The outside's own id makes a call unique for as long as it exists: a repeat touches
 nothing and is told whether it said the same thing.
+
+Ingest and the post-call webhook both end here. What happened during the call is tied to it by the voice agent's own
+conversation id: notes, texts, requests for a person, and a recording that came before the call did.
 """
 
 import asyncio
 import hashlib
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterable, AsyncIterator, Callable
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any, TypeVar
 
 import structlog
 
+from actions.call_events import StoredAudio, call_recorded
 from actions.relay import Relay
+from actions.save_note import note_created
 from domain.documents import canonical, dump, load
 from domain.errors import CommitUnknown, InvalidRequest, RelayError
-from domain.events import Event, EventName
+from domain.events import Event
 from domain.identifiers import new_id
 from domain.phones import to_e164
 from domain.recordings import RecordingForm, classify, decode
 from domain.times import from_wire, now, to_wire
-from persistence import calls, contacts, conversations, outbox, recordings, transfer_requests
+from persistence import (
+    calls,
+    contact_notes,
+    contacts,
+    conversations,
+    held_recordings,
+    messages,
+    outbox,
+    recordings,
+    transfer_requests,
+)
 from persistence.models import Call
-from providers.storage import StoredObject
 
 R = TypeVar("R")
 
@@ -39,7 +53,7 @@ class FinishedCall:
     """A finished call as it was reported; `duration` in seconds, `started_at` in wire form, None for now.
 
     `payload` is what was sent, field by field; it decides whether a repeat says the same thing. `user_id` is whose API
-    key pushed the call in.
+    key pushed the call in. With `noted_by` the summary also becomes a note about the contact, written by that source.
     """
 
     direction: str
@@ -59,6 +73,7 @@ class FinishedCall:
     provider_metadata: dict[str, Any] = field(default_factory=dict, repr=False)
     payload: dict[str, Any] = field(default_factory=dict, repr=False)
     user_id: str | None = None
+    noted_by: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,20 +120,22 @@ async def _record_new(relay: Relay, organization_id: str, finished: FinishedCall
 
 
 async def _commit(
-    relay: Relay, organization_id: str, finished: FinishedCall, row: dict[str, Any], stored: "_Stored | None"
+    relay: Relay, organization_id: str, finished: FinishedCall, row: dict[str, Any], stored: StoredAudio | None
 ) -> RecordedCall:
     try:
-        recorded = await relay.database.write(lambda: _write(organization_id, finished, row, stored))
+        written = await relay.database.write(lambda: _write(organization_id, finished, row, stored))
     except CommitUnknown:
         # The call may be there, so its recording stays. If it is not, `sweep` finds the object later.
         raise
     except Exception:
-        await _discard(relay, stored)
+        await discard(relay, stored)
         raise
-    if recorded is not None:
+    if written is not None:
+        recorded, superfluous = written
+        await discard(relay, superfluous)
         return recorded
     # Another process was faster with the same id; ours becomes the repeat.
-    await _discard(relay, stored)
+    await discard(relay, stored)
     external_id = finished.external_call_id or ""
     known = await relay.database.read(lambda: calls.by_external_id(organization_id, external_id))
     if known is None:
@@ -167,91 +184,90 @@ def _end(started_at: str, duration: float) -> str:
 
 
 def _write(
-    organization_id: str, finished: FinishedCall, row: dict[str, Any], stored: "_Stored | None"
-) -> RecordedCall | None:
+    organization_id: str, finished: FinishedCall, row: dict[str, Any], stored: StoredAudio | None
+) -> tuple[RecordedCall, StoredAudio | None] | None:
+    """Write everything; return what was recorded and audio that is of no use now, or None when the id is taken."""
+    outbox.hold(organization_id)
+    held_id, held = _held(organization_id, finished.elevenlabs_conversation_id)
+    # Audio that waits was stored under the id its call is to have.
+    call_id = held_id if held_id and stored is None else row["id"]
     inbound = finished.direction == "inbound"
     far, ours = (row["from_number"], row["to_number"]) if inbound else (row["to_number"], row["from_number"])
     contact = contacts.upsert(organization_id, far, (finished.caller_name or "").strip() or None)
     conversation = conversations.find_or_create(organization_id, contact.id, "voice", ours)
-    call = {**row, "contact": contact.id, "conversation": conversation.id}
+    call = {**row, "id": call_id, "contact": contact.id, "conversation": conversation.id}
     if not calls.add(organization_id, call):
         return None
-    if stored is not None:
-        recordings.add(organization_id, row["id"], **stored.columns())
+    audio = stored or held
+    if audio is not None:
+        recordings.add(organization_id, call_id, **audio.columns())
+    if held_id is not None:
+        held_recordings.remove(organization_id, held_id)
     conversations.touch(conversation.id, row["ended_at"])
-    if finished.elevenlabs_conversation_id:
-        transfer_requests.attach_to_call(organization_id, finished.elevenlabs_conversation_id, row["id"], contact.id)
-    outbox.append(organization_id, _events(call, stored))
-    return RecordedCall(row["id"], contact.id, conversation.id)
+    _join(organization_id, finished.elevenlabs_conversation_id, call_id, contact.id)
+    outbox.append(organization_id, [*call_recorded(call, audio), *_noted(organization_id, finished, call)])
+    return RecordedCall(call_id, contact.id, conversation.id), held if stored else None
 
 
-def _events(call: dict[str, Any], stored: "_Stored | None") -> list[Event]:
-    ids = {"callId": call["id"], "contactId": call["contact"], "conversationId": call["conversation"]}
-    initiated = {
-        "direction": call["direction"],
-        "from": call["from_number"],
-        "to": call["to_number"],
-        "externalCallId": call["external_call_id"],
-        "startedAt": call["started_at"],
-        "agentName": call["agent_name"],
-    }
-    ended = {
-        "direction": call["direction"],
-        "status": call["status"],
-        "duration": call["duration"],
-        "endedAt": call["ended_at"],
-        "summary": call["summary"],
-    }
-    told: list[tuple[EventName, dict[str, Any]]] = [
-        (EventName.CALL_INITIATED, initiated),
-        (EventName.CALL_ENDED, ended),
-    ]
-    if stored is not None:
-        ready = {"duration": call["duration"], "contentType": stored.content_type, "size": stored.object.size}
-        told.append((EventName.CALL_RECORDING_READY, ready))
-    told.append((EventName.FETCH_MESSAGES, {"channelType": "voice"}))
-    return [
-        Event(
-            name,
-            ids | {key: value for key, value in facts.items() if value is not None},
-            call["contact"],
-            call["conversation"],
-        )
-        for name, facts in told
-    ]
+def _held(organization_id: str, elevenlabs_conversation_id: str | None) -> tuple[str | None, StoredAudio | None]:
+    if elevenlabs_conversation_id is None:
+        return None, None
+    held = held_recordings.in_conversation(organization_id, elevenlabs_conversation_id)
+    return (held.id, StoredAudio(held.key, held.content_type, held.size, held.sha256)) if held else (None, None)
+
+
+def _join(organization_id: str, elevenlabs_conversation_id: str | None, call_id: str, contact_id: str) -> None:
+    if elevenlabs_conversation_id is None:
+        return
+    transfer_requests.attach_to_call(organization_id, elevenlabs_conversation_id, call_id, contact_id)
+    contact_notes.attach_to_call(organization_id, elevenlabs_conversation_id, call_id)
+    messages.attach_to_call(organization_id, elevenlabs_conversation_id, call_id)
+
+
+def _noted(organization_id: str, finished: FinishedCall, call: dict[str, Any]) -> list[Event]:
+    text = (finished.summary or "").strip()
+    if finished.noted_by is None or not text:
+        return []
+    note = contact_notes.add_from_tool(
+        organization_id,
+        call["contact"],
+        text,
+        tool=finished.noted_by,
+        elevenlabs_conversation_id=finished.elevenlabs_conversation_id,
+        call_id=call["id"],
+    )
+    return [note_created(note)]
 
 
 # Recordings.
 
 
-@dataclass(frozen=True, slots=True)
-class _Stored:
-    object: StoredObject
-    content_type: str
-
-    def columns(self) -> dict[str, Any]:
-        return {
-            "key": self.object.key,
-            "content_type": self.content_type,
-            "size": self.object.size,
-            "sha256": self.object.sha256,
-        }
-
-
-async def _keep_recording(relay: Relay, organization_id: str, call_id: str, recording: str | None) -> _Stored | None:
+async def _keep_recording(
+    relay: Relay, organization_id: str, call_id: str, recording: str | None
+) -> StoredAudio | None:
     if recording is None:
         return None
-    key = f"org/{organization_id}/calls/{call_id}/recording.mp3"
+    key = recording_key(organization_id, call_id)
     if classify(recording) is RecordingForm.LINK:
         return await _keep_downloaded(relay, key, recording)
     audio = await _aside(len(recording), decode, recording, relay.rules.max_recording_bytes)
-    return _Stored(await relay.store.store(key, _pieces(audio), "audio/mpeg"), "audio/mpeg")
+    return await keep(relay, key, _pieces(audio), "audio/mpeg")
 
 
-async def _keep_downloaded(relay: Relay, key: str, url: str) -> _Stored:
+async def _keep_downloaded(relay: Relay, key: str, url: str) -> StoredAudio:
     async with relay.downloader.open(url) as download:
-        stored = await relay.store.store(key, download.chunks(), download.content_type)
-        return _Stored(stored, download.content_type)
+        return await keep(relay, key, download.chunks(), download.content_type)
+
+
+def recording_key(organization_id: str, call_id: str, name: str = "recording") -> str:
+    """Return where the audio of a call is stored."""
+    return f"org/{organization_id}/calls/{call_id}/{name}.mp3"
+
+
+async def keep(relay: Relay, key: str, chunks: AsyncIterable[bytes], content_type: str) -> StoredAudio:
+    """Store audio under a key nobody has used."""
+    stored = await relay.store.store(key, chunks, content_type)
+    return StoredAudio(stored.key, content_type, stored.size, stored.sha256)
 
 
 async def _pieces(audio: bytes) -> AsyncIterator[bytes]:
@@ -260,13 +276,14 @@ async def _pieces(audio: bytes) -> AsyncIterator[bytes]:
         yield bytes(view[start : start + _CHUNK])
 
 
-async def _discard(relay: Relay, stored: _Stored | None) -> None:
+async def discard(relay: Relay, stored: StoredAudio | None) -> None:
+    """Remove audio that nothing refers to; what stays behind is found by the sweep."""
     if stored is None:
         return
     try:
-        await relay.store.remove(stored.object.key)
+        await relay.store.remove(stored.key)
     except RelayError as error:
-        log.warning("recording.orphaned", key=stored.object.key, reason=str(error))
+        log.warning("recording.orphaned", key=stored.key, reason=str(error))
 
 
 # Repeats.

@@ -4,9 +4,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from actions.relay import Relay
-from actions.tool_calls import fingerprint, normalise
+from actions.tool_calls import call_of, fingerprint, normalise
 from domain.events import Event, EventName
-from persistence import calls, contact_notes, messages, outbox, tool_invocations, transfer_requests
+from persistence import contact_notes, messages, outbox, tool_invocations, transfer_requests
 from persistence.models import TransferRequest
 
 TOOL = "transfer"
@@ -57,7 +57,7 @@ def _known_of(organization_id: str, conversation_id: str | None) -> dict[str, An
     # The tool carries no phone number. What else happened in the same conversation tells whose call it is.
     if conversation_id is None:
         return {}
-    call = calls.by_elevenlabs_conversation(organization_id, conversation_id)
+    call = call_of(organization_id, conversation_id)
     if call is not None:
         return {"call": call.id, "contact": call.contact_id}
     sources = (contact_notes.contact_in, messages.contact_in)

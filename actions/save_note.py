@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 
 from actions.relay import Relay
-from actions.tool_calls import Contacted, find_contact, fingerprint
+from actions.tool_calls import Contacted, call_of, find_contact, fingerprint
 from domain.errors import Speakable
 from domain.events import Event, EventName
 from persistence import contact_notes, outbox, tool_invocations
@@ -47,8 +47,14 @@ async def save_note(relay: Relay, organization_id: str, request: NoteToSave) -> 
 
 
 def _write(organization_id: str, contact: Contacted, text: str, conversation_id: str | None) -> str:
+    call = call_of(organization_id, conversation_id)
     note = contact_notes.add_from_tool(
-        organization_id, contact.id, text, tool=TOOL, elevenlabs_conversation_id=conversation_id
+        organization_id,
+        contact.id,
+        text,
+        tool=TOOL,
+        elevenlabs_conversation_id=conversation_id,
+        call_id=call.id if call else None,
     )
     outbox.append(organization_id, [note_created(note)])
     return str(note.id)

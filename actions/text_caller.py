@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 import structlog
 
 from actions.relay import Relay
-from actions.tool_calls import Contacted, find_contact, fingerprint, normalise
+from actions.tool_calls import Contacted, call_of, find_contact, fingerprint, normalise
 from domain.errors import ProviderError, ProviderRejected, ProviderUnavailable, Speakable
 from domain.events import Event, EventName
 from domain.messages import OutboundText, SentText, TextProvider
@@ -70,7 +70,7 @@ async def recover_stranded(relay: Relay, older_than: float = 60) -> int:
     def unit() -> int:
         stranded = messages.stranded(later(-older_than))
         for message in stranded:
-            _advance(message, MessageStatus.UNKNOWN, error="The server stopped while the message was being sent")
+            advance(message, MessageStatus.UNKNOWN, error="The server stopped while the message was being sent")
         return len(stranded)
 
     return await relay.database.write(unit)
@@ -114,6 +114,7 @@ def _provider_of(relay: Relay, organization_id: str) -> tuple[str, TextProvider]
 
 def _write(organization_id: str, request: TextToSend, contact: Contacted, text: str, provider: str) -> Message:
     our_number = _our_number(organization_id, request.called_id)
+    call = call_of(organization_id, request.conversation_id)
     conversation = conversations.find_or_create(organization_id, contact.id, "sms", our_number)
     message = messages.queue(
         organization_id,
@@ -128,6 +129,7 @@ def _write(organization_id: str, request: TextToSend, contact: Contacted, text: 
             "provider": provider,
             "source_tool": TOOL,
             "elevenlabs_conversation_id": request.conversation_id,
+            "call": call.id if call else None,
         },
     )
     conversations.touch(conversation.id, message.created_at)
@@ -175,7 +177,7 @@ async def _send(relay: Relay, provider: TextProvider, message: Message, deadline
     status, sent, error = await _attempt(provider, message, deadline)
 
     def unit() -> Message:
-        _advance(message, status, provider_message_id=sent.provider_message_id if sent else None, error=error)
+        advance(message, status, provider_message_id=sent.provider_message_id if sent else None, error=error)
         return messages.get(message.organization_id, message.id) or message
 
     return await relay.database.write(unit)
@@ -205,10 +207,13 @@ def _reported(message: Message, error: Exception) -> str:
     return reason
 
 
-def _advance(message: Message, status: MessageStatus, **facts: str | None) -> None:
+def advance(message: Message, status: MessageStatus, **facts: str | None) -> bool:
+    """Move the message forward, in a unit, and tell the listeners; False, and nothing done, when it is further on."""
+    outbox.hold(message.organization_id)
     advanced = messages.advance(message.organization_id, message.id, status, **facts)
     if advanced is not None:
         outbox.append(message.organization_id, [message_status(advanced)])
+    return advanced is not None
 
 
 def message_status(message: Message) -> Event:

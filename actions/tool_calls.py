@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from domain.documents import canonical
 from domain.errors import InvalidRequest, Speakable
 from domain.phones import to_e164
-from persistence import contacts, organizations
-from persistence.models import Contact
+from persistence import calls, contacts, organizations, outbox
+from persistence.models import Call, Contact
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +31,17 @@ def find_contact(organization_id: str, phone_number: str, *, otherwise: str) -> 
     if contact is None:
         raise Speakable(f"No contact with that phone number was found, so {otherwise}.")
     return Contacted(contact.id, number)
+
+
+def call_of(organization_id: str, conversation_id: str | None) -> Call | None:
+    """Return the call a conversation turned out to be; a unit's step before it writes what is to be tied to that call.
+
+    While the call is just being recorded this waits for it, so that neither misses the other.
+    """
+    if conversation_id is None:
+        return None
+    outbox.hold(organization_id)
+    return calls.by_elevenlabs_conversation(organization_id, conversation_id)
 
 
 def normalise(organization_id: str, phone_number: str) -> str | None:

@@ -15,7 +15,13 @@ _NOTE = Insertion(ContactNote)
 
 
 def add_from_tool(
-    organization_id: str, contact_id: str, note: str, *, tool: str, elevenlabs_conversation_id: str | None
+    organization_id: str,
+    contact_id: str,
+    note: str,
+    *,
+    tool: str,
+    elevenlabs_conversation_id: str | None,
+    call_id: str | None = None,
 ) -> ContactNote:
     """Write a note an agent took; its type tells it from what people write."""
     written = ContactNote(
@@ -25,6 +31,7 @@ def add_from_tool(
         note=note,
         source_tool=tool,
         elevenlabs_conversation_id=elevenlabs_conversation_id,
+        call=call_id,
     )
     _NOTE.add(written)
     return written
@@ -75,3 +82,12 @@ def contact_in(organization_id: str, elevenlabs_conversation_id: str) -> str | N
     )
     contact_id: str | None = query.order_by(ContactNote.id.desc()).scalar()
     return contact_id
+
+
+def attach_to_call(organization_id: str, elevenlabs_conversation_id: str, call_id: str) -> None:
+    """Tie every note taken during that conversation to the call it turned out to be."""
+    ContactNote.update(call=call_id).where(
+        ContactNote.organization == organization_id,
+        ContactNote.elevenlabs_conversation_id == elevenlabs_conversation_id,
+        ContactNote.call.is_null(),
+    ).execute()

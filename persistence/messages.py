@@ -23,6 +23,11 @@ def get(organization_id: str, message_id: str) -> Message | None:
     return Message.get_or_none(Message.organization == organization_id, Message.id == message_id)
 
 
+def by_id(message_id: str) -> Message | None:
+    """Return the message of that id; only for whoever then checks a signature with its organization's secret."""
+    return Message.get_or_none(Message.id == message_id)
+
+
 def advance(
     organization_id: str,
     message_id: str,
@@ -35,11 +40,27 @@ def advance(
     message = get(organization_id, message_id)
     if message is None or not may_follow(MessageStatus(message.status), status):
         return None
-    message.status, message.updated_at = status.value, now()
-    message.error = error
-    message.provider_message_id = provider_message_id or message.provider_message_id
-    message.save()
-    return message
+    changes = {
+        "status": status.value,
+        "updated_at": now(),
+        "error": error,
+        "provider_message_id": provider_message_id or message.provider_message_id,
+    }
+    # Somebody else may be moving it at the same moment; whoever comes second finds it changed.
+    unmoved = (
+        (Message.organization == organization_id) & (Message.id == message_id) & (Message.status == message.status)
+    )
+    moved = Message.update(changes).where(unmoved).execute()
+    return get(organization_id, message_id) if moved else None
+
+
+def attach_to_call(organization_id: str, elevenlabs_conversation_id: str, call_id: str) -> None:
+    """Tie every text sent during that conversation to the call it turned out to be."""
+    Message.update(call=call_id).where(
+        Message.organization == organization_id,
+        Message.elevenlabs_conversation_id == elevenlabs_conversation_id,
+        Message.call.is_null(),
+    ).execute()
 
 
 def stranded(before: str) -> list[Message]:

@@ -1,6 +1,6 @@
 """Recordings: which object in the store holds the audio of which call."""
 
-from persistence.models import Recording
+from persistence.models import HeldRecording, Recording
 
 
 def add(organization_id: str, call_id: str, *, key: str, content_type: str, size: int, sha256: str) -> Recording:
@@ -16,8 +16,11 @@ def of_call(organization_id: str, call_id: str) -> Recording | None:
 
 
 def known_keys(keys: list[str]) -> set[str]:
-    """Return those of `keys` that belong to a call."""
-    return {row.key for row in Recording.select(Recording.key).where(Recording.key.in_(keys))}
+    """Return those of `keys` that belong to a call, or wait for one."""
+    # In this order: what waits may find its call between the two questions, never the other way round.
+    return {
+        row.key for model in (HeldRecording, Recording) for row in model.select(model.key).where(model.key.in_(keys))
+    }
 
 
 def get(recording_id: str) -> Recording | None:

@@ -18,6 +18,16 @@ def by_tool_secret(digest: str) -> str | None:
     return organization_id
 
 
+def with_webhook_secret(limit: int, organization_id: str | None = None) -> list[VoiceAiConfig]:
+    """Return at most `limit` configurations that have a webhook secret, or that of one organization."""
+    config = VoiceAiConfig
+    query = config.select(config.organization, config.webhook_secret_sealed)
+    query = query.where(config.webhook_secret_sealed.is_null(False))
+    if organization_id is not None:
+        query = query.where(config.organization == organization_id)
+    return list(query.order_by(config.organization).limit(limit))
+
+
 def update(organization_id: str, values: dict[str, Any]) -> VoiceAiConfig:
     """Change the given columns, creating the configuration if there is none, and return it."""
     VoiceAiConfig.insert(organization=organization_id).on_conflict_ignore().execute()

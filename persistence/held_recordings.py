@@ -1,0 +1,37 @@
+"""Audio that came before its call: kept until the call is recorded, which then takes it over."""
+
+from persistence.models import HeldRecording
+
+
+def in_conversation(organization_id: str, elevenlabs_conversation_id: str) -> HeldRecording | None:
+    """Return the audio held for that conversation."""
+    return HeldRecording.get_or_none(
+        HeldRecording.organization == organization_id,
+        HeldRecording.elevenlabs_conversation_id == elevenlabs_conversation_id,
+    )
+
+
+def add(
+    organization_id: str,
+    elevenlabs_conversation_id: str,
+    *,
+    call_id: str,
+    key: str,
+    content_type: str,
+    size: int,
+    sha256: str,
+) -> bool:
+    """Hold the audio for the call that will have `call_id`; False, and nothing written, when some is held already."""
+    row = {"id": call_id, "key": key, "content_type": content_type, "size": size, "sha256": sha256}
+    written = (
+        HeldRecording.insert(organization=organization_id, elevenlabs_conversation_id=elevenlabs_conversation_id, **row)
+        .on_conflict_ignore()
+        .as_rowcount()
+        .execute()
+    )
+    return bool(written)
+
+
+def remove(organization_id: str, held_id: str) -> None:
+    """Hold it no longer."""
+    HeldRecording.delete().where(HeldRecording.organization == organization_id, HeldRecording.id == held_id).execute()
