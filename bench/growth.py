@@ -106,7 +106,7 @@ def _pages(bench: Bench, server: Server, calls: int) -> list[Row]:
     contact, conversation = f"{'a' * 16}{7:08x}", f"{'b' * 16}{7:08x}"
     paths = {
         "the first page of calls": "/api/calls/history?limit=50",
-        "a page of calls in the middle": "/api/calls/history?limit=50&page=1000",
+        "a page of calls in the middle": f"/api/calls/history?limit=50&offset={calls // 2}",
         "a contact's timeline": f"/api/contacts/{contact}/timeline",
         "a conversation's messages": f"/api/conversation/{conversation}/messages",
     }
