@@ -144,7 +144,7 @@ async def test_expiry_closes_with_its_own_code(world: World) -> None:
 
 async def test_a_fresh_token_in_place_renews_the_connection(world: World) -> None:
     """A token sent before the old one expires takes over, without a hole."""
-    world.tokens["brief"] = Principal(TokenKind.JWT, world.ours, expires_at=time.time() + 0.3)
+    world.tokens["brief"] = Principal(TokenKind.JWT, world.ours, expires_at=time.time() + 3)
     async with world.broadcaster() as station, station.listener("brief") as radio, station.listener("brief") as other:
         await radio.next()
         await world.commit(make_event())
