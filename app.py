@@ -22,7 +22,7 @@ from config import Settings
 from domain.errors import ConfigurationError, InvalidRequest
 from domain.messages import TextProvider
 from handlers.health import Health
-from handlers.observation import Observation
+from handlers.observation import Observation, Refusals
 from handlers.own_paths import OwnPaths, Page, fixed
 from openapi import document, enforcement
 from openapi.operations import OPERATIONS
@@ -69,6 +69,7 @@ def create_app(relay: Relay) -> ASGIApp:
         max_body_bytes=relay.rules.max_body_bytes,
         held_body_bytes=relay.rules.held_body_bytes,
     )
+    registry.register(Refusals(relay.refusals))
     health = Health(relay, registry)
     own: dict[str, Page] = {"/healthz": health.healthz, "/readyz": health.readyz, "/metrics": health.metrics}
     own |= {path: fixed(*page) for path, page in pages.load(relay.rules.realtime_url).items()}
@@ -100,6 +101,7 @@ def _relay(settings: Settings, database: Database, http: httpx.AsyncClient) -> R
             held_body_bytes=settings.held_body_bytes,
             max_recording_bytes=settings.max_recording_bytes,
             public_url=settings.public_url,
+            webhook_tolerance=settings.webhook_tolerance_minutes * 60,
             realtime_url=settings.realtime_public_url or settings.local_realtime_url,
             token_lifetime=settings.token_lifetime_minutes * 60,
             sign_in_attempts_per_account=settings.sign_in_attempts_per_account,

@@ -78,6 +78,7 @@ class Settings(BaseSettings):
     max_recording_bytes: Annotated[int, Field(ge=1024)] = 256 * 1024 * 1024
     tool_replay_seconds: Amount = 30
     tool_secret_overlap_minutes: Amount = 60
+    webhook_tolerance_minutes: Annotated[Amount, Field(gt=0)] = 30
     sms_timeout_seconds: Annotated[float, Field(gt=0, le=4)] = 4
 
     download_timeout_seconds: Seconds = 60

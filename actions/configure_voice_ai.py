@@ -19,6 +19,10 @@ from persistence.models import VoiceAiConfig
 from providers.elevenlabs import CreatedWebhook, ElevenLabs, Webhook
 
 WEBHOOK_PATH = "/api/webhook/elevenlabs"
+
+# ElevenLabs sends it along with every delivery, so that we need not try the secrets of all organizations. It proves
+# nothing: the signature does.
+ORGANIZATION_HEADER = "X-Relay-Organization"
 _SETUP_SECONDS = 30
 
 log = structlog.get_logger()
@@ -110,7 +114,7 @@ async def _set_up(relay: Relay, organization_id: str) -> None:
     url = relay.rules.public_url + WEBHOOK_PATH
     webhook_id = await _usable_webhook(relay, config, elevenlabs, url)
     await elevenlabs.point_post_call_at(webhook_id)
-    await _ask_for_retries(elevenlabs, webhook_id)
+    await _ask_for_retries(elevenlabs, webhook_id, organization_id)
 
 
 async def _usable_webhook(relay: Relay, config: VoiceAiConfig, elevenlabs: ElevenLabs, url: str) -> str:
@@ -119,7 +123,7 @@ async def _usable_webhook(relay: Relay, config: VoiceAiConfig, elevenlabs: Eleve
         return found.id
     if found is not None:
         await _remove_unusable(elevenlabs, found)
-    created = await elevenlabs.create_webhook(_NAME, url)
+    created = await elevenlabs.create_webhook(_NAME, url, _headers(config.organization_id))
     await _remember(relay, config.organization_id, url, created)
     if created.secret is None:
         raise OutcomeUnknown("elevenlabs", "made a webhook without showing its secret; save again to have it replaced")
@@ -127,6 +131,10 @@ async def _usable_webhook(relay: Relay, config: VoiceAiConfig, elevenlabs: Eleve
 
 
 _NAME = "Tether Relay post-call"
+
+
+def _headers(organization_id: str) -> dict[str, str]:
+    return {ORGANIZATION_HEADER: organization_id}
 
 
 async def _remove_unusable(elevenlabs: ElevenLabs, found: Webhook) -> None:
@@ -145,9 +153,9 @@ async def _remember(relay: Relay, organization_id: str, url: str, created: Creat
     await relay.database.write(lambda: voice_ai_configs.update(organization_id, columns))
 
 
-async def _ask_for_retries(elevenlabs: ElevenLabs, webhook_id: str) -> None:
+async def _ask_for_retries(elevenlabs: ElevenLabs, webhook_id: str, organization_id: str) -> None:
     # Without retries a finished call that meets a restart is lost, but the webhook works all the same.
     try:
-        await elevenlabs.enable_retries(webhook_id, _NAME)
+        await elevenlabs.enable_retries(webhook_id, _NAME, _headers(organization_id))
     except ProviderError as error:
         log.warning("webhook.retries_not_enabled", webhook_id=webhook_id, reason=str(error))

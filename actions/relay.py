@@ -1,5 +1,6 @@
 """What every action works with: the database, the outside world, and the rules that were set."""
 
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -29,6 +30,7 @@ class Rules:
     held_body_bytes: int = 128 * 1024 * 1024
     max_recording_bytes: int = 256 * 1024 * 1024
     public_url: str | None = None
+    webhook_tolerance: float = 30 * 60
     realtime_url: str = ""
     token_lifetime: float = 12 * 3600
     sign_in_attempts_per_account: int = 10
@@ -41,7 +43,7 @@ class Relay:
     """Everything the product does is done with these; built once, at the front door.
 
     `text_provider` makes the client of an SMS provider by its name and opened credentials, `elevenlabs` the client for
-    an API key.
+    an API key. `refusals` counts, by vendor, what came with a signature that proves nothing.
     """
 
     database: Database
@@ -55,3 +57,4 @@ class Relay:
     turns: Turns = field(default_factory=Turns)
     passwords: Passwords = field(default_factory=Passwords)
     rates: Rates = field(default_factory=Rates)
+    refusals: Counter[str] = field(default_factory=Counter)

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 import structlog
 
 from actions.relay import Relay
+from actions.status_callbacks import callback_url
 from actions.tool_calls import Contacted, call_of, find_contact, fingerprint, normalise
 from domain.errors import ProviderError, ProviderRejected, ProviderUnavailable, Speakable
 from domain.events import Event, EventName
@@ -174,7 +175,7 @@ def _fetch_messages(message: Message) -> Event:
 
 
 async def _send(relay: Relay, provider: TextProvider, message: Message, deadline: float) -> Message:
-    status, sent, error = await _attempt(provider, message, deadline)
+    status, sent, error = await _attempt(provider, message, callback_url(relay, message), deadline)
 
     def unit() -> Message:
         advance(message, status, provider_message_id=sent.provider_message_id if sent else None, error=error)
@@ -184,9 +185,11 @@ async def _send(relay: Relay, provider: TextProvider, message: Message, deadline
 
 
 async def _attempt(
-    provider: TextProvider, message: Message, deadline: float
+    provider: TextProvider, message: Message, status_callback: str | None, deadline: float
 ) -> tuple[MessageStatus, SentText | None, str | None]:
-    outbound = OutboundText(message.from_number, message.to_number, message.text, reference=message.id)
+    outbound = OutboundText(
+        message.from_number, message.to_number, message.text, reference=message.id, status_callback=status_callback
+    )
     try:
         async with asyncio.timeout_at(deadline):
             sent = await provider.send(outbound)

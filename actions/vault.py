@@ -1,6 +1,7 @@
 """Secrets at rest: sealed when they must be read back, digested when they only have to be recognised."""
 
 import hashlib
+import hmac
 from typing import Any
 
 from cryptography.fernet import Fernet, InvalidToken, MultiFernet
@@ -17,13 +18,26 @@ class Vault:
     """
 
     def __init__(self, keys: SecretStr) -> None:
+        ring = [key.strip() for key in keys.get_secret_value().split(",")]
         try:
-            self._ring = MultiFernet([Fernet(key.strip()) for key in keys.get_secret_value().split(",")])
+            self._ring = MultiFernet([Fernet(key) for key in ring])
         except ValueError as error:
             raise ConfigurationError(
                 "Setting ENCRYPTION_KEYS is not valid: it is a comma-separated list of Fernet keys "
                 "(32 bytes, url-safe base64)."
             ) from error
+
+        self._keys = [key.encode() for key in ring]
+
+    def sign(self, purpose: str, text: str) -> str:
+        """Return a token that only we can make; one for another purpose is worth nothing."""
+        return _token(self._keys[0], purpose, text)
+
+    def is_signed(self, purpose: str, text: str, token: str) -> bool:
+        """Tell whether a key of the ring made `token` for this."""
+        given = token.encode("utf-8", "replace")
+        expected = [_token(key, purpose, text).encode() for key in self._keys]
+        return any(hmac.compare_digest(ours, given) for ours in expected)
 
     def seal(self, text: str) -> str:
         """Encrypt and authenticate `text`."""
@@ -54,6 +68,10 @@ class Vault:
             raise ConfigurationError(
                 "A stored secret was sealed with a key that is no longer in ENCRYPTION_KEYS; put that key back."
             ) from error
+
+
+def _token(key: bytes, purpose: str, text: str) -> str:
+    return hmac.new(key, f"{purpose}\0{text}".encode(), hashlib.sha256).hexdigest()
 
 
 def digest(secret: str) -> str:

@@ -18,7 +18,12 @@ class OutboundText:
     to_number: str = field(repr=False)
     text: str = field(repr=False)
     reference: str
-    status_callback: str | None = None
+    status_callback: str | None = field(default=None, repr=False)
+
+    def private(self) -> tuple[str, ...]:
+        """Return what no error may quote."""
+        said = (self.from_number, self.to_number, self.text, self.status_callback)
+        return tuple(each for each in said if each)
 
 
 @dataclass(frozen=True, slots=True)

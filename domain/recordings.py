@@ -65,6 +65,56 @@ def decode(value: str, max_bytes: int) -> bytes:
     return audio
 
 
+class Mp3Decoder:
+    """Decodes base64 MP3 that comes in pieces, by the same rules as `decode`; every method raises RecordingRejected."""
+
+    def __init__(self, max_bytes: int) -> None:
+        self._max_bytes = max_bytes
+        self._size = 0
+        self._rest = b""
+        self._head = b""
+        self._is_over = False
+
+    def feed(self, piece: bytes) -> bytes:
+        """Take in the next piece of text; return the audio that is certain by now, which may be none."""
+        text = self._rest + piece
+        whole = len(text) // 4 * 4
+        self._rest = text[whole:]
+        return self._counted(self._decoded(text[:whole]))
+
+    def finish(self) -> None:
+        """Insist that the text ended where it may."""
+        if self._rest:
+            raise RecordingRejected("Recording is not valid base64")
+        if not self._size:
+            raise RecordingRejected("Recording is empty")
+        if len(self._head) < HEAD_BYTES:
+            self._insist_on_mp3()
+
+    def _decoded(self, text: bytes) -> bytes:
+        if text and self._is_over:
+            raise RecordingRejected("Recording is not valid base64")
+        self._is_over = self._is_over or text.endswith(b"=")
+        try:
+            return binascii.a2b_base64(text, strict_mode=True)
+        except ValueError as error:
+            raise RecordingRejected("Recording is not valid base64") from error
+
+    def _counted(self, audio: bytes) -> bytes:
+        self._size += len(audio)
+        if self._size > self._max_bytes:
+            raise RecordingRejected(f"Recording is larger than {self._max_bytes} bytes")
+        if len(self._head) < HEAD_BYTES:
+            self._head += audio[: HEAD_BYTES - len(self._head)]
+            if len(self._head) == HEAD_BYTES:
+                self._insist_on_mp3()
+        return audio
+
+    def _insist_on_mp3(self) -> None:
+        if not is_mp3(self._head):
+            raise RecordingRejected("Recording is not MP3 audio")
+
+
 def _payload(uri: str) -> str:
     head = _DATA_URI.match(uri, 0, _DATA_URI_HEAD)
     if head is None:

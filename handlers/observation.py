@@ -3,12 +3,14 @@
 import re
 import secrets
 import time
-from collections.abc import MutableMapping
+from collections.abc import Iterator, Mapping, MutableMapping
 from functools import cache
 from typing import Any
 
 import structlog
 from prometheus_client import CollectorRegistry, Counter, Histogram
+from prometheus_client.core import CounterMetricFamily
+from prometheus_client.registry import Collector
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._:-]{1,128}\Z")
@@ -74,6 +76,21 @@ class Observation:
             status=status,
             milliseconds=round(seconds * 1000, 2),
         )
+
+
+class Refusals(Collector):
+    """Shows how often vendors' signatures proved nothing."""
+
+    def __init__(self, counts: Mapping[str, int]) -> None:
+        self._counts = counts
+
+    def collect(self) -> Iterator[CounterMetricFamily]:
+        """Return what was counted up to now."""
+        words = "Deliveries refused because their signature proves nothing."
+        family = CounterMetricFamily("relay_signatures_refused", words, labels=("vendor",))
+        for vendor, count in self._counts.items():
+            family.add_metric((vendor,), count)
+        yield family
 
 
 def _request_id(scope: Scope) -> str:

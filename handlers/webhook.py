@@ -1,26 +1,40 @@
-"""Webhooks: the tools an ElevenLabs agent calls in the middle of a call.
+"""Webhooks: the tools an ElevenLabs agent calls in the middle of a call, and what vendors report afterwards.
 
-A problem the agent can tell the caller is raised as `Speakable` and answered 200 with `success: false`.
+A problem the agent can tell the caller is raised as `Speakable` and answered 200 with `success: false`. Vendors sign
+the raw bytes of what they report, so those are read here, and believed before anything else is looked at.
 """
+
+from typing import Literal
 
 from pydantic import BaseModel
 
+from actions.configure_voice_ai import ORGANIZATION_HEADER
+from actions.receive_post_call import Signed, open_delivery, receive_post_call
 from actions.relay import Relay
 from actions.request_transfer import TransferWish, request_transfer
 from actions.save_note import NoteToSave, save_note
+from actions.status_callbacks import Callback
 from actions.text_caller import TextToSend, text_caller
+from actions.track_message import believe, track_message
+from domain.errors import UnsupportedMediaType
 from openapi import models
 from openapi.exchange import Request
+from openapi.media import is_json
 from openapi.operations import (
+    PostWebhookElevenlabs200,
+    PostWebhookElevenlabsAnswer,
     PostWebhookElevenlabsToolsCreateNote200,
     PostWebhookElevenlabsToolsCreateNoteAnswer,
     PostWebhookElevenlabsToolsSendSms200,
     PostWebhookElevenlabsToolsSendSmsAnswer,
     PostWebhookElevenlabsToolsTransfer200,
     PostWebhookElevenlabsToolsTransferAnswer,
+    PostWebhookSmsStatus200,
+    PostWebhookSmsStatusAnswer,
 )
 
 _MAX_CONVERSATION_ID = 200
+_FORM = "application/x-www-form-urlencoded"
 
 # The documented answer: nobody transfers the call, but the request reaches the people who can join it.
 _HOLD = "Transfer is not yet implemented — please ask the caller to hold while a human agent joins."
@@ -53,6 +67,44 @@ async def post_webhook_elevenlabs_tools_transfer(
     return PostWebhookElevenlabsToolsTransfer200(models.ElevenLabsTransferResponse(success=False, message=_HOLD))
 
 
+async def post_webhook_elevenlabs(request: Request[Relay]) -> PostWebhookElevenlabsAnswer:
+    """Record what ElevenLabs reports after a call."""
+    signed = Signed(request.headers.get("ElevenLabs-Signature", ""), request.headers.get(ORGANIZATION_HEADER))
+    proof = request.principal.organization_id if request.principal else signed
+    async with open_delivery(request.relay, proof, request.stream()) as delivery:
+        _insist_on(request, json=True)
+        call_id = await receive_post_call(request.relay, delivery)
+    received = models.ElevenLabsPostCallResponse(received=True)
+    if call_id is not None:
+        received.callId = call_id
+    return PostWebhookElevenlabs200(received)
+
+
+async def post_webhook_sms_status(
+    request: Request[Relay],
+    *,
+    provider: Literal["twilio", "sinch", "textgrid"],
+    message_id: str,
+    token: str | None,
+) -> PostWebhookSmsStatusAnswer:
+    """Record how far a message of ours got."""
+    body = b"".join([chunk async for chunk in request.stream()])
+    callback = Callback(provider, message_id, request.target, request.headers, body, token)
+    message = await believe(request.relay, callback)
+    _insist_on(request, json=provider == "sinch")
+    await track_message(request.relay, message, callback)
+    return PostWebhookSmsStatus200(models.SmsStatusResponse(received=True))
+
+
+def _insist_on(request: Request[Relay], *, json: bool) -> None:
+    given = request.headers.get("Content-Type", "").strip()
+    fits = is_json(given) if json else given.partition(";")[0].strip().lower() == _FORM
+    if given and not fits:
+        raise UnsupportedMediaType(f"Request body must be sent as {'application/json' if json else _FORM}")
+    if request.headers.get("Content-Encoding", "identity").lower() != "identity":
+        raise UnsupportedMediaType("Request body must be sent without a content encoding")
+
+
 def _conversation(body: BaseModel) -> str | None:
     # The page does not name it, but agents are commonly set up to send it along.
     return _usable((body.model_extra or {}).get("conversation_id"))
@@ -62,26 +114,3 @@ def _usable(conversation_id: object) -> str | None:
     # Ids are looked up by, so they have to fit into an index; ElevenLabs' own have 33 characters.
     fits = isinstance(conversation_id, str) and 0 < len(conversation_id) <= _MAX_CONVERSATION_ID
     return str(conversation_id) if fits else None
-
-
-from typing import Literal  # noqa: E402
-
-from openapi import exchange, operations  # noqa: E402
-
-
-async def post_webhook_elevenlabs(request: exchange.Request[Relay]) -> operations.PostWebhookElevenlabsAnswer:
-    """ElevenLabs post-call webhook."""
-    del request
-    raise exchange.NotWritten
-
-
-async def post_webhook_sms_status(
-    request: exchange.Request[Relay],
-    *,
-    provider: Literal["twilio", "sinch", "textgrid"],
-    message_id: str,
-    token: str | None,
-) -> operations.PostWebhookSmsStatusAnswer:
-    """SMS status callback."""
-    del request, provider, message_id, token
-    raise exchange.NotWritten

@@ -9,7 +9,7 @@ import hashlib
 import hmac
 import re
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote
@@ -70,12 +70,16 @@ class ElevenLabs:
         ours = [_webhook(entry) for entry in entries if _delivers_to(entry, url)]
         return min(ours, key=lambda webhook: webhook.is_disabled or webhook.is_auto_disabled, default=None)
 
-    async def create_webhook(self, name: str, url: str) -> CreatedWebhook:
-        """Make a signed webhook that delivers to `url`; never repeated here, and not to be repeated unlooked.
+    async def create_webhook(self, name: str, url: str, headers: Mapping[str, str] | None = None) -> CreatedWebhook:
+        """Make a signed webhook that delivers to `url`, and sends `headers` along; never repeated here.
+
+        A lost answer may hide a webhook that was made, so look with `find_webhook` before trying again.
 
         The address cannot be changed later, and retries are off until `enable_retries`.
         """
-        settings = {"auth_type": "hmac", "name": name, "webhook_url": url}
+        settings: dict[str, Any] = {"auth_type": "hmac", "name": name, "webhook_url": url}
+        if headers:
+            settings["request_headers"] = dict(headers)
         answer = await self._tell("POST", "/v1/workspace/webhooks", {"settings": settings})
         document = answer.document()
         webhook, secret = document.get("webhook_id"), document.get("webhook_secret")
@@ -115,13 +119,15 @@ class ElevenLabs:
         if not _took(settled, webhook_id):
             raise ProviderRejected(_PROVIDER, "the post-call setting did not take", status=answer.status)
 
-    async def enable_retries(self, webhook_id: str, name: str) -> None:
-        """Switch on the retries of a webhook, and the webhook itself; `name` has to be said again.
+    async def enable_retries(self, webhook_id: str, name: str, headers: Mapping[str, str] | None = None) -> None:
+        """Switch on the retries of a webhook, and the webhook itself; `name` has to be said again, `headers` may be.
 
         Without this everything works but a delivery that fails is lost, so a failure here need not undo a set-up: its
         `reason` begins with "retries are off".
         """
-        document = {"is_disabled": False, "name": name, "retry_enabled": True}
+        document: dict[str, Any] = {"is_disabled": False, "name": name, "retry_enabled": True}
+        if headers:
+            document["request_headers"] = dict(headers)
         try:
             await self._tell("PATCH", f"/v1/workspace/webhooks/{quote(webhook_id, safe='')}", document)
         except ProviderError as error:
@@ -173,23 +179,27 @@ class SignatureCheck:
         timestamp, self._given = _parts(header)
         require_recent(float(timestamp), now, tolerance_seconds)
         start = f"{timestamp}.".encode()
-        keys = [secret.get_secret_value().encode() for secret in secrets]
-        self._digests = [hmac.new(key, start, hashlib.sha256) for key in keys if key]
+        usable = [secret for secret in secrets if secret.get_secret_value()]
+        self._digests = [
+            (secret, hmac.new(secret.get_secret_value().encode(), start, hashlib.sha256)) for secret in usable
+        ]
 
     def feed(self, chunk: bytes) -> None:
         """Take in the next piece of the body."""
-        for digest in self._digests:
+        for _, digest in self._digests:
             digest.update(chunk)
 
-    def finish(self) -> None:
-        """Insist that the whole body was signed with one of the secrets.
+    def finish(self) -> SecretStr:
+        """Insist that the whole body was signed with one of the secrets, and return that one.
 
         Raises:
             Unauthenticated: when it was not.
         """
-        expected = [digest.hexdigest().encode() for digest in self._digests]
-        if not any(hmac.compare_digest(ours, theirs) for ours in expected for theirs in self._given):
+        expected = [(secret, digest.hexdigest().encode()) for secret, digest in self._digests]
+        signed = [secret for secret, ours in expected for theirs in self._given if hmac.compare_digest(ours, theirs)]
+        if not signed:
             raise Unauthenticated("The signature does not match")
+        return signed[0]
 
 
 def verify_signature(

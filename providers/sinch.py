@@ -50,12 +50,16 @@ _FAILURES = frozenset({MessageStatus.UNDELIVERED, MessageStatus.FAILED})
 
 
 class SinchServicePlan(Credentials):
-    """A service plan and its API token; `region` is where the plan lives, and has no default."""
+    """A service plan and its API token; `region` is where the plan lives, and has no default.
+
+    `webhook_secret` is what delivery reports are signed with, when the account has them signed.
+    """
 
     kind: Literal["service_plan"] = "service_plan"
     service_plan_id: _Identifier
     api_token: Secret
     region: Region
+    webhook_secret: Secret | None = None
 
     @property
     def host(self) -> str:
@@ -69,13 +73,17 @@ class SinchServicePlan(Credentials):
 
 
 class SinchProject(Credentials):
-    """A project and one of its access keys; Sinch names `us` and `eu` as the regions that take these."""
+    """A project and one of its access keys; Sinch names `us` and `eu` as the regions that take these.
+
+    `webhook_secret` is what delivery reports are signed with, when the account has them signed.
+    """
 
     kind: Literal["project"] = "project"
     project_id: _Identifier
     key_id: _Identifier
     key_secret: Secret
     region: Region
+    webhook_secret: Secret | None = None
 
     @property
     def host(self) -> str:
@@ -222,7 +230,7 @@ class Sinch:
 
     def _refused(self, answer: Answer, message: OutboundText, token: str) -> ProviderError:
         document = answer.document()
-        private = (message.from_number, message.to_number, message.text, token, *self._credentials.private())
+        private = (*message.private(), token, *self._credentials.private())
         words = document.get("text") or answer.text()
         return refusal(self.name, answer, code=document.get("code"), said=quotable(words, private))
 

@@ -34,11 +34,15 @@ _FAILURES = frozenset({MessageStatus.UNDELIVERED, MessageStatus.FAILED})
 
 
 class TextGridCredentials(Credentials):
-    """A TextGrid account; most sources send the pair as `Bearer`, some as `Basic`."""
+    """A TextGrid account; most sources send the pair as `Bearer`, some as `Basic`.
+
+    `webhook_secret` is what status reports are signed with; without it they are not believed by a signature.
+    """
 
     account_sid: Annotated[str, Field(pattern=r"^[!-~]{1,128}$")]
     auth_token: Secret
     auth_scheme: Literal["Bearer", "Basic"] = "Bearer"
+    webhook_secret: Secret | None = None
 
     def authorization(self) -> str:
         """Return the value of the `Authorization` header."""
@@ -107,7 +111,7 @@ class TextGrid:
         return refusal(self.name, answer, code=code, said=self._quote(words, message))
 
     def _quote(self, words: object, message: OutboundText) -> str | None:
-        private = (message.from_number, message.to_number, message.text, *self._credentials.private())
+        private = (*message.private(), *self._credentials.private())
         return quotable(words, private)
 
 

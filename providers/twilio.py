@@ -127,7 +127,7 @@ class Twilio:
         return refusal(self.name, answer, code=document.get("code"), said=self._quote(words, message))
 
     def _quote(self, words: object, message: OutboundText) -> str | None:
-        private = (message.from_number, message.to_number, message.text, *self._credentials.private())
+        private = (*message.private(), *self._credentials.private())
         return quotable(words, private)
 
 

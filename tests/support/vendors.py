@@ -337,6 +337,7 @@ class FakeElevenLabs(FakeVendor):
         signed = f"{moment}.".encode() + body
         digest = hmac.new(self.secrets[webhook_id].encode(), signed, hashlib.sha256).hexdigest()
         headers = {"Content-Type": "application/json", "ElevenLabs-Signature": f"t={moment},v0={digest}"}
+        headers |= self.webhooks[webhook_id].get("request_headers") or {}
         return Callback(self.webhooks[webhook_id]["webhook_url"], headers, body)
 
     def answer(self, request: Received) -> Reply:
@@ -370,7 +371,7 @@ class FakeElevenLabs(FakeVendor):
         return Reply(200, self.settings)
 
     def _shown(self, webhook: dict[str, Any], request: Received) -> dict[str, Any]:
-        shown = {name: value for name, value in webhook.items() if name != "retry_enabled"}
+        shown = {name: value for name, value in webhook.items() if name not in ("retry_enabled", "request_headers")}
         if request.query.get("include_usages") == "true":
             shown["usage"] = [{"usage_type": "ConvAI Settings"}] if self._is_used(webhook["webhook_id"]) else []
         return shown
@@ -383,7 +384,8 @@ class FakeElevenLabs(FakeVendor):
         for name in ("name", "webhook_url"):
             if not settings.get(name):
                 return _invalid(["body", "settings", name], "Field required")
-        webhook_id = self.add_webhook(settings["webhook_url"], name=settings["name"])
+        own = {"request_headers": settings["request_headers"]} if settings.get("request_headers") else {}
+        webhook_id = self.add_webhook(settings["webhook_url"], name=settings["name"], **own)
         secret = self.secrets[webhook_id] if self.shows_secret else None
         return Reply(200, {"webhook_id": webhook_id, "webhook_secret": secret})
 

@@ -1,0 +1,76 @@
+"""Storing a recording that comes on its own, before or after the call it belongs to.
+
+When the call is there, the recording is attached to it; else the audio is held, and the call takes it over when it is
+recorded. Either way listeners hear of it once. A call has one recording: what comes again is let go.
+"""
+
+import asyncio
+from collections.abc import AsyncIterable
+
+from actions.call_events import StoredAudio, recording_ready
+from actions.record_call import discard, keep, recording_key
+from actions.relay import Relay
+from domain.errors import CommitUnknown
+from domain.identifiers import new_id
+from persistence import calls, held_recordings, outbox, recordings
+from persistence.models import Call
+
+_MP3 = "audio/mpeg"
+
+
+async def attach_recording(
+    relay: Relay, organization_id: str, conversation_id: str, audio: AsyncIterable[bytes]
+) -> str | None:
+    """Store the MP3 of a conversation of the voice agent; return its call's id, or None while there is no call.
+
+    Raises:
+        StorageUnavailable: when it cannot be stored.
+    """
+    async with relay.turns.of(("audio", organization_id, conversation_id)):
+        call, is_wanted = await relay.database.read(lambda: _state(organization_id, conversation_id))
+        if not is_wanted:
+            return call.id if call else None
+        call_id = call.id if call else new_id()
+        key = recording_key(organization_id, call_id, new_id() if call else "recording")
+        stored = await keep(relay, key, audio, _MP3)
+        # Once audio is stored the rest must run to its end, or the object would be left without its call.
+        return await asyncio.shield(_commit(relay, organization_id, conversation_id, call_id, stored))
+
+
+def _state(organization_id: str, conversation_id: str) -> tuple[Call | None, bool]:
+    """Return the call of the conversation, and whether a recording is still wanted; one of an erased person is not."""
+    call = calls.by_elevenlabs_conversation(organization_id, conversation_id)
+    if call is None:
+        return None, held_recordings.in_conversation(organization_id, conversation_id) is None
+    return call, call.contact_id is not None and recordings.of_call(organization_id, call.id) is None
+
+
+async def _commit(
+    relay: Relay, organization_id: str, conversation_id: str, call_id: str, stored: StoredAudio
+) -> str | None:
+    def unit() -> tuple[str | None, bool]:
+        outbox.hold(organization_id)
+        call, is_wanted = _state(organization_id, conversation_id)
+        if is_wanted:
+            _write(organization_id, conversation_id, call, call_id, stored)
+        return call.id if call else None, is_wanted
+
+    try:
+        known_id, is_kept = await relay.database.write(unit)
+    except CommitUnknown:
+        raise
+    except Exception:
+        await discard(relay, stored)
+        raise
+    if not is_kept:
+        await discard(relay, stored)
+    return known_id
+
+
+def _write(organization_id: str, conversation_id: str, call: Call | None, call_id: str, stored: StoredAudio) -> None:
+    if call is None:
+        held_recordings.add(organization_id, conversation_id, call_id=call_id, **stored.columns())
+        return
+    recordings.add(organization_id, call.id, **stored.columns())
+    row = {"id": call.id, "contact": call.contact_id, "conversation": call.conversation_id, "duration": call.duration}
+    outbox.append(organization_id, [recording_ready(row, stored)])

@@ -1,0 +1,206 @@
+"""What ElevenLabs reports after a call: believed by its signature, then recorded as ingest would record it.
+
+The organization is the one whose secret verified the delivery. A header of ours, which ElevenLabs was asked to send
+along, says whose secret to try; without it all are tried, within a budget, because everybody may ask us to.
+"""
+
+import asyncio
+import contextlib
+import time
+from collections.abc import AsyncIterable, AsyncIterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+import structlog
+from pydantic import SecretStr
+
+from actions.attach_recording import attach_recording
+from actions.delivery_body import DeliveryBody
+from actions.record_call import FinishedCall, record_call
+from actions.refusals import counted
+from actions.relay import Relay
+from actions.tool_calls import normalise
+from domain.errors import ConfigurationError, InvalidRequest, Unauthenticated
+from domain.identifiers import is_id
+from domain.times import to_wire
+from persistence import calls, phone_numbers, voice_ai_configs
+from providers.elevenlabs import SignatureCheck
+from providers.elevenlabs_calls import ReportedCall, ReportKind, read_report
+
+SOURCE = "elevenlabs"
+NOTED_BY = "post-call"
+
+_VENDOR = "elevenlabs"
+_MOST_SECRETS = 1000
+_MOST_HASHED_BYTES = 1 << 30
+
+log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class Signed:
+    """How a delivery proves itself: the signature header, and the organization it says it is for."""
+
+    signature: str
+    organization_hint: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """A delivery that was believed."""
+
+    organization_id: str
+    body: DeliveryBody
+
+
+@contextlib.asynccontextmanager
+async def open_delivery(relay: Relay, proof: str | Signed, chunks: AsyncIterable[bytes]) -> AsyncIterator[Delivery]:
+    """Receive a delivery; `proof` is its signature, or the organization whose tool secret came with it.
+
+    Raises:
+        Unauthenticated: when no secret verifies it.
+    """
+    with DeliveryBody() as body:
+        if isinstance(proof, str):
+            await body.receive(chunks, lambda _: None)
+            organization_id = proof
+        else:
+            with counted(relay, _VENDOR):
+                organization_id = await _verified(relay, proof, body, chunks)
+        yield Delivery(organization_id, body)
+
+
+async def receive_post_call(relay: Relay, delivery: Delivery) -> str | None:
+    """Record what a delivery reports; return the id of its call, None when there is none (yet).
+
+    Raises:
+        InvalidRequest: when it cannot be read.
+        RecordingRejected: when its audio is not MP3 in base64.
+        StorageUnavailable: when its audio cannot be stored.
+    """
+    document, audio = await delivery.body.document()
+    report = read_report(document)
+    if report.kind is ReportKind.AUDIO:
+        if audio is None:
+            raise InvalidRequest("Missing required field: full_audio")
+        pieces = delivery.body.audio(audio, relay.rules.max_recording_bytes)
+        return await attach_recording(relay, delivery.organization_id, report.conversation_id, pieces)
+    if report.call is None:
+        log.info("post_call.ignored", organization_id=delivery.organization_id)
+        return None
+    return await _record(relay, delivery.organization_id, report.conversation_id, report.call)
+
+
+# Believing
+
+
+async def _verified(relay: Relay, proof: Signed, body: DeliveryBody, chunks: AsyncIterable[bytes]) -> str:
+    # A malformed or outdated header is refused before any secret is looked up.
+    _check(relay, proof, [])
+    hint = proof.organization_hint if proof.organization_hint and is_id(proof.organization_hint) else None
+    owners = await _secrets(relay, hint)
+    if not owners:
+        raise Unauthenticated("No organization has such a webhook")
+    check, budget = _check(relay, proof, [secret for _, secret in owners]), _Budget(_MOST_HASHED_BYTES // len(owners))
+
+    def hear(piece: bytes) -> None:
+        budget.spend(len(piece))
+        check.feed(piece)
+
+    await body.receive(chunks, hear)
+    signed_with = check.finish()
+    return next(organization_id for organization_id, secret in owners if secret is signed_with)
+
+
+def _check(relay: Relay, proof: Signed, secrets: list[SecretStr]) -> SignatureCheck:
+    return SignatureCheck(proof.signature, secrets, now=time.time(), tolerance_seconds=relay.rules.webhook_tolerance)
+
+
+async def _secrets(relay: Relay, organization_id: str | None) -> list[tuple[str, SecretStr]]:
+    configs = await relay.database.read(lambda: voice_ai_configs.with_webhook_secret(_MOST_SECRETS, organization_id))
+    sealed = [(config.organization_id, config.webhook_secret_sealed or "") for config in configs]
+    return await asyncio.to_thread(lambda: [opened for one in sealed if (opened := _opened(relay, *one))])
+
+
+def _opened(relay: Relay, organization_id: str, sealed: str) -> tuple[str, SecretStr] | None:
+    try:
+        return organization_id, relay.vault.open(sealed)
+    except ConfigurationError as error:
+        log.warning("webhook.secret_unreadable", organization_id=organization_id, reason=str(error))
+        return None
+
+
+class _Budget:
+    """How much may be hashed with every secret before somebody has to say whose it is."""
+
+    def __init__(self, size: int) -> None:
+        self._left = size
+
+    def spend(self, size: int) -> None:
+        self._left -= size
+        if self._left < 0:
+            raise Unauthenticated("Too large to try every organization's secret; configure the webhook from here")
+
+
+# Recording
+
+
+async def _record(relay: Relay, organization_id: str, conversation_id: str, reported: ReportedCall) -> str | None:
+    known, far, ours = await relay.database.read(lambda: _sides(organization_id, conversation_id, reported))
+    if known is not None:
+        return known
+    if far is None or ours is None:
+        # Refusing it would not bring a number; ten refusals would have the webhook switched off.
+        log.warning("post_call.without_numbers", organization_id=organization_id, status=reported.status)
+        return None
+    finished = _finished(conversation_id, reported, far, ours)
+    return (await record_call(relay, organization_id, finished)).call_id
+
+
+def _sides(
+    organization_id: str, conversation_id: str, reported: ReportedCall
+) -> tuple[str | None, str | None, str | None]:
+    """Return the call if it is known, the number on the far side, and ours."""
+    known = calls.by_elevenlabs_conversation(organization_id, conversation_id)
+    if known is not None:
+        return known.id, None, None
+    sides = [normalise(organization_id, number or "") for number in (reported.from_number, reported.to_number)]
+    far, ours = sides if reported.direction == "inbound" else reversed(sides)
+    return None, far, ours or phone_numbers.default(organization_id)
+
+
+def _finished(conversation_id: str, reported: ReportedCall, far: str, ours: str) -> FinishedCall:
+    from_number, to_number = (far, ours) if reported.direction == "inbound" else (ours, far)
+    started_at = None if reported.started_at is None else to_wire(datetime.fromtimestamp(reported.started_at, UTC))
+    # In the words of ingest, so that the same call pushed in there is compared field by field.
+    payload: dict[str, Any] = {
+        "direction": reported.direction,
+        "fromNumber": from_number,
+        "toNumber": to_number,
+        "duration": reported.duration,
+        "status": reported.status,
+        "transcript": reported.transcript,
+        "summary": reported.summary,
+        "externalCallId": conversation_id,
+        "agentName": reported.agent_name,
+        "metadata": reported.facts,
+        "callStartTime": started_at,
+    }
+    return FinishedCall(
+        direction=reported.direction,
+        from_number=from_number,
+        to_number=to_number,
+        duration=reported.duration,
+        status=reported.status,
+        source=SOURCE,
+        transcript=reported.transcript,
+        summary=reported.summary,
+        external_call_id=conversation_id,
+        elevenlabs_conversation_id=conversation_id,
+        agent_name=reported.agent_name,
+        started_at=started_at,
+        provider_metadata={"metadata": reported.facts},
+        payload={name: value for name, value in payload.items() if value is not None},
+        noted_by=NOTED_BY,
+    )
