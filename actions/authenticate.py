@@ -1,5 +1,7 @@
 """Believing tokens. Each kind is recognised on its own; a token of another kind is as good as none."""
 
+from collections.abc import Collection
+
 from actions.relay import Relay
 from actions.vault import digest
 from domain.errors import Unauthenticated
@@ -32,19 +34,43 @@ async def identify(relay: Relay, token: str) -> Principal:
     return await authenticate(relay, kind, token)
 
 
+async def revoked(relay: Relay, principals: Collection[Principal]) -> list[Principal]:
+    """Return those whose tokens would not be believed any more, whenever they expire.
+
+    Two queries, however many there are; whoever asks sees to it that there are not too many.
+    """
+    of_users = {one.person for one in principals if one.kind is TokenKind.JWT}
+    of_keys = {one.credential for one in principals if one.kind is TokenKind.API_KEY}
+
+    def unit() -> tuple[dict[str, int], set[str]]:
+        return users.token_versions(of_users), api_keys.among(of_keys)
+
+    versions, keys = await relay.database.read(unit)
+
+    def is_good(one: Principal) -> bool:
+        if one.kind is TokenKind.API_KEY:
+            return one.credential in keys
+        return str(versions.get(one.person)) == one.credential
+
+    return [one for one in principals if not is_good(one)]
+
+
 async def _by_jwt(relay: Relay, token: str) -> Principal:
     claims = relay.tokens.verify(token)
     user = await relay.database.read(lambda: users.get(claims.user_id))
     if user is None or user.token_version != claims.token_version:
         raise Unauthenticated("Invalid token")
-    return Principal(TokenKind.JWT, user.organization_id, user.id, Role(user.role), claims.expires_at)
+    return Principal(
+        TokenKind.JWT, user.organization_id, user.id, Role(user.role), claims.expires_at, str(user.token_version)
+    )
 
 
 async def _by_api_key(relay: Relay, token: str) -> Principal:
-    key = await relay.database.read(lambda: api_keys.by_digest(digest(token)))
+    hashed = digest(token)
+    key = await relay.database.read(lambda: api_keys.by_digest(hashed))
     if key is None:
         raise Unauthenticated("Invalid API key")
-    return Principal(TokenKind.API_KEY, key.organization_id, key.user_id)
+    return Principal(TokenKind.API_KEY, key.organization_id, key.user_id, credential=hashed)
 
 
 async def _by_tool_secret(relay: Relay, token: str) -> Principal:

@@ -15,7 +15,7 @@ import typer
 import uvicorn
 import uvloop
 
-from actions.authenticate import identify
+from actions.authenticate import identify, revoked
 from actions.relay import Relay
 from actions.text_caller import recover_stranded
 from app import create_app, open_relay
@@ -153,6 +153,7 @@ async def _broadcast(settings: Settings) -> None:
         await realtime_server.serve(
             relay.database,
             partial(identify, relay),
+            partial(revoked, relay),
             host=settings.realtime_host,
             port=settings.realtime_port,
             allowed_origins=settings.realtime_allowed_origins,

@@ -1,6 +1,6 @@
 """Who is asking, once a token has been believed."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 
 from domain.errors import Unauthenticated
@@ -26,7 +26,8 @@ class TokenKind(StrEnum):
 class Principal:
     """A believed token: the organization it selects and, unless it is a tool secret, its user.
 
-    `expires_at` is Unix seconds for a JWT and None for tokens that live until they are revoked.
+    `expires_at` is Unix seconds for a JWT and None for tokens that live until they are revoked. `credential` is what
+    may be revoked: the version of the user's tokens, or the digest of the key.
     """
 
     kind: TokenKind
@@ -34,6 +35,7 @@ class Principal:
     user_id: str | None = None
     role: Role | None = None
     expires_at: float | None = None
+    credential: str = field(default="", repr=False)
 
     @property
     def person(self) -> str:

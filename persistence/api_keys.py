@@ -1,5 +1,8 @@
 """API keys: one per user, found by digest."""
 
+from collections.abc import Collection
+from typing import Any
+
 from persistence.models import ApiKey
 from persistence.statements import Lookup
 
@@ -9,6 +12,12 @@ _BY_DIGEST = Lookup(ApiKey, "digest")
 def by_digest(digest: str) -> ApiKey | None:
     """Return the key whose SHA-256 is `digest`; the lookup by which a key is believed."""
     return _BY_DIGEST.find(digest)
+
+
+def among(digests: Collection[str]) -> set[str]:
+    """Return those of the digests that are still a key's."""
+    query: Any = ApiKey.select(ApiKey.digest).where(ApiKey.digest.in_(list(digests))).tuples()
+    return {digest for (digest,) in query}
 
 
 def of_user(organization_id: str, user_id: str) -> ApiKey | None:

@@ -1,5 +1,8 @@
 """Users: the people who sign in."""
 
+from collections.abc import Collection
+from typing import Any
+
 from persistence.models import User
 from persistence.statements import Lookup
 
@@ -16,6 +19,12 @@ def add(organization_id: str, *, email: str, full_name: str, password_hash: str,
 def get(user_id: str) -> User | None:
     """Return the user of that id; the lookup by which a signed token is believed."""
     return _BY_ID.find(user_id)
+
+
+def token_versions(user_ids: Collection[str]) -> dict[str, int]:
+    """Return the token version of each of these users that there still is; whose they are, their tokens have told."""
+    query: Any = User.select(User.id, User.token_version).where(User.id.in_(list(user_ids))).tuples()
+    return dict(query)
 
 
 def in_organization(organization_id: str, user_id: str) -> User | None:

@@ -21,7 +21,7 @@ Frame = dict[str, Any]
 OnRetry = Callable[[float, str], None]
 
 _RESTART = 1012
-_TOKEN_CODES = (4401, 4498)
+_TOKEN_CODES = (4401, 4497, 4498)
 _OUR_FAULTS = (1002, 1003, 1007, 1009)
 _LONGEST_EXPONENT = 16
 

@@ -28,6 +28,7 @@ class Close(IntEnum):
     AUTH_TIMEOUT = 4408
     TOO_MANY = 4429
     TOO_SLOW = 4490
+    TOKEN_REVOKED = 4497
     TOKEN_EXPIRED = 4498
 
 

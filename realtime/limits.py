@@ -17,5 +17,6 @@ class Limits:
     auth_seconds: float = 5
     stall_seconds: float = 15
     heartbeat_seconds: float = 20
+    revocation_seconds: float = 2
     jitter_seconds: float = 5
     drain_seconds: float = 3

@@ -24,6 +24,7 @@ from websockets.http11 import Request, Response
 
 from domain import documents, times
 from domain.errors import ConfigurationError, RelayError
+from domain.principals import Principal
 from persistence import outbox
 from persistence.database import Database
 from realtime import handshake, pages
@@ -33,6 +34,7 @@ from realtime.handshake import Refused
 from realtime.limits import Limits
 from realtime.metrics import Metrics
 from realtime.reception import Authenticate, Reception, no_room
+from realtime.revocation import Revocation, Revoked
 from realtime.session import Peer, Session, address_of
 from realtime.tail import Tail
 
@@ -48,9 +50,15 @@ _PRUNE_ROWS = 1000
 log = structlog.get_logger()
 
 
+async def nobody(_: Collection[Principal]) -> Collection[Principal]:
+    """Name nobody: for those whose tokens are not revoked before they expire."""
+    return ()
+
+
 async def serve(
     database: Database,
     authenticate: Authenticate,
+    revoked: Revoked,
     *,
     host: str,
     port: int,
@@ -66,6 +74,7 @@ async def serve(
     server = RealtimeServer(
         database,
         authenticate,
+        revoked,
         allowed_origins=allowed_origins,
         retention_hours=retention_hours,
         limits=limits,
@@ -88,6 +97,7 @@ class RealtimeServer:
         self,
         database: Database,
         authenticate: Authenticate,
+        revoked: Revoked = nobody,
         *,
         allowed_origins: Collection[str] = (),
         retention_hours: float = 24,
@@ -110,6 +120,7 @@ class RealtimeServer:
         self._reception = Reception(
             database, authenticate, self._broadcaster, self._limits, self._metrics, retention_hours
         )
+        self._revocation = Revocation(revoked, lambda: self._reception.sessions, self._reception.close)
         self._tail = Tail(database, self._broadcaster, self._reception.deliver)
 
     @contextlib.asynccontextmanager
@@ -124,7 +135,8 @@ class RealtimeServer:
         async with self._accept(listening) as server:
             # asyncio takes as many connections in one pass as the backlog it was given; the kernel may queue more.
             listening.listen(_KERNEL_BACKLOG)
-            tasks = [asyncio.create_task(self._tail.run()), asyncio.create_task(self._keep_house())]
+            work = (self._tail.run(), self._keep_house(), self._revocation.run(self._limits.revocation_seconds))
+            tasks = [asyncio.create_task(each) for each in work]
             try:
                 yield listening.getsockname()[1]
                 await self._drain(server)

@@ -10,6 +10,7 @@ from domain.calls import CallFilter
 from domain.identifiers import new_id
 from domain.positions import Position
 from persistence import (
+    api_keys,
     calls,
     contact_notes,
     contacts,
@@ -21,6 +22,7 @@ from persistence import (
     retention,
     timeline,
     units,
+    users,
 )
 from persistence.database import Database
 from persistence.models import (
@@ -62,6 +64,8 @@ READS: dict[str, Callable[[str, str, str], Any]] = {
     "messages counted": lambda org, who, __: messages.count(org, who),
     "events": lambda org, _, __: outbox.after(org, 5, 100),
     "oldest event": lambda org, _, __: outbox.oldest(org),
+    "token versions": lambda _, who, __: users.token_versions([who]),
+    "keys": lambda _, who, __: api_keys.among([who]),
     "erasure": lambda org, who, __: erasure.step(org, who, ["r"], 100),
     "recordings to erase": lambda org, who, __: erasure.recordings(org, who, 100),
     "the end of an erasure": lambda org, _, __: erasure.finish(org, "nobody"),
