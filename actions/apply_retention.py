@@ -1,13 +1,15 @@
 """Forgetting in time: what an organization no longer wants to keep goes, in bounded batches.
 
 It can be killed anywhere and run again. A recording's object goes before its row, as in an erasure; erasures that were
-interrupted are finished on the way.
+interrupted are finished on the way. Two things go without being asked for: a recording whose call never came, because
+nobody could find or erase it, and the memory of tool calls too old to be repeated.
 """
 
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from functools import partial
 
+from actions.attach_recording import let_go
 from actions.erase_contact import finish_erasure
 from actions.relay import Relay
 from domain.errors import InvalidRequest
@@ -18,6 +20,8 @@ from persistence.retention import Retention
 _ROWS = 500
 _DAY = 86_400
 MAX_DAYS = 36_500
+_WAITING_DAYS = 30
+_REPEATABLE_DAYS = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,12 +34,13 @@ class Due:
     recordings: int = 0
     transcripts: int = 0
     events: int = 0
+    tool_calls: int = 0
     erasures: int = 0
 
     @property
     def total(self) -> int:
         """All of it together."""
-        return self.recordings + self.transcripts + self.events + self.erasures
+        return self.recordings + self.transcripts + self.events + self.tool_calls + self.erasures
 
 
 async def read_retention(relay: Relay, organization_id: str) -> Retention:
@@ -69,7 +74,13 @@ async def apply_retention(relay: Relay, found: Due) -> AsyncIterator[int]:
     organization_id, kept = found.organization_id, found.retention
     async for count in _remove_recordings(relay, organization_id, _before(kept.recordings)):
         yield count
-    for days, remove in ((kept.transcripts, retention.clear_transcripts), (kept.events, retention.prune_events)):
+    async for count in _remove_held(relay, organization_id, _waiting_before(kept)):
+        yield count
+    for days, remove in (
+        (kept.transcripts, retention.clear_transcripts),
+        (kept.events, retention.prune_events),
+        (_REPEATABLE_DAYS, retention.forget_invocations),
+    ):
         before = _before(days)
         while before and (count := await relay.database.write(partial(remove, organization_id, before, _ROWS))):
             yield count
@@ -85,15 +96,21 @@ def _due(organization_id: str, name: str) -> Due:
         organization_id,
         name,
         kept,
-        recordings=retention.count_recordings(organization_id, recordings) if recordings else 0,
+        recordings=(retention.count_recordings(organization_id, recordings) if recordings else 0)
+        + retention.count_held(organization_id, _waiting_before(kept)),
         transcripts=retention.count_transcripts(organization_id, transcripts) if transcripts else 0,
         events=retention.count_events(organization_id, events) if events else 0,
+        tool_calls=retention.count_invocations(organization_id, _before(_REPEATABLE_DAYS) or ""),
         erasures=len(erasure.under_way(organization_id)),
     )
 
 
 def _before(days: int | None) -> str | None:
     return None if days is None else later(-days * _DAY)
+
+
+def _waiting_before(kept: Retention) -> str:
+    return later(-min(kept.recordings or _WAITING_DAYS, _WAITING_DAYS) * _DAY)
 
 
 async def _remove_recordings(relay: Relay, organization_id: str, before: str | None) -> AsyncIterator[int]:
@@ -105,4 +122,11 @@ async def _remove_recordings(relay: Relay, organization_id: str, before: str | N
             await relay.store.remove(recording.key)
         ids = [recording.id for recording in found]
         await relay.database.write(partial(retention.remove_recordings, organization_id, ids))
+        yield len(found)
+
+
+async def _remove_held(relay: Relay, organization_id: str, before: str) -> AsyncIterator[int]:
+    while found := await relay.database.read(partial(retention.old_held, organization_id, before, _ROWS)):
+        for held in found:
+            await let_go(relay, held)
         yield len(found)

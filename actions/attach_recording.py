@@ -13,7 +13,7 @@ from actions.relay import Relay
 from domain.errors import CommitUnknown
 from domain.identifiers import new_id
 from persistence import calls, held_recordings, outbox, recordings
-from persistence.models import Call
+from persistence.models import Call, HeldRecording
 
 _MP3 = "audio/mpeg"
 
@@ -35,6 +35,22 @@ async def attach_recording(
         stored = await keep(relay, key, audio, _MP3)
         # Once audio is stored the rest must run to its end, or the object would be left without its call.
         return await asyncio.shield(_commit(relay, organization_id, conversation_id, call_id, stored))
+
+
+async def let_go(relay: Relay, held: HeldRecording) -> None:
+    """Remove audio whose call never came.
+
+    Raises:
+        StorageUnavailable: when it cannot be removed; the sweep finds it later.
+    """
+
+    def unit() -> bool:
+        outbox.hold(held.organization_id)
+        return held_recordings.remove(held.organization_id, held.id)
+
+    # The row goes first here: a call that comes just now must not take over audio that is gone.
+    if await relay.database.write(unit):
+        await relay.store.remove(held.key)
 
 
 def _state(organization_id: str, conversation_id: str) -> tuple[Call | None, bool]:

@@ -9,6 +9,7 @@ from functools import partial
 
 import structlog
 
+from actions.attach_recording import let_go
 from actions.relay import Relay
 from domain.audit import Actor, AuditAction
 from domain.errors import NotFound
@@ -44,11 +45,19 @@ async def finish_erasure(relay: Relay, organization_id: str, contact_id: str) ->
     total = Erased()
     is_over = False
     while not is_over:
+        await _let_go_of_held(relay, organization_id, contact_id)
         removed = await _remove_objects(relay, organization_id, contact_id)
         step, is_over = await relay.database.write(partial(_step, organization_id, contact_id, removed))
         total.add(step)
     log.info("contact.erased", organization_id=organization_id, contact_id=contact_id, calls=total.calls)
     return total
+
+
+async def _let_go_of_held(relay: Relay, organization_id: str, contact_id: str) -> None:
+    # What ties such audio to the person goes with the next step, so none may be left here.
+    while found := await relay.database.read(lambda: erasure.held_recordings(organization_id, contact_id, _ROWS)):
+        for held in found:
+            await let_go(relay, held)
 
 
 async def _remove_objects(relay: Relay, organization_id: str, contact_id: str) -> list[str]:

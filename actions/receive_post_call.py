@@ -20,11 +20,11 @@ from actions.delivery_body import DeliveryBody
 from actions.record_call import FinishedCall, record_call
 from actions.refusals import counted
 from actions.relay import Relay
-from actions.tool_calls import normalise
+from actions.tool_calls import contact_of, normalise
 from domain.errors import ConfigurationError, InvalidRequest, Unauthenticated
 from domain.identifiers import is_id
 from domain.times import to_wire
-from persistence import calls, phone_numbers, voice_ai_configs
+from persistence import calls, contacts, phone_numbers, voice_ai_configs
 from providers.elevenlabs import SignatureCheck
 from providers.elevenlabs_calls import ReportedCall, ReportKind, read_report
 
@@ -83,7 +83,7 @@ async def receive_post_call(relay: Relay, delivery: Delivery) -> str | None:
     report = read_report(document)
     if report.kind is ReportKind.AUDIO:
         if audio is None:
-            raise InvalidRequest("Missing required field: full_audio")
+            raise InvalidRequest("A report of type post_call_audio carries the recording in full_audio, as a text")
         pieces = delivery.body.audio(audio, relay.rules.max_recording_bytes)
         return await attach_recording(relay, delivery.organization_id, report.conversation_id, pieces)
     if report.call is None:
@@ -147,27 +147,30 @@ class _Budget:
 
 
 async def _record(relay: Relay, organization_id: str, conversation_id: str, reported: ReportedCall) -> str | None:
-    known, far, ours = await relay.database.read(lambda: _sides(organization_id, conversation_id, reported))
-    if known is not None:
-        return known
+    far, ours = await relay.database.read(lambda: _sides(organization_id, conversation_id, reported))
     if far is None or ours is None:
         # Refusing it would not bring a number; ten refusals would have the webhook switched off.
-        log.warning("post_call.without_numbers", organization_id=organization_id, status=reported.status)
+        log.warning("post_call.without_numbers", organization_id=organization_id, conversation_id=conversation_id)
         return None
     finished = _finished(conversation_id, reported, far, ours)
     return (await record_call(relay, organization_id, finished)).call_id
 
 
-def _sides(
-    organization_id: str, conversation_id: str, reported: ReportedCall
-) -> tuple[str | None, str | None, str | None]:
-    """Return the call if it is known, the number on the far side, and ours."""
-    known = calls.by_elevenlabs_conversation(organization_id, conversation_id)
-    if known is not None:
-        return known.id, None, None
+def _sides(organization_id: str, conversation_id: str, reported: ReportedCall) -> tuple[str | None, str | None]:
+    """Return the number on the far side, and ours."""
     sides = [normalise(organization_id, number or "") for number in (reported.from_number, reported.to_number)]
     far, ours = sides if reported.direction == "inbound" else reversed(sides)
-    return None, far, ours or phone_numbers.default(organization_id)
+    return far or _told(organization_id, conversation_id), ours or phone_numbers.default(organization_id)
+
+
+def _told(organization_id: str, conversation_id: str) -> str | None:
+    # A call over the web has no number, but it may be known already, or the agent may have asked for one and used it.
+    call = calls.by_elevenlabs_conversation(organization_id, conversation_id)
+    if call is not None:
+        return (call.from_number if call.direction == "inbound" else call.to_number) or None
+    contact_id = contact_of(organization_id, conversation_id)
+    contact = contacts.get(organization_id, contact_id) if contact_id else None
+    return contact.phone_number if contact else None
 
 
 def _finished(conversation_id: str, reported: ReportedCall, far: str, ours: str) -> FinishedCall:

@@ -5,7 +5,8 @@ that fails, the object goes again. The outside's own id makes a call unique for 
 nothing and is told whether it said the same thing.
 
 Ingest and the post-call webhook both end here. What happened during the call is tied to it by the voice agent's own
-conversation id: notes, texts, requests for a person, and a recording that came before the call did.
+conversation id: notes, texts, requests for a person, and a recording that came before the call did. What the agent's
+maker reports goes by that id alone, so it finds a call that was pushed in before under another one.
 """
 
 import asyncio
@@ -75,6 +76,11 @@ class FinishedCall:
     user_id: str | None = None
     noted_by: str | None = None
 
+    @property
+    def goes_by_conversation(self) -> bool:
+        """Whether the outside knows the call by nothing but the conversation of the voice agent."""
+        return self.external_call_id is not None and self.external_call_id == self.elevenlabs_conversation_id
+
 
 @dataclass(frozen=True, slots=True)
 class RecordedCall:
@@ -104,10 +110,19 @@ async def record_call(relay: Relay, organization_id: str, finished: FinishedCall
     if external_id is None:
         return await _record_new(relay, organization_id, finished)
     async with relay.turns.of((organization_id, external_id)):
-        known = await relay.database.read(lambda: calls.by_external_id(organization_id, external_id))
-        if known is not None:
-            return await _repeated(known, finished)
-        return await _record_new(relay, organization_id, finished)
+        known = await relay.database.read(lambda: _known(organization_id, finished))
+        if known is None:
+            return await _record_new(relay, organization_id, finished)
+        await _note_afterwards(relay, organization_id, finished, known)
+        return await _repeated(known, finished)
+
+
+def _known(organization_id: str, finished: FinishedCall) -> Call | None:
+    external_id = finished.external_call_id or ""
+    found = calls.by_external_id(organization_id, external_id)
+    if found is None and finished.goes_by_conversation:
+        return calls.by_elevenlabs_conversation(organization_id, external_id)
+    return found
 
 
 async def _record_new(relay: Relay, organization_id: str, finished: FinishedCall) -> RecordedCall:
@@ -136,8 +151,7 @@ async def _commit(
         return recorded
     # Another process was faster with the same id; ours becomes the repeat.
     await discard(relay, stored)
-    external_id = finished.external_call_id or ""
-    known = await relay.database.read(lambda: calls.by_external_id(organization_id, external_id))
+    known = await relay.database.read(lambda: _known(organization_id, finished))
     if known is None:
         raise RelayError("The call was recorded elsewhere and removed again; report it once more")
     return await _repeated(known, finished)
@@ -188,6 +202,8 @@ def _write(
 ) -> tuple[RecordedCall, StoredAudio | None] | None:
     """Write everything; return what was recorded and audio that is of no use now, or None when the id is taken."""
     outbox.hold(organization_id)
+    if finished.goes_by_conversation and _known(organization_id, finished) is not None:
+        return None
     held_id, held = _held(organization_id, finished.elevenlabs_conversation_id)
     # Audio that waits was stored under the id its call is to have.
     call_id = held_id if held_id and stored is None else row["id"]
@@ -225,18 +241,35 @@ def _join(organization_id: str, elevenlabs_conversation_id: str | None, call_id:
 
 
 def _noted(organization_id: str, finished: FinishedCall, call: dict[str, Any]) -> list[Event]:
-    text = (finished.summary or "").strip()
-    if finished.noted_by is None or not text:
+    if finished.noted_by is None or not (finished.summary or "").strip():
         return []
     note = contact_notes.add_from_tool(
         organization_id,
         call["contact"],
-        text,
+        (finished.summary or "").strip(),
         tool=finished.noted_by,
         elevenlabs_conversation_id=finished.elevenlabs_conversation_id,
         call_id=call["id"],
     )
     return [note_created(note)]
+
+
+async def _note_afterwards(relay: Relay, organization_id: str, finished: FinishedCall, call: Call) -> None:
+    """Write the note to a call that was recorded without it, because it came in another way before."""
+
+    def is_missing() -> bool:
+        return not contact_notes.is_written(organization_id, call.id, finished.noted_by or "")
+
+    def unit() -> None:
+        outbox.hold(organization_id)
+        if is_missing():
+            outbox.append(
+                organization_id, _noted(organization_id, finished, {"id": call.id, "contact": call.contact_id})
+            )
+
+    is_wanted = finished.noted_by is not None and call.contact_id is not None
+    if is_wanted and await relay.database.read(is_missing):
+        await relay.database.write(unit)
 
 
 # Recordings.

@@ -4,9 +4,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from actions.relay import Relay
-from actions.tool_calls import call_of, fingerprint, normalise
+from actions.tool_calls import call_of, contact_of, fingerprint, normalise
 from domain.events import Event, EventName
-from persistence import contact_notes, messages, outbox, tool_invocations, transfer_requests
+from persistence import outbox, tool_invocations, transfer_requests
 from persistence.models import TransferRequest
 
 TOOL = "transfer"
@@ -60,9 +60,7 @@ def _known_of(organization_id: str, conversation_id: str | None) -> dict[str, An
     call = call_of(organization_id, conversation_id)
     if call is not None:
         return {"call": call.id, "contact": call.contact_id}
-    sources = (contact_notes.contact_in, messages.contact_in)
-    found = (contact_in(organization_id, conversation_id) for contact_in in sources)
-    return {"contact": next((contact_id for contact_id in found if contact_id), None)}
+    return {"contact": contact_of(organization_id, conversation_id)}
 
 
 def _transfer_requested(request: TransferRequest) -> Event:

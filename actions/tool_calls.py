@@ -1,4 +1,4 @@
-"""What the three tools have in common: whom a call is about, and how a repeated one is recognised."""
+"""What the tools have in common: whom a call is about, and how a repeated one is recognised."""
 
 import hashlib
 from dataclasses import dataclass
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from domain.documents import canonical
 from domain.errors import InvalidRequest, Speakable
 from domain.phones import to_e164
-from persistence import calls, contacts, organizations, outbox
+from persistence import calls, contact_notes, contacts, messages, organizations, outbox
 from persistence.models import Call, Contact
 
 
@@ -42,6 +42,14 @@ def call_of(organization_id: str, conversation_id: str | None) -> Call | None:
         return None
     outbox.hold(organization_id)
     return calls.by_elevenlabs_conversation(organization_id, conversation_id)
+
+
+def contact_of(organization_id: str, conversation_id: str) -> str | None:
+    """Return the contact that the conversation's own notes and texts are about."""
+    found = (
+        contact_in(organization_id, conversation_id) for contact_in in (contact_notes.contact_in, messages.contact_in)
+    )
+    return next((contact_id for contact_id in found if contact_id), None)
 
 
 def normalise(organization_id: str, phone_number: str) -> str | None:

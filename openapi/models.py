@@ -354,7 +354,21 @@ class UserApiKeyResponse(Body):
     data: UserApiKeyResponseData
 
 
-class ElevenLabsPostCallRequestDataAnalysis(Body):
+class ElevenLabsPostCallType(RootModel[str]):
+    root: str
+    """
+    `post_call_transcription`, `post_call_audio`, `call_initiation_failure`, or a type yet unknown.
+    """
+
+
+class ElevenLabsPostCallMoment(RootModel[float | str]):
+    root: float | str
+    """
+    Unix seconds; documented as a string in one place and shown as a number in another.
+    """
+
+
+class ElevenLabsPostCallDataAnalysis(Body):
     model_config = ConfigDict(
         extra="allow",
     )
@@ -830,11 +844,22 @@ class CallsVoiceAiConfig(Body):
     phoneNumbers: list[CallsVoiceAiPhoneNumber]
 
 
-class ElevenLabsPostCallRequestData(Body):
+class ElevenLabsPostCallOtherReport(Body):
+    """
+    What is yet unknown; acknowledged, and ignored unless it names its conversation.
+    """
+
     model_config = ConfigDict(
         extra="allow",
     )
-    conversation_id: str | None = None
+    type: ElevenLabsPostCallType
+
+
+class ElevenLabsPostCallData(Body):
+    model_config = ConfigDict(
+        extra="allow",
+    )
+    conversation_id: str
     agent_id: str | None = None
     agent_name: str | None = None
     status: str | None = None
@@ -844,7 +869,7 @@ class ElevenLabsPostCallRequestData(Body):
     """
     Start, duration and `phone_call` of a call; kind and body of a failure.
     """
-    analysis: ElevenLabsPostCallRequestDataAnalysis | None = None
+    analysis: ElevenLabsPostCallDataAnalysis | None = None
     full_audio: str | None = None
     """
     The recording as base64 MP3.
@@ -852,45 +877,6 @@ class ElevenLabsPostCallRequestData(Body):
     failure_reason: str | None = None
     """
     `busy`, `no-answer` or `unknown`.
-    """
-
-
-class ElevenLabsPostCallRequest(Body):
-    """
-    Today's form carries everything in `data`; the older form had the same fields at the top.
-    """
-
-    model_config = ConfigDict(
-        extra="allow",
-    )
-    type: str
-    """
-    `post_call_transcription`, `post_call_audio`, `call_initiation_failure`, or a type yet unknown.
-    """
-    event_timestamp: float | str | None = None
-    """
-    Unix seconds; documented as a string in one place and shown as a number in another.
-    """
-    data: ElevenLabsPostCallRequestData | None = None
-    conversation_id: str | None = None
-    """
-    Older form.
-    """
-    agent_id: str | None = None
-    """
-    Older form.
-    """
-    call_duration_secs: float | None = None
-    """
-    Older form.
-    """
-    transcript: list[ElevenLabsPostCallTurn] | None = None
-    """
-    Older form.
-    """
-    full_audio: str | None = None
-    """
-    Older form.
     """
 
 
@@ -1048,6 +1034,28 @@ class CallsVoiceAiConfigResponse(Body):
     config: CallsVoiceAiConfig
 
 
+class ElevenLabsPostCallReport(Body):
+    """
+    Today's form.
+    """
+
+    model_config = ConfigDict(
+        extra="allow",
+    )
+    type: ElevenLabsPostCallType
+    event_timestamp: ElevenLabsPostCallMoment | None = None
+    data: ElevenLabsPostCallData
+
+
+class ElevenLabsPostCallOlderReport(ElevenLabsPostCallData):
+    """
+    The older form.
+    """
+
+    type: ElevenLabsPostCallType
+    event_timestamp: ElevenLabsPostCallMoment | None = None
+
+
 class ContactTimelineResponse(Body):
     model_config = ConfigDict(
         extra="allow",
@@ -1057,4 +1065,13 @@ class ContactTimelineResponse(Body):
     next: Annotated[str | None, Field(...)]
     """
     The `cursor` of the next page; null on the last.
+    """
+
+
+class ElevenLabsPostCallRequest(
+    RootModel[ElevenLabsPostCallReport | ElevenLabsPostCallOlderReport | ElevenLabsPostCallOtherReport]
+):
+    root: ElevenLabsPostCallReport | ElevenLabsPostCallOlderReport | ElevenLabsPostCallOtherReport
+    """
+    Today's form carries everything in `data`; the older form had the same fields at the top. A delivery that fits neither is refused only when it cannot be told what it is, or which conversation it is about, because nobody sends it again.
     """

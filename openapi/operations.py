@@ -1962,7 +1962,7 @@ class GetEvents(Protocol[R_contra]):
 # What the server reads at start
 
 OPERATIONS: Final = Bindings(
-    "12f69d1047e9764820058ad9d5afc1ab769d09c56f1fd131578c6608b712abba",
+    "756fbaf17076c678a65ad9c3c168b3aee9cd11e46c4e75c40dde1758904e5c05",
     {
         "POST /api/calls/ingest": Binding(
             handler="calls.post_calls_ingest",

@@ -84,6 +84,14 @@ def contact_in(organization_id: str, elevenlabs_conversation_id: str) -> str | N
     return contact_id
 
 
+def is_written(organization_id: str, call_id: str, tool: str) -> bool:
+    """Tell whether that tool has written a note about the call."""
+    query: Any = ContactNote.select(ContactNote.id).where(
+        ContactNote.organization == organization_id, ContactNote.call == call_id, ContactNote.source_tool == tool
+    )
+    return bool(query.exists())
+
+
 def attach_to_call(organization_id: str, elevenlabs_conversation_id: str, call_id: str) -> None:
     """Tie every note taken during that conversation to the call it turned out to be."""
     ContactNote.update(call=call_id).where(

@@ -10,6 +10,8 @@ for a loss; keeping some of its fields would mean to know for all time which of 
 
 from collections.abc import Collection
 from dataclasses import dataclass, fields
+from functools import reduce
+from operator import or_
 from typing import Any
 
 from domain.documents import load
@@ -22,6 +24,7 @@ from persistence.models import (
     ContactNote,
     Conversation,
     Event,
+    HeldRecording,
     Message,
     Recording,
     ToolInvocation,
@@ -84,6 +87,19 @@ def recordings(organization_id: str, contact_id: str, limit: int) -> list[Record
     query = Recording.select(Recording).join(Call)
     query = query.where(Call.organization == organization_id, Call.contact == contact_id)
     return list(query.limit(limit))
+
+
+def held_recordings(organization_id: str, contact_id: str, limit: int) -> list[HeldRecording]:
+    """Return some of the recordings that wait for a call in which something was taken down about the contact."""
+    spoken = [
+        model.select(model.elevenlabs_conversation_id).where(
+            model.organization == organization_id, model.contact == contact_id
+        )
+        for model in (ContactNote, Message, TransferRequest)
+    ]
+    named = [HeldRecording.elevenlabs_conversation_id.in_(query) for query in spoken]
+    mine = HeldRecording.organization == organization_id
+    return list(HeldRecording.select().where(mine, reduce(or_, named)).limit(limit))
 
 
 def step(organization_id: str, contact_id: str, removed: Collection[str], limit: int) -> Erased:

@@ -32,6 +32,7 @@ def add(
     return bool(written)
 
 
-def remove(organization_id: str, held_id: str) -> None:
-    """Hold it no longer."""
-    HeldRecording.delete().where(HeldRecording.organization == organization_id, HeldRecording.id == held_id).execute()
+def remove(organization_id: str, held_id: str) -> bool:
+    """Hold it no longer, the organization being locked; False when a call has taken it over in the meantime."""
+    mine = (HeldRecording.organization == organization_id) & (HeldRecording.id == held_id)
+    return bool(HeldRecording.delete().where(mine).execute())

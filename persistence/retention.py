@@ -10,7 +10,7 @@ from typing import Any
 from peewee import fn
 
 from persistence import pages
-from persistence.models import Call, Event, Organization, Recording
+from persistence.models import Call, Event, HeldRecording, Organization, Recording, ToolInvocation
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +55,20 @@ def remove_recordings(organization_id: str, ids: Collection[str]) -> int:
     return int(Recording.delete().where(chosen).execute())
 
 
+# Recordings that wait for their call.
+
+
+def count_held(organization_id: str, before: str) -> int:
+    """Return how many recordings have waited for their call since before that moment."""
+    return _count(HeldRecording, _old(HeldRecording, organization_id, before))
+
+
+def old_held(organization_id: str, before: str, limit: int) -> list[HeldRecording]:
+    """Return at most `limit` recordings that have waited for their call since before that moment."""
+    query = HeldRecording.select().where(_old(HeldRecording, organization_id, before))
+    return list(query.order_by(HeldRecording.created_at).limit(limit))
+
+
 # Transcripts. Summary and figures of the call stay.
 
 
@@ -91,6 +105,24 @@ def prune_events(organization_id: str, before: str, limit: int) -> int:
         return 0
     chosen = (Event.organization == organization_id) & (Event.sequence <= gone[-1][0])
     return int(Event.delete().where(chosen).execute())
+
+
+# Tool calls, by which repeats are recognised. What came of them stays.
+
+
+def count_invocations(organization_id: str, before: str) -> int:
+    """Return how many tool calls made before that moment are still remembered."""
+    return _count(ToolInvocation, _invoked(organization_id, before))
+
+
+def forget_invocations(organization_id: str, before: str, limit: int) -> int:
+    """Forget at most `limit` tool calls made before that moment; return how many were."""
+    old = ToolInvocation.select(ToolInvocation.id).where(_invoked(organization_id, before)).limit(limit)
+    return int(ToolInvocation.delete().where(ToolInvocation.id.in_(old)).execute())
+
+
+def _invoked(organization_id: str, before: str) -> Any:
+    return (ToolInvocation.organization == organization_id) & (ToolInvocation.invoked_at < before)
 
 
 def _old(model: Any, organization_id: str, before: str) -> Any:

@@ -24,12 +24,6 @@ def once(organization_id: str, tool: str, fingerprint: str, window: float, act: 
     return result_id, True
 
 
-def forget(before: str, limit: int) -> int:
-    """Delete at most `limit` invocations made before that moment; return how many went."""
-    old = ToolInvocation.select(ToolInvocation.id).where(ToolInvocation.invoked_at < before).limit(limit)
-    return int(ToolInvocation.delete().where(ToolInvocation.id.in_(old)).execute())
-
-
 def _take() -> Any:
     columns = {name: Given(name) for name in ("id", "organization", "tool", "fingerprint")}
     invoked = ToolInvocation.invoked_at

@@ -71,7 +71,9 @@ def read_report(document: Any) -> Report:
     kind, data = ReportKind(said), _object(document.get("data")) or document
     conversation_id = data.get("conversation_id")
     if not isinstance(conversation_id, str) or not 0 < len(conversation_id) <= _MAX_CONVERSATION_ID:
-        raise InvalidRequest("Missing required field: conversation_id")
+        raise InvalidRequest(
+            f"A report of type {kind} names its conversation in conversation_id, of at most 200 characters"
+        )
     if kind is ReportKind.AUDIO:
         return Report(kind, conversation_id)
     is_failure = kind is ReportKind.FAILURE

@@ -7,13 +7,23 @@ from typing import Any
 import pytest
 
 from actions.apply_retention import apply_retention, due, read_retention, set_retention
+from actions.attach_recording import attach_recording
 from domain.errors import InvalidRequest, StorageUnavailable
 from domain.times import later
 from persistence import erasure, outbox
-from persistence.models import Call, Contact, Event, Organization, Recording
+from persistence.models import (
+    Call,
+    Contact,
+    ContactNote,
+    Event,
+    HeldRecording,
+    Organization,
+    Recording,
+    ToolInvocation,
+)
 from persistence.retention import Retention
 from tests.support.api import Api, engine_of_api, running_api
-from tests.support.audio import mp3_base64
+from tests.support.audio import mp3, mp3_base64
 from tests.support.reading import OURS, THEIRS
 
 _DAY = 86_400
@@ -206,3 +216,53 @@ async def test_days_that_make_no_sense_are_refused(api: Api, days: int) -> None:
 
     assert await read_retention(api.relay, api.organization_id) == Retention()
     assert await api.read(lambda: Organization.select().count()) == 1
+
+
+async def test_a_recording_whose_call_never_comes_goes_after_a_month(api: Api) -> None:
+    """Nobody could find it to erase it; one that came yesterday still waits."""
+    for name, days in (("conv_old", 31), ("conv_young", 1)):
+        await attach_recording(api.relay, api.organization_id, name, _audio())
+        await held_since(api, name, later(-days * _DAY))
+    (found,) = await due(api.relay)
+    removed = await run(api)
+    waiting = await api.read(lambda: list(HeldRecording.select()))
+
+    assert (found.recordings, removed) == (1, [1])
+    assert [held.elevenlabs_conversation_id for held in waiting] == ["conv_young"]
+    assert [path.name for path in api.objects()] == [Path(waiting[0].key).name]
+    assert await run(api) == []
+
+
+async def test_a_shorter_time_for_recordings_holds_for_those_that_wait(api: Api) -> None:
+    """An organization that keeps them for a day keeps none for a month."""
+    await set_retention(api.relay, api.organization_id, Retention(recordings=1))
+    await attach_recording(api.relay, api.organization_id, "conv_1", _audio())
+    await held_since(api, "conv_1", later(-2 * _DAY))
+
+    assert await run(api) == [1]
+    assert api.objects() == []
+
+
+async def test_tool_calls_are_forgotten_once_nobody_repeats_them(api: Api) -> None:
+    """What came of them stays."""
+    for note in ("First.", "Second."):
+        await api.tool("create-note", {"phone_number": api.demo.contact_phone, "note": note})
+
+    def age_first() -> None:
+        first = ToolInvocation.select().order_by(ToolInvocation.id).get()
+        ToolInvocation.update(invoked_at=later(-2 * _DAY)).where(ToolInvocation.id == first.id).execute()
+
+    await api.relay.database.write(age_first)
+    (found,) = await due(api.relay)
+
+    assert (found.tool_calls, await run(api)) == (1, [1])
+    assert await api.read(lambda: (ToolInvocation.select().count(), ContactNote.select().count())) == (1, 2)
+
+
+async def _audio() -> AsyncIterator[bytes]:
+    yield mp3()
+
+
+async def held_since(api: Api, conversation_id: str, moment: str) -> None:
+    mine = HeldRecording.elevenlabs_conversation_id == conversation_id
+    await api.relay.database.write(lambda: HeldRecording.update(created_at=moment).where(mine).execute())

@@ -1,20 +1,22 @@
 """Erasing a person: what goes, what stays, and that it can be done again after any crash."""
 
 import json
+from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
 
+from actions.attach_recording import attach_recording
 from actions.erase_contact import erase_contact
 from domain.audit import Actor
 from domain.errors import StorageUnavailable
 from domain.events import EventName
 from domain.principals import Role
 from persistence import outbox
-from persistence.models import MODELS, AuditEntry, Call, Contact, Event, ToolInvocation, TransferRequest
+from persistence.models import MODELS, AuditEntry, Call, Contact, Event, HeldRecording, ToolInvocation, TransferRequest
 from tests.support import published_events
 from tests.support.api import Api
-from tests.support.audio import mp3_base64
+from tests.support.audio import mp3, mp3_base64
 from tests.support.reading import OURS, contact_of, get, user_of
 
 # Everything that could give the person away: none of it may be found anywhere afterwards.
@@ -270,3 +272,20 @@ async def test_a_crash_between_any_two_steps_is_made_good_by_asking_again(
     assert await api.read(lambda: Call.select().where(Call.contact == contact_id).count()) == 0
     assert await api.read(lambda: TransferRequest.select().count()) == 0
     assert await api.read(lambda: Event.select().where(Event.name == "contact_erased").count()) == 1
+
+
+async def test_audio_that_waits_for_a_call_with_the_person_goes_too(api: Api) -> None:
+    """A note ties it to them; what waits for somebody else stays."""
+    contact_id = await contact_of(api, NUMBER, NAME)
+    await api.tool("create-note", {"phone_number": NUMBER, "note": "secret words", "conversation_id": "conv_9"})
+    for conversation_id in ("conv_9", "conv_of_somebody_else"):
+        await attach_recording(api.relay, api.organization_id, conversation_id, _audio())
+    await erase_contact(api.relay, api.organization_id, contact_id, Actor())
+    waiting = await api.read(lambda: [held.elevenlabs_conversation_id for held in HeldRecording.select()])
+
+    assert waiting == ["conv_of_somebody_else"]
+    assert len(api.objects()) == 1
+
+
+async def _audio() -> AsyncIterator[bytes]:
+    yield mp3()

@@ -184,6 +184,11 @@ async def _provoke(api: Api, known: Known, operations: tuple[Operation, ...], re
             for change in ({"headers": request["headers"] | {"Content-Type": "image/png"}}, {"content": _Endless()}):
                 if operation.body_schema is not None or operation.definition.get("x-raw-body"):
                     _add(reached, operation, await http.send(http.build_request(**request | change)))
+            for target in known.by_token.values() if operation.path == SMS_STATUS else ():
+                for media_type in ("application/json", "image/png"):
+                    report = {"batch_id": "01FUZZED", "type": "recipient_delivery_report_sms", "status": "Delivered"}
+                    headers = {"Content-Type": media_type}
+                    _add(reached, operation, await http.post(target, json=report, headers=headers))
 
 
 _FAULTS: dict[int, Exception] = {

@@ -9,9 +9,12 @@ from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
 from actions import administer
+from actions.status_callbacks import callback_url
+from domain.identifiers import new_id
 from persistence.models import Message, VoiceAiConfig
 from tests.support.api import Api
 from tests.support.audio import mp3_base64
+from tests.support.reading import message_row
 from tests.support.vendors import FakeTwilio
 
 POST_CALL = "/api/webhook/elevenlabs"
@@ -31,7 +34,9 @@ _CALL = {
 
 @dataclass(frozen=True)
 class Known:
-    """What there is before a run, in the contract's words; `path`, `query` and `body` by name."""
+    """What there is before a run, in the contract's words; `path`, `query` and `body` by name.
+
+    `by_token` are the targets of status callbacks that a token proves."""
 
     path: dict[str, str]
     query: dict[str, str]
@@ -41,6 +46,7 @@ class Known:
     webhook_secret: str
     twilio_token: str
     callback: str
+    by_token: dict[str, str]
 
     def dumps(self) -> str:
         """Return it as the text an environment variable can hold."""
@@ -100,7 +106,20 @@ async def prepare(api: Api, twilio: FakeTwilio) -> Known:
         webhook_secret=secret,
         twilio_token=twilio.auth_token,
         callback=callback,
+        by_token=await _callbacks_by_token(api, message),
     )
+
+
+async def _callbacks_by_token(api: Api, sent: Message) -> dict[str, str]:
+    """Return where a vendor reports that signs nothing: about a message there is, and about one that has gone."""
+
+    def unit() -> Message:
+        ids = sent.organization_id, sent.contact_id, sent.conversation_id
+        return message_row(*ids, provider="sinch", provider_message_id="01FUZZED")
+
+    there, gone = await api.relay.database.write(unit), Message(id=new_id(), provider="sinch")
+    urls = {name: callback_url(api.relay, message) or "" for name, message in (("there", there), ("gone", gone))}
+    return {name: url.removeprefix(api.relay.rules.public_url or "") for name, url in urls.items()}
 
 
 async def _with_webhook(api: Api) -> str:

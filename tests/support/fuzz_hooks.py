@@ -79,7 +79,7 @@ def _sign(case: Any, known: Known, kwargs: dict[str, Any]) -> None:
     body = urlencode(case.body, doseq=True).encode() if is_form else json.dumps(case.body).encode()
     if is_form or path == POST_CALL:
         kwargs["data"] = body
-        kwargs["headers"] = (kwargs.get("headers") or {}) | known.signature(path, body)
+        case.headers = dict(case.headers or {}) | known.signature(path, body)
 
 
 @schemathesis.hook
