@@ -18,6 +18,7 @@ def main() -> None:
     http: object = "httptools"
     if sys.argv[3:] == ["ours"]:
         from handlers.protocol import HttpProtocol as http  # noqa: N813
+    # Ours looks at a proxy's headers when a proxy is configured, uvicorn whenever the peer has a local address.
     uvicorn.run(
         app,
         host="127.0.0.1",
@@ -29,6 +30,7 @@ def main() -> None:
         access_log=False,
         log_level="warning",
         server_header=False,
+        proxy_headers=sys.argv[3:] != ["ours"],
     )
 
 

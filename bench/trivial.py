@@ -17,6 +17,7 @@ from bench.questions import CREATE_NOTE
 from domain.errors import Unauthenticated
 from domain.principals import Principal, TokenKind
 from handlers.observation import Observation
+from logs import configure_logging
 from openapi import document, enforcement, exchange, models
 from openapi.operations import OPERATIONS, PostWebhookElevenlabsToolsCreateNote200
 
@@ -44,11 +45,7 @@ def ours() -> Any:
 
 def ours_observed() -> Any:
     """The same inside what every request of ours gets: a request id, metrics, and a log line that is not written."""
-    import logging
-
-    import structlog
-
-    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING))
+    configure_logging("warning", "json")
     return Observation(ours(), CollectorRegistry())
 
 

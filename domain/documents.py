@@ -24,7 +24,7 @@ def load(text: bytes | bytearray | memoryview | str) -> Any:
     Raises:
         InvalidRequest: when `text` is not JSON as described at the head of this file.
     """
-    raw = text.encode("utf-8", "surrogatepass") if isinstance(text, str) else bytes(text)
+    raw = text if isinstance(text, bytes) else _bytes(text)
     try:
         document = orjson.loads(raw)
         if _depth_bound(raw) > MAX_DEPTH and _depth(document) > MAX_DEPTH:
@@ -32,9 +32,13 @@ def load(text: bytes | bytearray | memoryview | str) -> Any:
         if b"\\u0000" in raw and _holds(document, _has_nul):
             raise InvalidRequest("Text contains the character U+0000")
         # orjson rounds integers beyond 64 bits to floats; the slower reader keeps every digit.
-        return _load_exactly(raw) if _holds(document, _is_rounded) else document
+        return _load_exactly(raw) if _holds_rounded(document) else document
     except (orjson.JSONDecodeError, RecursionError) as error:
         raise InvalidRequest("Request body is not valid JSON") from error
+
+
+def _bytes(text: bytearray | memoryview | str) -> bytes:
+    return text.encode("utf-8", "surrogatepass") if isinstance(text, str) else bytes(text)
 
 
 def _load_exactly(raw: bytes) -> Any:
@@ -89,8 +93,18 @@ def _has_nul(node: Any) -> bool:
     return isinstance(node, str) and "\0" in node
 
 
-def _is_rounded(node: Any) -> bool:
-    return isinstance(node, float) and abs(node) >= _EXACT_LIMIT
+def _holds_rounded(document: Any) -> bool:
+    # Every body passes here: no calls, and the types compared as orjson makes them.
+    nodes = [document]
+    for node in nodes:
+        kind = type(node)
+        if kind is dict:
+            nodes.extend(node.values())
+        elif kind is list:
+            nodes.extend(node)
+        elif kind is float and abs(node) >= _EXACT_LIMIT:
+            return True
+    return False
 
 
 def _holds(document: Any, wanted: Callable[[Any], bool]) -> bool:

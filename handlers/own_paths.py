@@ -25,11 +25,13 @@ class OwnPaths:
         self._app = app
         self._pages = pages
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: D102 - ASGI
+    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:  # noqa: D102 - ASGI
         page = self._pages.get(scope.get("path", ""))
         if page is None or scope["type"] != "http":
-            await self._app(scope, receive, send)
-            return
+            return self._app(scope, receive, send)
+        return self._serve(page, scope, receive, send)
+
+    async def _serve(self, page: Page, scope: Scope, receive: Receive, send: Send) -> None:
         await (await self._answer(page, Request(scope, receive)))(scope, receive, send)
 
     async def _answer(self, page: Page, request: Request) -> Response:

@@ -1,9 +1,20 @@
-"""How much of request bodies may be held in memory at once."""
+"""Request bodies: received within their limit, and how much of them may be held in memory at once."""
 
-from domain.errors import Overloaded
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from typing import Any
+
+from domain.errors import Overloaded, PayloadTooLarge, UnsupportedMediaType
+from openapi.media import is_json
+
+Receive = Callable[[], Awaitable[Mapping[str, Any]]]
+Headers = Mapping[bytes, bytes]
 
 # Below this a body is not worth counting: thousands of them fit into what one large recording takes.
 _SMALL = 1024 * 1024
+
+
+class Disconnected(Exception):
+    """Raised when the client goes away before its request is whole; there is nobody left to answer."""
 
 
 class BodyRoom:
@@ -35,6 +46,8 @@ class BodyRoom:
 class BodyShare:
     """What one request holds of the room, until it is answered."""
 
+    __slots__ = ("_held", "_room")
+
     def __init__(self, room: BodyRoom) -> None:
         self._room = room
         self._held = 0
@@ -54,5 +67,76 @@ class BodyShare:
 
     def free(self) -> None:
         """Give everything back."""
-        self._room.give_back(self._held)
-        self._held = 0
+        if self._held:
+            self._room.give_back(self._held)
+            self._held = 0
+
+
+class IncomingBody:
+    """The body of one request, received once.
+
+    Raises, while it is received:
+        PayloadTooLarge: as soon as it is known to exceed `limit`, before reading it when its length is announced.
+        Overloaded: when too much of others is held already.
+        Disconnected: when it ends too early.
+    """
+
+    __slots__ = ("_headers", "_is_whole", "_limit", "_receive", "_share", "_size")
+
+    def __init__(self, headers: Headers, receive: Receive, limit: int, share: BodyShare) -> None:
+        self._headers = headers
+        self._receive = receive
+        self._limit = limit
+        self._share = share
+        self._size = 0
+        self._is_whole = False
+
+    async def whole(self) -> bytes:
+        """Return all of it."""
+        self._insist_on_length()
+        first = await self._next()
+        if self._is_whole:
+            return first
+        chunks = [first]
+        while not self._is_whole:
+            chunks.append(await self._next())
+        return b"".join(chunks)
+
+    async def chunks(self) -> AsyncIterator[bytes]:
+        """Yield it as it arrives."""
+        self._insist_on_length()
+        while not self._is_whole:
+            if chunk := await self._next():
+                yield chunk
+
+    def _insist_on_length(self) -> None:
+        announced = self._headers.get(b"content-length", b"")
+        length = int(announced[:20]) if announced.isdigit() else 0
+        if length > self._limit:
+            raise PayloadTooLarge(self._limit)
+        self._share.grow_to(length)
+
+    async def _next(self) -> bytes:
+        message = await self._receive()
+        if message["type"] != "http.request":
+            raise Disconnected
+        chunk: bytes = message.get("body", b"")
+        self._is_whole = not message.get("more_body", False)
+        self._size += len(chunk)
+        if self._size > self._limit:
+            raise PayloadTooLarge(self._limit)
+        self._share.grow_to(self._size)
+        return chunk
+
+
+def insist_on_json(headers: Headers) -> None:
+    """Insist that a body is sent as JSON, not compressed.
+
+    Raises:
+        UnsupportedMediaType: when it is not.
+    """
+    given = headers.get(b"content-type", b"application/json")
+    if given != b"application/json" and given.strip() and not is_json(given.decode("latin-1")):
+        raise UnsupportedMediaType("Request body must be sent as application/json")
+    if headers.get(b"content-encoding", b"identity").lower() != b"identity":
+        raise UnsupportedMediaType("Request body must be sent without a content encoding")

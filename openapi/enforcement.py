@@ -1,13 +1,15 @@
 """The one middleware that enforces the served document, and the stack it stands in.
 
     Envelope           answers every error in the operation's own envelope; nothing internal leaves
-    └── pages          /openapi.json, /docs and what else is not an operation
-        └── Routes     which operation
-            ├── Addresses    from where, and whether too often
-            └── SecurityMiddleware   whose token (Connexion's)
+    └── Routes         which operation
+        └── Addresses        from where, and whether too often
+            └── Security         whose token (Connexion's decision)
                 └── Enforcement      count, parse, validate, call the handler, validate the answer, serialise
+                    └── Pages            /openapi.json, /docs and what else is not an operation
 
-Everything about an operation is compiled once, in `build`; what cannot be compiled stops the server there.
+Everything about an operation is compiled once, in `build`; what cannot be compiled stops the server there. What is not
+an operation passes the layers untouched. A layer that only passes on is a plain function that returns what the next one
+does: a coroutine less for every request.
 """
 
 import contextlib
@@ -15,7 +17,7 @@ import copy
 import fnmatch
 import functools
 import traceback
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Mapping, Sequence
 from typing import Any, Protocol
 
 import orjson
@@ -23,30 +25,22 @@ import structlog
 from connexion import ConnexionMiddleware
 from connexion.middleware.abstract import RoutedAPI, RoutedMiddleware
 from connexion.middleware.lifespan import Lifespan, LifespanMiddleware
-from connexion.middleware.security import SecurityMiddleware
 from connexion.middleware.swagger_ui import SwaggerUIMiddleware
 from connexion.operations import AbstractOperation
 from connexion.options import SwaggerUIOptions
 from connexion.resolver import Resolution, Resolver
-from pydantic import BaseModel, TypeAdapter, ValidationError
-from starlette.datastructures import Headers
+from pydantic import TypeAdapter, ValidationError
+from pydantic_core import SchemaSerializer
 from starlette.exceptions import HTTPException
 
 from domain import documents
-from domain.errors import (
-    ConfigurationError,
-    InvalidRequest,
-    NotFound,
-    PayloadTooLarge,
-    Unauthenticated,
-    UnsupportedMediaType,
-)
+from domain.errors import ConfigurationError, InvalidRequest, NotFound, Unauthenticated
 from domain.principals import Principal
-from openapi.authentication import Authenticate, principal_of, security_map
-from openapi.bodies import BodyRoom, BodyShare
+from openapi.authentication import Authenticate, Security, principal_of, security_map
+from openapi.bodies import BodyRoom, BodyShare, Disconnected, IncomingBody, insist_on_json
 from openapi.description import describe
 from openapi.document import Contract, Operation
-from openapi.exchange import Binding, Bindings, Handler, Request, Response
+from openapi.exchange import Binding, Bindings, Handler, Request, Response, request_id
 from openapi.findings import Finding, Refused, findings, property_order
 from openapi.media import is_json
 from openapi.parameters import Parameters
@@ -59,6 +53,8 @@ from openapi.schemas import Schemas, Validator
 Scope = Any
 Receive = Any
 Send = Any
+
+_ANSWERING = "relay_answering"
 
 _log = structlog.get_logger()
 
@@ -73,10 +69,6 @@ class Limits(Protocol):
     async def admit_caller(self, principal: Principal) -> None:
         """Count a request of a caller whose token was believed."""
         ...
-
-
-class Disconnected(Exception):
-    """Raised when the client goes away before its request is whole; there is nobody left to answer."""
 
 
 class Undocumented(Exception):
@@ -125,12 +117,12 @@ def build(
         lifespan=lifespan,
         middlewares=[
             functools.partial(Envelope, enforced=enforced),
-            LifespanMiddleware,
-            functools.partial(Pages, documents=served),
             Routes,
-            functools.partial(Addresses, limits=limits),
-            SecurityMiddleware,
+            *([functools.partial(Addresses, limits=limits)] if limits is not None else []),
+            Security,
             functools.partial(Enforcement, enforced=enforced),
+            functools.partial(Pages, documents=served),
+            LifespanMiddleware,
         ],
         resolver=_Resolver(handlers),
         security_map=security_map(authenticate),
@@ -208,7 +200,7 @@ class Enforced:
         if self._body_schema is not None:
             self._validator = schemas.compile(self._body_schema, "request")
             self._order = property_order(document, self._body_schema)
-            self._adapter: TypeAdapter[Any] = TypeAdapter(binding.body)
+            self._read = TypeAdapter(binding.body).validator.validate_python
         self.serve(None, 0, BodyRoom(0))
 
     def serve(self, relay: object, max_body_bytes: int, room: BodyRoom, limits: Limits | None = None) -> None:
@@ -223,42 +215,31 @@ class Enforced:
             await self._limits.admit_caller(principal)
         share = self._room.share()
         try:
-            answer = await self._answered(scope, receive, share)
+            answer = await self._answered(scope, receive, principal, share)
         finally:
             share.free()
         await send_answer(answer, scope, send)
 
-    async def _answered(self, scope: Scope, receive: Receive, share: BodyShare) -> Answer:
+    async def _answered(self, scope: Scope, receive: Receive, principal: Principal | None, share: BodyShare) -> Answer:
         arguments = self._parameters.read(scope)
+        headers = dict(scope["headers"])
+        incoming = IncomingBody(headers, receive, self._limit, share)
         if self._body_schema is not None:
-            arguments["body"] = await self._body(scope, receive, share)
-        return self._answer(await self._handler(self._request(scope, receive, share), **arguments))
-
-    def _request(self, scope: Scope, receive: Receive, share: BodyShare) -> Request[Any]:
-        client = scope.get("client")
-        return Request(
-            relay=self._relay,
-            operation=self.operation.id,
-            id=request_id(scope),
-            target=_target(scope),
-            headers=Headers(scope=scope),
-            client=client[0] if client else None,
-            principal=principal_of(scope),
-            open_stream=lambda: _chunks(scope, receive, self._limit, share),
-        )
+            insist_on_json(headers)
+            arguments["body"] = self._body(await incoming.whole())
+        request = Request(self._relay, self.operation.id, scope, principal, incoming.chunks)
+        return self._answer(await self._handler(request, **arguments))
 
     # The body
 
-    async def _body(self, scope: Scope, receive: Receive, share: BodyShare) -> Any:
-        _insist_on_json(scope)
-        raw = await _whole(scope, receive, self._limit, share)
+    def _body(self, raw: bytes) -> Any:
         if not raw:
             return self._no_body()
         value = documents.load(raw)
         if not self._validator.is_valid(value):
             raise Refused(findings(self._validator, value, self._order) or [_UNCLEAR])
         try:
-            return self._adapter.validate_python(value)
+            return self._read(value)
         except ValidationError as error:
             raise Refused([_finding(error)]) from error
 
@@ -271,7 +252,7 @@ class Enforced:
     def _answer(self, response: Response[Any]) -> Answer:
         if type(response) not in self._responses:
             raise Undocumented(f"an answer of type {type(response).__name__}")
-        if response.media_type is None or not is_json(response.media_type):
+        if response.media_type != "application/json" and not is_json(response.media_type or ""):
             return _as_it_is(response)
         value = _plain(response.body)
         validator = self._answers.get(response.status)
@@ -291,9 +272,10 @@ def _as_it_is(response: Response[Any]) -> Answer:
 
 def _plain(body: Any) -> Any:
     # The validator speaks next; pydantic's own warnings would quote the values.
-    if isinstance(body, BaseModel):
-        return body.model_dump(mode="json", by_alias=True, exclude_unset=True, warnings="none")
-    return body
+    serializer: SchemaSerializer | None = getattr(type(body), "__pydantic_serializer__", None)
+    if serializer is None:
+        return body
+    return serializer.to_python(body, mode="json", by_alias=True, exclude_unset=True, warnings="none")
 
 
 _UNCLEAR = Finding((), "invalid", "is not valid")
@@ -313,74 +295,17 @@ def _response_validators(operation: Operation, schemas: Schemas) -> dict[int, Va
     }
 
 
-# Reading the request
-
-
-def _insist_on_json(scope: Scope) -> None:
-    headers = dict(scope["headers"])
-    given = headers.get(b"content-type", b"").decode("latin-1")
-    if given.strip() and not is_json(given):
-        raise UnsupportedMediaType("Request body must be sent as application/json")
-    if headers.get(b"content-encoding", b"identity").lower() != b"identity":
-        raise UnsupportedMediaType("Request body must be sent without a content encoding")
-
-
-async def _whole(scope: Scope, receive: Receive, limit: int, share: BodyShare) -> bytes | bytearray:
-    chunks = [chunk async for chunk in _chunks(scope, receive, limit, share)]
-    return chunks[0] if len(chunks) == 1 else b"".join(chunks)
-
-
-async def _chunks(scope: Scope, receive: Receive, limit: int, share: BodyShare) -> AsyncIterator[bytes]:
-    """Yield the body as it arrives.
-
-    Raises:
-        PayloadTooLarge: as soon as it is known to exceed `limit`, before reading it when its length is announced.
-        Overloaded: when too much of others is held already.
-        Disconnected: when it ends too early.
-    """
-    share.grow_to(_insist_on_length(scope, limit))
-    size, more = 0, True
-    while more:
-        message = await receive()
-        if message["type"] != "http.request":
-            raise Disconnected
-        chunk, more = message.get("body", b""), message.get("more_body", False)
-        size += len(chunk)
-        if size > limit:
-            raise PayloadTooLarge(limit)
-        share.grow_to(size)
-        if chunk:
-            yield chunk
-
-
-def _insist_on_length(scope: Scope, limit: int) -> int:
-    """Return the length that was announced, 0 when none was."""
-    announced = next((value for name, value in scope["headers"] if name == b"content-length" and value.isdigit()), b"0")
-    length = int(announced[:20])
-    if length > limit:
-        raise PayloadTooLarge(limit)
-    return length
-
-
-def _target(scope: Scope) -> str:
-    query = scope.get("query_string", b"").decode("latin-1")
-    path: str = (scope.get("raw_path") or scope["path"].encode()).decode("latin-1")
-    return f"{path}?{query}" if query else path
-
-
-def request_id(scope: Scope) -> str:
-    """Return the request id the server's outer layer gave, or an empty string."""
-    found: str = (scope.get("state") or {}).get("request_id", "")
-    return found
+# Sending
 
 
 async def send_answer(answer: Answer, scope: Scope, send: Send) -> None:
     """Send `answer`; a HEAD request gets its headers alone."""
+    scope[_ANSWERING] = True
     headers = [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in answer.headers.items()]
     if answer.media_type is not None:
         headers.append((b"content-type", answer.media_type.encode("latin-1")))
     if answer.status not in (204, 304) and answer.streamed is None:
-        headers.append((b"content-length", str(len(answer.body)).encode("ascii")))
+        headers.append((b"content-length", b"%d" % len(answer.body)))
     await send({"type": "http.response.start", "status": answer.status, "headers": headers})
     if answer.streamed is not None:
         async with contextlib.aclosing(answer.streamed) as chunks:
@@ -416,6 +341,12 @@ class Enforcement(RoutedMiddleware):  # type: ignore[misc]  # Connexion is untyp
         super().__init__(app)
         self._enforced = enforced
 
+    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
+        """Serve one request; what is not routed is passed on."""
+        next_app: Any = self._enforced.get(operation_of(scope) or "", self.app)
+        passed: Awaitable[None] = next_app(scope, receive, send)
+        return passed
+
     def add_api(self, specification: Any, **kwargs: Any) -> Any:
         """Register the operations of `specification`."""
         return super().add_api(specification, enforced=self._enforced, **kwargs)
@@ -424,20 +355,20 @@ class Enforcement(RoutedMiddleware):  # type: ignore[misc]  # Connexion is untyp
 class Addresses:
     """Turns away those who ask too often, before anything about them is believed."""
 
-    def __init__(self, app: Any, limits: Limits | None) -> None:
+    def __init__(self, app: Any, limits: Limits) -> None:
         self.app = app
         self._limits = limits
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Count the request, and pass it on."""
-        if self._limits is not None and scope["type"] == "http":
+        """Count the request if it is for an operation, and pass it on."""
+        if operation_of(scope) is not None:
             client = scope.get("client")
             await self._limits.admit_address(client[0] if client else None)
         await self.app(scope, receive, send)
 
 
 class Pages(SwaggerUIMiddleware):  # type: ignore[misc]  # Connexion is untyped
-    """Swagger UI at /docs, and JSON documents at their paths; everything else passes without delay."""
+    """Swagger UI at /docs, and JSON documents at their paths; everything else is passed on."""
 
     def __init__(self, app: Any, documents: Mapping[str, bytes]) -> None:
         super().__init__(app)
@@ -451,7 +382,7 @@ class Pages(SwaggerUIMiddleware):  # type: ignore[misc]  # Connexion is untyped
                 raise MethodNotAllowed(("GET", "HEAD"))
             await send_answer(Answer(200, self._documents[path]), scope, send)
         elif path == "/docs" or path.startswith("/docs/"):
-            await super().__call__(scope, receive, send)
+            await super().__call__(scope, receive, _noting(scope, send))
         else:
             await self.app(scope, receive, send)
 
@@ -468,14 +399,13 @@ class Envelope:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        started = _Started(send)
         try:
-            await self.app(scope, receive, started)
+            await self.app(scope, receive, send)
         except Disconnected:
             return
         except Exception as error:
             self._note(error, scope)
-            if started.is_started:
+            if _ANSWERING in scope:
                 raise
             await send_answer(self._answer(error, scope), scope, send)
 
@@ -498,14 +428,12 @@ class Envelope:
         )
 
 
-class _Started:
-    def __init__(self, send: Send) -> None:
-        self._send = send
-        self.is_started = False
+def _noting(scope: Scope, send: Send) -> Send:
+    async def noted(message: Any) -> None:
+        scope[_ANSWERING] = True
+        await send(message)
 
-    async def __call__(self, message: Any) -> None:
-        self.is_started = True
-        await self._send(message)
+    return noted
 
 
 def _translated(error: Exception) -> Exception:

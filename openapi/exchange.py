@@ -6,34 +6,57 @@ response classes generated for its operation, or raises an error from `domain.er
 operation's own envelope.
 """
 
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping, MutableMapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Generic, TypeAlias, TypeVar
 
+from starlette.datastructures import Headers
+
 from domain.errors import RelayError, Unauthenticated
 from domain.principals import Principal
+
+Scope: TypeAlias = MutableMapping[str, Any]
 
 R_co = TypeVar("R_co", covariant=True)
 B_co = TypeVar("B_co", covariant=True)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Request(Generic[R_co]):
     """One request that passed routing, authentication and validation.
 
-    `relay` is the application's own services, `operation` the operationId, `id` the request id, `target` the path and
-    the query as they arrived, `headers` are looked up whatever their case, `client` is the peer's address as the server
-    saw it. `principal` is None on an operation that is open or whose signature the handler has yet to check.
+    `relay` is the application's own services, `operation` the operationId, `scope` what the server says of the request.
+    `principal` is None on an operation that is open or whose signature the handler has yet to check.
     """
 
     relay: R_co
     operation: str
-    id: str
-    target: str = field(default="", repr=False)
-    headers: Mapping[str, str] = field(default_factory=dict, repr=False)
-    client: str | None = None
+    scope: Scope = field(default_factory=dict, repr=False)
     principal: Principal | None = None
     open_stream: Callable[[], AsyncIterator[bytes]] = field(default=lambda: _no_body(), repr=False)
+
+    @property
+    def id(self) -> str:
+        """The id the server's outer layer gave the request, or an empty string."""
+        return request_id(self.scope)
+
+    @property
+    def target(self) -> str:
+        """The path and the query as they arrived."""
+        query = self.scope.get("query_string", b"").decode("latin-1")
+        path: str = (self.scope.get("raw_path") or self.scope["path"].encode()).decode("latin-1")
+        return f"{path}?{query}" if query else path
+
+    @property
+    def headers(self) -> Mapping[str, str]:
+        """The headers, looked up whatever their case."""
+        return Headers(scope=self.scope)
+
+    @property
+    def client(self) -> str | None:
+        """The peer's address as the server saw it."""
+        client = self.scope.get("client")
+        return client[0] if client else None
 
     @property
     def caller(self) -> Principal:
@@ -58,6 +81,12 @@ class Request(Generic[R_co]):
 async def _no_body() -> AsyncIterator[bytes]:
     return
     yield b""
+
+
+def request_id(scope: Scope) -> str:
+    """Return the request id the server's outer layer gave, or an empty string."""
+    found: str = (scope.get("state") or {}).get("request_id", "")
+    return found
 
 
 @dataclass(frozen=True, slots=True)

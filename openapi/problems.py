@@ -6,9 +6,10 @@ server there.
 """
 
 from collections.abc import AsyncGenerator, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from http import HTTPStatus
-from typing import Any
+from types import MappingProxyType
+from typing import Any, NamedTuple
 
 from domain import documents, errors
 from openapi.document import Operation
@@ -60,14 +61,13 @@ class MethodNotAllowed(errors.RelayError):
         self.allowed = allowed
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
+class Answer(NamedTuple):
     """One answer, ready to send; `media_type` is None when there is no body, `streamed` comes in place of `body`."""
 
     status: int
     body: bytes
     media_type: str | None = "application/json"
-    headers: Mapping[str, str] = field(default_factory=dict)
+    headers: Mapping[str, str] = MappingProxyType({})
     streamed: AsyncGenerator[bytes, None] | None = None
 
 

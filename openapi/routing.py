@@ -1,18 +1,18 @@
 """Which operation a request is for.
 
 Connexion's routing, with the search replaced: a path without parameters is one look-up, concrete paths win over
-templated ones as OpenAPI asks, and a path that exists with other methods answers with all of them.
+templated ones as OpenAPI asks, and a path that exists with other methods answers with all of them. What is not a path
+of the document is passed on without an operation, as Connexion does.
 """
 
 import re
-from collections.abc import Mapping, MutableMapping
+from collections.abc import Awaitable, Mapping, MutableMapping
 from typing import Any
 
 from connexion.middleware.abstract import ROUTING_CONTEXT
 from connexion.middleware.routing import RoutingMiddleware
 from connexion.spec import Specification
 
-from domain.errors import NotFound
 from openapi.problems import MethodNotAllowed
 from openapi.references import METHODS
 
@@ -51,7 +51,6 @@ class Routes(RoutingMiddleware):  # type: ignore[misc]  # Connexion is untyped
     """Writes the operation and its path parameters into the scope, where Connexion's other layers look for them.
 
     Raises:
-        NotFound: when no path matches.
         MethodNotAllowed: when a path matches and its methods do not; the scope names one of its operations.
     """
 
@@ -74,12 +73,12 @@ class Routes(RoutingMiddleware):  # type: ignore[misc]  # Connexion is untyped
         for alike in self._templated.values():
             alike.sort(key=lambda path: path.order)
 
-    async def __call__(self, scope: Scope, receive: Any, send: Any) -> None:
+    def __call__(self, scope: Scope, receive: Any, send: Any) -> Awaitable[None]:
         """Route one request and pass it on."""
-        if scope["type"] != "http":
-            await self.app(scope, receive, send)
-            return
-        path, parameters = self._find(_inner_path(scope))
+        found = self._find(_inner_path(scope)) if scope["type"] == "http" else None
+        if found is None:
+            return self._pass_on(scope, receive, send)
+        path, parameters = found
         method = scope["method"]
         operation = path.operations.get("GET" if method == "HEAD" and "HEAD" not in path.operations else method)
         context = {"api_base_path": self._base_path, "operation_id": operation or path.first}
@@ -87,20 +86,23 @@ class Routes(RoutingMiddleware):  # type: ignore[misc]  # Connexion is untyped
         scope["path_params"] = parameters
         if operation is not None:
             scope.setdefault("state", {})["operation"] = operation
-            await self.app(scope, receive, send)
-        elif method == "OPTIONS":
-            await _offer(path.allowed, send)
-        else:
-            raise MethodNotAllowed(path.allowed)
+            return self._pass_on(scope, receive, send)
+        if method == "OPTIONS":
+            return _offer(path.allowed, send)
+        raise MethodNotAllowed(path.allowed)
 
-    def _find(self, text: str) -> tuple[_Path, dict[str, str]]:
+    def _pass_on(self, scope: Scope, receive: Any, send: Any) -> Awaitable[None]:
+        passed: Awaitable[None] = self.app(scope, receive, send)
+        return passed
+
+    def _find(self, text: str) -> tuple[_Path, dict[str, str]] | None:
         if text in self._concrete:
             return self._concrete[text], {}
         for path in self._templated.get(text.count("/"), ()):
             parameters = path.match(text)
             if parameters is not None:
                 return path, parameters
-        raise NotFound
+        return None
 
 
 async def _offer(methods: tuple[str, ...], send: Any) -> None:

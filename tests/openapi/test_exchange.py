@@ -56,7 +56,7 @@ async def test_undecoded_body_has_a_limit_too(chunked: bool) -> None:
 
 async def test_request_without_a_token_has_no_caller() -> None:
     """A handler that asks who is calling on an open operation does not get a wrong answer."""
-    request = Request(relay=None, operation="x", id="1")
+    request = Request(relay=None, operation="x")
 
     with pytest.raises(Unauthenticated):
         _ = request.caller
@@ -64,7 +64,7 @@ async def test_request_without_a_token_has_no_caller() -> None:
 
 async def test_request_without_a_body_has_an_empty_stream() -> None:
     """There is always something to read, if nothing."""
-    request = Request(relay=None, operation="x", id="1")
+    request = Request(relay=None, operation="x")
 
     async with asyncio.timeout(5):
         assert [chunk async for chunk in request.stream()] == []
