@@ -73,11 +73,15 @@ L = TypeVar("L", bound=Listener)
 
 
 class Delivery(NamedTuple, Generic[L]):
-    """Joined frames, and the listeners that get them; read it before changing anything in the broadcaster."""
+    """Joined frames, and the listeners that get them; read it before changing anything in the broadcaster.
+
+    A listener that cannot take them is rewound to `after`, once the pass is over.
+    """
 
     listeners: Collection[L]
     data: bytes
     frames: int
+    after: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -254,6 +258,8 @@ class Broadcaster(Generic[L]):
         """Say which events `fill` would take; None when it had its turn since the organization got listeners."""
         feed = self._feed(organization_id)
         room = self._ring_events - len(feed.ring)
+        if feed.ring:  # older events are taken to be as long as those that are there
+            room = min(room, (self._ring_bytes - feed.size) * len(feed.ring) // feed.size)
         if not feed.is_warm or feed.is_filled or feed.floor == 0 or room <= 0:
             return None
         return Below(organization_id, max(0, feed.floor - room), feed.floor)
@@ -302,6 +308,7 @@ class Broadcaster(Generic[L]):
         return deliveries + self._publish_run(feed, run)
 
     def _publish_run(self, feed: Feed, run: list[StoredEvent]) -> list[Delivery[L]]:
+        after = feed.head
         feed.head += len(run)
         if not run or not feed.is_warm:
             return []
@@ -313,7 +320,7 @@ class Broadcaster(Generic[L]):
         self._trim(feed)
         # Groups are handed out as they are, except where listeners are about to be added to them.
         deliveries: list[Delivery[L]] = [
-            Delivery(list(group) if feed.ahead else group, b"".join(admitted), len(admitted))  # type: ignore[arg-type]
+            Delivery(list(group) if feed.ahead else group, b"".join(admitted), len(admitted), after)  # type: ignore[arg-type]
             for wanted, group in feed.groups.items()
             if (admitted := [entry.frame for entry in held if wanted.admits(entry)])
         ]
@@ -323,22 +330,22 @@ class Broadcaster(Generic[L]):
         deliveries: list[Delivery[L]] = []
         for listener in [each for each in feed.ahead if each.position <= feed.head]:
             new = [e.frame for e in held if e.sequence > listener.position and listener.filter.admits(e)]
-            self._attach(feed, listener)
             if new:
-                deliveries.append(Delivery([listener], b"".join(new), len(new)))  # type: ignore[list-item]
+                deliveries.append(Delivery([listener], b"".join(new), len(new), listener.position))  # type: ignore[list-item]
+            self._attach(feed, listener)
         return deliveries
 
     def _admit_hole(self, feed: Feed, first: int) -> list[Delivery[L]]:
-        lost = frames.gap(feed.head, first)
+        lost, after = frames.gap(feed.head, first), feed.head
         feed.ring.clear()
         feed.size = 0
         feed.head = first - 1
-        told = [listener for group in feed.groups.values() for listener in group]
+        told = {after: [listener for group in feed.groups.values() for listener in group]}
         for listener in [each for each in feed.ahead if each.position <= feed.head]:
             if listener.position < feed.head:
-                told.append(listener)
+                told.setdefault(listener.position, []).append(listener)
             self._attach(feed, listener)
-        return [Delivery(told, lost, 1)] if told else []  # type: ignore[arg-type]
+        return [Delivery(who, lost, 1, after) for after, who in told.items() if who]  # type: ignore[arg-type]
 
     def _trim(self, feed: Feed) -> None:
         ring = feed.ring

@@ -13,9 +13,9 @@ class Limits:
     message_bytes: int = 8 << 10
     messages_per_second: float = 10
     message_burst: float = 40
-    unsent_bytes: int = 256 << 10
+    unsent_bytes: int = 128 << 10
     auth_seconds: float = 5
-    stall_seconds: float = 15
+    stall_seconds: float = 5
     heartbeat_seconds: float = 20
     revocation_seconds: float = 2
     jitter_seconds: float = 5

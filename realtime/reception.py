@@ -290,22 +290,25 @@ class Reception:
     # Live.
 
     def deliver(self, events: list[StoredEvent], deliveries: list[Delivery[Session]]) -> None:
-        """Write what a pass of the tail brought; who cannot keep up is taken out of live delivery."""
-        limit = self._limits.unsent_bytes
-        slow: list[Session] = []
+        """Write what a pass of the tail brought; whose buffer has no room for it is taken out of live delivery."""
+        full: dict[Session, int] = {}
         written = 0
-        for listeners, data, count in deliveries:
+        for listeners, data, count, after in deliveries:
             written += count * len(listeners)
+            room = self._limits.unsent_bytes - len(data)
             for session in listeners:
                 # Spelled out, because this is the loop that everything else waits for.
                 if session.protocol.state is OPEN:
-                    session.transport.write(data)
-                    if session.transport.get_write_buffer_size() > limit:
-                        slow.append(session)
+                    transport = session.transport
+                    if transport.get_write_buffer_size() > room or (full and session in full):
+                        full.setdefault(session, after)
+                        written -= count
+                    else:
+                        transport.write(data)
         self._metrics.delivered(events, written)
-        for session in slow:
+        for session, after in full.items():
             self._metrics.held.inc()
-            self._broadcaster.hold(session)
+            self._broadcaster.rewind(session, after)
             self._replay.start(session)
 
 

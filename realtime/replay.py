@@ -2,6 +2,12 @@
 
 A listener that needs neither the outbox nor patience is done within one call. Any other gets a task for as long as it
 is behind. What is unsent to one listener never grows beyond a page, because each page waits until the last was read.
+
+Live delivery hands a listener over to here when its write buffer is full, and writes no more to it. A full buffer does
+not tell a listener that stopped reading from one whom a burst has caught behind a narrow line: a burst fills the
+buffers of all who are far away at once, and to close them all would bring them all back at once. So reading decides.
+Who takes anything at all within `stall_seconds` is brought up to date at its own pace; who takes nothing is closed,
+told after which sequence to resume.
 """
 
 import asyncio
@@ -20,6 +26,8 @@ from realtime.metrics import Metrics
 from realtime.session import Session
 
 _PAGE_EVENTS = 250
+_PAGE_BYTES = 64 << 10
+_FIRST_PAGE_EVENTS = 32
 _ENOUGH_UNSENT = 32 << 10
 
 log = structlog.get_logger()
@@ -62,7 +70,7 @@ class Replay:
         except (ConnectionClosed, ConnectionError):
             pass  # the listener is gone; whoever waits for its messages tidies up
         except TimeoutError:
-            self._give_up(session, Close.TOO_SLOW, "too slow; come back and resume")
+            self._give_up(session, Close.TOO_SLOW, f"too slow; come back and resume after {session.sequence}")
         except Exception as error:  # a half-done replay cannot go on, but the listener can come back
             log.warning("replay.failed", reason=str(error))
             self._give_up(session, Close.TRY_LATER, "the replay failed; come back and resume")
@@ -70,28 +78,42 @@ class Replay:
             session.replay = None
 
     async def _go_on(self, session: Session) -> None:
+        events = _FIRST_PAGE_EVENTS
         while session.is_open:
-            async with asyncio.timeout(self._limits.stall_seconds):
-                await session.drained()
+            await self._drained(session)
             step = self._broadcaster.advance(session)
             if step is None:
                 return
             if isinstance(step, Below):
-                await self._older(session, step)
+                events = await self._older(session, step, events)
             else:
                 self._write(session, step, "ring")
+
+    async def _drained(self, session: Session) -> None:
+        """Wait until most of what was written is read; TimeoutError when nothing of it is for a while."""
+        while True:
+            before = session.unsent
+            try:
+                async with asyncio.timeout(self._limits.stall_seconds):
+                    return await session.drained()
+            except TimeoutError:
+                if session.unsent >= before:
+                    raise
 
     def _give_up(self, session: Session, code: Close, reason: str) -> None:
         session.replay = None  # it is the task that runs this; closing must not cancel it
         self._close(session, code, reason)
 
-    async def _older(self, session: Session, below: Below) -> None:
+    async def _older(self, session: Session, below: Below, events: int) -> int:
+        """Replay that many events from the outbox; return how many of their size make a page."""
         if await self._fill(below.organization_id):
-            return
-        page = await self._read(below, _PAGE_EVENTS)
+            return events
+        page = await self._read(below, events)
         if not page or page[0].sequence > below.after + 1:
             self._metrics.gaps.inc()
         self._write(session, self._broadcaster.supply(session, below, page), "outbox")
+        size = sum(len(event.data) for event in page)
+        return max(1, min(_PAGE_EVENTS, _PAGE_BYTES * len(page) // max(1, size)))
 
     def _write(self, session: Session, data: bytes, source: str) -> None:
         self._metrics.replays.labels(source).inc()

@@ -13,7 +13,7 @@ from domain.principals import Principal
 from realtime.broadcaster import Listener
 from realtime.handshake import Handshake
 
-_CLOSE_SECONDS = 5.0
+_CLOSE_SECONDS = 10.0  # long enough for a peer that was busy to read what is unsent, and why it was closed
 _LONGEST_REASON = 123  # bytes, RFC 6455 §5.5
 
 

@@ -3,10 +3,11 @@
 import asyncio
 import random
 from collections.abc import Callable
+from typing import Any
 
 from tests.support import published_events
 
-_REQUEST = (
+REQUEST = (
     "GET /v1?since={since} HTTP/1.1\r\nHost: 127.0.0.1\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
     "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nAuthorization: Bearer any\r\n\r\n"
 )
@@ -56,12 +57,13 @@ class Listener:
     async def _connect(self) -> None:
         loop = asyncio.get_running_loop()
         port = self._chance.choice(self._ports)
-        transport, line = await loop.create_connection(lambda: _Line(self._hear), "127.0.0.1", port)
+        transport, line = await loop.create_connection(lambda: Line(self._hear), "127.0.0.1", port)
         self.connections += 1
-        transport.write(_REQUEST.format(since=self.position).encode())
+        transport.write(REQUEST.format(since=self.position).encode())
         try:
             # Only who got something is mistreated, or a busy machine could keep a listener from ever getting on.
-            await asyncio.wait([line.ended, line.spoken], timeout=5, return_when=asyncio.FIRST_COMPLETED)
+            ready: set[asyncio.Future[Any]] = {line.ended, line.spoken}
+            await asyncio.wait(ready, timeout=5, return_when=asyncio.FIRST_COMPLETED)
             while not line.ended.done() and self.position < self._last:
                 await self._mistreat(transport, line)
         finally:
@@ -69,7 +71,7 @@ class Listener:
         if line.fault:
             raise line.fault
 
-    async def _mistreat(self, transport: asyncio.Transport, line: "_Line") -> None:
+    async def _mistreat(self, transport: asyncio.Transport, line: "Line") -> None:
         deed = self._chance.random()
         await asyncio.wait([line.ended], timeout=self._chance.uniform(0.05, 0.5))
         if deed < 0.3:
@@ -80,7 +82,7 @@ class Listener:
             await asyncio.wait([line.ended], timeout=self._chance.uniform(0.1, 0.9))
             transport.resume_reading()
 
-    def _hear(self, payload: bytes, line: "_Line") -> None:
+    def _hear(self, payload: bytes, line: "Line") -> None:
         sequence = self._transcript.check(payload)
         if sequence is not None:
             line.say_spoken()
@@ -88,11 +90,11 @@ class Listener:
             self.position = sequence
 
 
-class _Line(asyncio.Protocol):
-    """Takes frames apart."""
+class Line(asyncio.Protocol):
+    """Takes frames apart; `ended` holds the close code, if there was one."""
 
-    def __init__(self, hear: Callable[[bytes, "_Line"], None]) -> None:
-        self.ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+    def __init__(self, hear: Callable[[bytes, "Line"], None]) -> None:
+        self.ended: asyncio.Future[int | None] = asyncio.get_running_loop().create_future()
         self.spoken: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.fault: BaseException | None = None
         self._hear = hear
@@ -115,9 +117,9 @@ class _Line(asyncio.Protocol):
         if not self.spoken.done():
             self.spoken.set_result(None)
 
-    def _end(self) -> None:
+    def _end(self, code: int | None = None) -> None:
         if not self.ended.done():
-            self.ended.set_result(None)
+            self.ended.set_result(code)
 
     def _opened(self) -> bool:
         end = self._buffer.find(b"\r\n\r\n")
@@ -142,7 +144,7 @@ class _Line(asyncio.Protocol):
             if buffer[start] == 0x81:
                 self._hear(bytes(buffer[body : body + size]), self)
             elif buffer[start] == 0x88:
-                self._end()
+                self._end(int.from_bytes(buffer[body : body + 2], "big"))
                 break
             start = body + size
         del buffer[:start]

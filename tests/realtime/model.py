@@ -5,7 +5,7 @@ exactly the committed sequence from where it started, minus what its filters exc
 """
 
 import json
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import Any
 
 from hypothesis import strategies as st
@@ -108,14 +108,22 @@ class BroadcasterMachine(RuleBasedStateMachine):
         published = min(each.head(organization) for each in self.broadcasters)
         self.pruned[organization] = max(self.pruned[organization], min(published, len(self.log[organization])) - keep)
 
-    @rule(where=which, batch=st.integers(1, 5))
-    def tail(self, where: int, batch: int) -> None:
+    @rule(where=which, batch=st.integers(1, 5), full=st.sets(anyone, max_size=2))
+    def tail(self, where: int, batch: int, full: Collection[int] = ()) -> None:
+        # What is published in one pass is not written to those whose buffers are full.
+        without_room = {id(client) for index, (_, client) in enumerate(self.clients) if index in full}
+        put_back: dict[Client, int] = {}
         events = self.committed[self.cursors[where] : self.cursors[where] + batch]
-        for listeners, data, count in self.broadcasters[where].publish(events):
+        for listeners, data, count, after in self.broadcasters[where].publish(events):
             assert count == len(list(decode(data)))
             for client in listeners:
-                client.receive(data)
+                if id(client) in without_room:
+                    put_back.setdefault(client, after)
+                else:
+                    client.receive(data)
         self.cursors[where] += len(events)
+        for client, after in put_back.items():
+            self.broadcasters[where].rewind(client, after)
 
     @rule(where=which)
     def restart(self, where: int) -> None:

@@ -1,4 +1,4 @@
-"""A broadcaster as a process of its own, to be killed; arguments: database, port, ring, organization."""
+"""A broadcaster as a process of its own; arguments: database, port, ring, organization, write buffer, patience."""
 
 import asyncio
 import sys
@@ -11,12 +11,12 @@ from realtime.server import RealtimeServer
 from realtime.session import Session
 
 
-async def main(database: str, port: str, ring: str, organization_id: str) -> None:
+async def main(database: str, port: str, ring: str, organization_id: str, unsent: str, stall: str) -> None:
     async def authenticate(_: str) -> Principal:
         return Principal(TokenKind.API_KEY, organization_id)
 
     broadcaster: Broadcaster[Session] = Broadcaster(ring_events=int(ring))
-    limits = Limits(unsent_bytes=32 << 10, stall_seconds=0.5)
+    limits = Limits(unsent_bytes=int(unsent), stall_seconds=float(stall))
     server = RealtimeServer(open_database(database), authenticate, broadcaster=broadcaster, limits=limits)
     async with server.running("127.0.0.1", int(port)):
         print("ready", flush=True)  # noqa: T201

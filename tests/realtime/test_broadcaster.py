@@ -33,7 +33,7 @@ def test_listeners_with_one_filter_share_one_joined_write() -> None:
 
     deliveries = broadcaster.publish([event(1), event(2)])
 
-    assert [(set(group), sequences(data), count) for group, data, count in deliveries] == [(listeners, [1, 2], 2)]
+    assert [(set(group), sequences(data), count) for group, data, count, _ in deliveries] == [(listeners, [1, 2], 2)]
 
 
 def test_filters_make_groups_of_their_own() -> None:
@@ -45,7 +45,10 @@ def test_filters_make_groups_of_their_own() -> None:
 
     deliveries = broadcaster.publish([event(1), event(2, "note_created")])
 
-    assert [(list(group), sequences(data)) for group, data, _ in deliveries] == [([everything], [1, 2]), ([notes], [2])]
+    assert [(list(group), sequences(data)) for group, data, _, _ in deliveries] == [
+        ([everything], [1, 2]),
+        ([notes], [2]),
+    ]
 
 
 def test_an_event_published_twice_is_delivered_once() -> None:
@@ -56,7 +59,7 @@ def test_an_event_published_twice_is_delivered_once() -> None:
     first = broadcaster.publish([event(1), event(1), event(2)])
     again = broadcaster.publish([event(1), event(2), event(3)])
 
-    assert [sequences(data) for _, data, _ in first + again] == [[1, 2], [3]]
+    assert [sequences(data) for _, data, _, _ in first + again] == [[1, 2], [3]]
 
 
 def test_a_hole_is_told_to_live_listeners() -> None:
@@ -66,7 +69,7 @@ def test_a_hole_is_told_to_live_listeners() -> None:
 
     deliveries = broadcaster.publish([event(1), event(4, "note_created")])
 
-    told = [frame for _, data, _ in deliveries for frame in decode(data)]
+    told = [frame for _, data, _, _ in deliveries for frame in decode(data)]
     assert [(frame["type"], frame.get("oldest") or frame.get("seq")) for frame in told] == [("gap", 4), ("event", 4)]
     assert told[0]["since"] == 1
 
@@ -79,7 +82,7 @@ def test_a_listener_ahead_of_the_tail_gets_nothing_twice() -> None:
 
     deliveries = broadcaster.publish([event(1), event(2), event(3)])
 
-    assert [(list(group), sequences(data)) for group, data, _ in deliveries] == [
+    assert [(list(group), sequences(data)) for group, data, _, _ in deliveries] == [
         ([follower], [1, 2, 3]),
         ([listener], [3]),
     ]

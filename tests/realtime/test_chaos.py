@@ -1,54 +1,12 @@
 import asyncio
-import contextlib
 import random
-import socket
-import sys
-from collections.abc import AsyncIterator
-from pathlib import Path
 
 import pytest
 
 from domain.events import EventName
 from tests.realtime.conftest import World, make_event
 from tests.realtime.crowd import Listener, Transcript
-
-ROOT = Path(__file__).parents[2]
-
-
-class Stations:
-    """Broadcaster processes on fixed ports, each of which can be killed and started again."""
-
-    def __init__(self, database_url: str, ring: int, organization_id: str, count: int) -> None:
-        self._command = [sys.executable, "-m", "tests.realtime.station", database_url]
-        self._rest = [str(ring), organization_id]
-        self._processes: dict[int, asyncio.subprocess.Process] = {}
-        self.ports = [_free_port() for _ in range(count)]
-
-    async def start(self, port: int) -> None:
-        process = self._processes[port] = await asyncio.create_subprocess_exec(
-            *self._command, str(port), *self._rest, stdout=asyncio.subprocess.PIPE, cwd=ROOT
-        )
-        assert process.stdout
-        assert await process.stdout.readline() == b"ready\n"
-
-    async def kill(self, port: int) -> None:
-        self._processes[port].kill()
-        await self._processes[port].wait()
-
-    @contextlib.asynccontextmanager
-    async def running(self) -> AsyncIterator["Stations"]:
-        try:
-            await asyncio.gather(*(self.start(port) for port in self.ports))
-            yield self
-        finally:
-            for port in self._processes:
-                with contextlib.suppress(ProcessLookupError):
-                    await self.kill(port)
-
-
-def _free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        return int(probe.getsockname()[1])
+from tests.realtime.stations import Stations
 
 
 async def commit_in_bursts(world: World, count: int, chance: random.Random) -> None:

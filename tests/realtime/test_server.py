@@ -557,6 +557,7 @@ async def test_a_listener_that_does_not_read_delays_nobody_and_loses_nothing(wor
         await stalled.next()
         seen = [frame["seq"] async for frame in stalled.frames()]
         assert stalled.connection.close_code == 4490
+        assert stalled.connection.close_reason == f"too slow; come back and resume after {seen[-1]}"
         assert seen == list(range(1, len(seen) + 1))
 
         async with station.listener(query=f"?since={seen[-1]}") as again:

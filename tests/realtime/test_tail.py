@@ -44,7 +44,7 @@ class Scribe:
             assert self.broadcaster.advance(listener) is None
 
     def _deliver(self, _: list[StoredEvent], deliveries: list[Delivery[Listener]]) -> None:
-        for listeners, data, _count in deliveries:
+        for listeners, data, _count, _after in deliveries:
             for listener in listeners:
                 assert listener.feed
                 heard = self.heard[listener.feed.organization_id]
