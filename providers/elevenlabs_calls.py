@@ -125,8 +125,8 @@ def _turns(transcript: Any) -> Iterator[dict[str, Any]]:
     for turn in transcript if isinstance(transcript, list) else []:
         role, message = _object(turn).get("role"), _object(turn).get("message")
         if role in ("agent", "user") and isinstance(message, str) and message:
-            at = turn.get("time_in_call_secs")
-            yield {"role": role, "message": message} | ({"timestamp": at} if _is_number(at) else {})
+            at = _measure(turn.get("time_in_call_secs"))
+            yield {"role": role, "message": message} | ({} if at is None else {"timestamp": at})
 
 
 # A call that never began

@@ -65,10 +65,12 @@ class Desk:
         """The secret its deliveries are signed with."""
         return self.workspace.secrets[self.webhook_id]
 
-    async def deliver(self, document: Any, *, at: float | None = None, **headers: str) -> httpx.Response:
+    async def deliver(
+        self, document: Any, *, at: float | None = None, headers: dict[str, str] | None = None
+    ) -> httpx.Response:
         """Deliver as the workspace would; `headers` replace its own."""
         callback = self.workspace.delivery(self.webhook_id, document, at=None if at is None else int(at))
-        return await self.send(callback.body, **(dict(callback.headers) | headers))
+        return await self.send(callback.body, **(dict(callback.headers) | (headers or {})))
 
     async def send(self, body: Any, **headers: str) -> httpx.Response:
         """Send a body with nothing but these headers."""
@@ -284,6 +286,7 @@ async def test_a_call_that_was_pushed_in_before_is_the_same_call(desk: Desk) -> 
         "status": "completed",
         "transcript": [{"role": "user", "message": "My crown came loose."}],
         "summary": "Crown.",
+        "recording": mp3_base64(),
         "externalCallId": "vendor-7",
         "metadata": {"conversation_id": CONVERSATION},
     }
@@ -427,7 +430,9 @@ async def another(desk: Desk) -> tuple[Desk, str]:
     desk.workspace.settings["webhooks"]["post_call_webhook_id"] = None
     for webhook in desk.workspace.webhooks.values():
         webhook["webhook_url"] = "https://elsewhere.example/"
-    changes = VoiceAiChanges(elevenlabs_api_key=SecretStr(desk.workspace.api_key))
+    changes = VoiceAiChanges(
+        columns={"ai_voice_provider": "elevenlabs"}, elevenlabs_api_key=SecretStr(desk.workspace.api_key)
+    )
     await configure_voice_ai(api.relay, other.id, changes, Actor())
     return replace(desk, webhook_id=desk.workspace.settings["webhooks"]["post_call_webhook_id"]), other.id
 
@@ -492,7 +497,7 @@ async def test_whatever_cannot_be_read_is_400_and_stores_nothing(desk: Desk, bod
 @pytest.mark.parametrize("headers", [{"Content-Type": "text/plain"}, {"Content-Encoding": "gzip"}])
 async def test_another_type_of_body_is_415(desk: Desk, headers: dict[str, str]) -> None:
     """Signed or not, it is not read."""
-    assert (await desk.deliver(payload("audio"), **headers)).status_code == 415
+    assert (await desk.deliver(payload("audio"), headers=headers)).status_code == 415
     assert await nothing_is_stored(desk.api)
 
 
