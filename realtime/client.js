@@ -7,13 +7,12 @@
 // hello), "waiting" (detail is {seconds, code, reason}) or "stopped", and `WebSocket` where there is no global one.
 // `token` may be a function, also an async one, that returns a fresh token. Returns a function that stops listening.
 
-const TOKEN = [4401, 4498], HOPELESS = [1002, 1003, 1007, 1009], RESTART = 1012;
-const nothing = () => {};
+const TOKEN = [4401, 4497, 4498], HOPELESS = [1002, 1003, 1007, 1009], RESTART = 1012;
 
-export function listen({ url, token, since = null, events, contactId, conversationId, onEvent, onGap = nothing,
-  onState = nothing, WebSocket = globalThis.WebSocket }) {
-  let reconnect = { jitterSeconds: 5, baseSeconds: 0.5, maxSeconds: 30 };
-  let position = since, failures = 0, refusals = 0, missed = 0, heartbeat = 20, stopped = false, socket, timer, pulse;
+export function listen({ url, token, since: position = null, onEvent, onGap = () => {}, onState = () => {},
+  WebSocket = globalThis.WebSocket, ...filters }) {
+  let reconnect = { jitterSeconds: 5, baseSeconds: 0.5, maxSeconds: 30 }, heartbeat = 20;
+  let failures = 0, refusals = 0, missed = 0, stopped = false, socket, timer, pulse;
 
   const heard = {
     hello(frame) {
@@ -27,40 +26,31 @@ export function listen({ url, token, since = null, events, contactId, conversati
     gap(frame) { position = frame.oldest - 1; onGap(frame); },
     pong(frame) { position = Math.max(position, frame.sequence); },
   };
-
   async function connect() {
     onState("connecting", { since: position });
     try {
       const fresh = typeof token === "function" ? await token() : token;
       if (stopped) return;
       watch();
-      const asked = { type: "auth", token: fresh, since: position ?? undefined, events, contactId, conversationId };
       socket = new WebSocket(url);
-      socket.onopen = () => socket.send(JSON.stringify(asked));
+      socket.onopen = () => socket.send(JSON.stringify({ ...filters, type: "auth", token: fresh, since: position ?? undefined }));
       socket.onmessage = ({ data }) => { missed = 0; const frame = JSON.parse(data); if (!stopped) heard[frame.type]?.(frame); };
       // Node 20 reports a refused connection as an error without a close; elsewhere the error comes first.
-      socket.onclose = socket.onerror = ({ target, code = 1006, reason = "no connection" }) => {
-        target.onclose = target.onerror = nothing;
-        comeBack({ code, reason });
-      };
+      socket.onclose = socket.onerror = ({ code = 1006, reason = "no connection" }) => comeBack({ code, reason });
     } catch (error) { comeBack({ code: null, reason: String(error) }); }
   }
-
-  function watch() {
-    clearInterval(pulse);
-    missed = 0;
-    pulse = setInterval(beat, heartbeat * 1000);
-  }
-
+  function watch() { clearInterval(pulse); missed = 0; pulse = setInterval(beat, heartbeat * 1000); }
   function beat() { // the pong keeps our place when a filter lets little through, and proves that the line still stands
-    if (missed++ < 2) return void (socket?.readyState === 1 && socket.send('{"type":"ping"}'));
-    if (socket) socket.onclose = socket.onerror = nothing;
-    socket?.close();
-    comeBack({ code: 1006, reason: "no answer" });
+    if (missed++ >= 2) comeBack({ code: 1006, reason: "no answer" });
+    else if (socket?.readyState === 1) socket.send('{"type":"ping"}');
   }
-
+  function hangUp() {
+    clearInterval(pulse); clearTimeout(timer);
+    if (socket) socket.onmessage = socket.onclose = socket.onerror = null;
+    socket?.close();
+  }
   function comeBack({ code, reason }) {
-    clearInterval(pulse);
+    hangUp();
     if (stopped) return;
     const refused = TOKEN.includes(code) && (typeof token !== "function" || ++refusals > 1); // a function may have a better one
     if (refused || HOPELESS.includes(code)) return stop({ code, reason });
@@ -69,12 +59,10 @@ export function listen({ url, token, since = null, events, contactId, conversati
     onState("waiting", { seconds, code, reason });
     timer = setTimeout(connect, seconds * 1000);
   }
-
   function stop(detail = {}) {
     if (stopped) return;
     stopped = true;
-    clearTimeout(timer); clearInterval(pulse);
-    socket?.close();
+    hangUp();
     onState("stopped", detail);
   }
 

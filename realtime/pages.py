@@ -37,7 +37,8 @@ def load(realtime_url: str = "") -> dict[str, Page]:
 
     `realtime_url` is where the broadcaster is, when somebody else serves the pages.
     """
-    document = yaml.safe_load(_EVENTS.read_bytes())
+    # The reader written in C is ten times as quick, and there wherever PyYAML comes as a wheel.
+    document = yaml.load(_EVENTS.read_bytes(), Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))  # noqa: S506
     client = (_HERE / "client.js").read_text()
     return {
         "/events.json": ("application/json", documents.dump(document)),

@@ -45,6 +45,7 @@ EXAMPLES: dict[EventName, dict[str, Any]] = {
         "note": "Ruft später zurück – „bitte“",
         "createdAt": AT,
     },
+    EventName.CONTACT_ERASED: {"contactId": CONTACT},
 }
 
 

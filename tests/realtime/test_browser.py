@@ -95,6 +95,30 @@ async def test_the_live_page_shows_what_happens_and_what_was_missed(world: World
     assert all("ERR_CONNECTION_REFUSED" in complaint or "WebSocket" in complaint for complaint in tab.complaints)
 
 
+async def test_the_live_page_forgets_who_was_erased(world: World, tab: Tab) -> None:
+    """What is shown of a person goes when they are erased, also where only other events were chosen."""
+    async with world.broadcaster(limits=QUICK) as station:
+        await tab.open(f"http://127.0.0.1:{station.port}/live")
+        await tab.run("document.querySelector('input[value=message_status]').checked = false")
+        await tab.run("document.getElementById('token').focus()")
+        await tab.type("ours")
+        await tab.press("Enter", ENTER)
+        await tab.until("document.getElementById('state').dataset.state === 'live'")
+        await world.commit(make_event(EventName.NOTE_CREATED), make_event(EventName.NOTE_CREATED, contact_id="e" * 24))
+        await tab.until("document.querySelectorAll('#events li[data-seq]').length === 2")
+        await world.commit(make_event(EventName.CONTACT_ERASED))
+        await tab.until("document.querySelectorAll('#events li[data-seq]').length === 3")
+        theirs, others, told = [
+            await tab.run(f"document.querySelector('#events li[data-seq=\"{number}\"]').innerText")
+            for number in (1, 2, 3)
+        ]
+
+    assert "Ruft später" not in theirs
+    assert "erased since" in theirs
+    assert "Ruft später" in others
+    assert "A person was erased" in told
+
+
 async def test_the_live_page_says_what_is_wrong(world: World, tab: Tab) -> None:
     """A wrong token brings the form back with an alert, and the focus where it is needed."""
     async with world.broadcaster(limits=QUICK) as station:
