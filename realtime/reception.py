@@ -25,6 +25,7 @@ from realtime import frames
 from realtime.broadcaster import Broadcaster, Delivery, Filter
 from realtime.frames import Close
 from realtime.handshake import Handshake, Refused
+from realtime.keeping import Keeping
 from realtime.limits import Limits
 from realtime.metrics import Metrics
 from realtime.replay import Replay
@@ -43,14 +44,14 @@ class Reception:
         broadcaster: Broadcaster[Session],
         limits: Limits,
         metrics: Metrics,
-        retention_hours: float,
+        keeping: Keeping,
     ) -> None:
         self._database = database
         self._authenticate = authenticate
         self._broadcaster = broadcaster
         self._limits = limits
         self._metrics = metrics
-        self._retention_hours = retention_hours
+        self._keeping = keeping
         self._replay = Replay(database, broadcaster, limits, metrics, self.close)
         self._sessions: dict[ServerConnection, Session] = {}
         self._addresses: Counter[str] = Counter()
@@ -217,8 +218,9 @@ class Reception:
         if session.principal is None or principal.organization_id != session.principal.organization_id:
             session.write(frames.error("unauthenticated", "That token is of another organization."))
             return
+        hours = await self._keeping.hours(principal.organization_id)
         self._bind(session, principal)
-        self._greet(session)
+        self._greet(session, hours)
 
     def _bind(self, session: Session, principal: Principal) -> None:
         session.principal = principal
@@ -243,6 +245,7 @@ class Reception:
         organization_id, since = principal.organization_id, start.since
         try:
             is_beyond = since is not None and await self._is_beyond(organization_id, since)
+            hours = await self._keeping.hours(organization_id)
         except RelayError:
             self._refuse(session, Close.TRY_LATER, "events cannot be read just now")
             return
@@ -254,12 +257,13 @@ class Reception:
         self._organizations[organization_id] += 1
         self._bind(session, principal)
         self._broadcaster.join(session, organization_id, _filter(start), None if is_beyond else since)
-        self._set_out(session, beyond=since if is_beyond else None)
+        self._set_out(session, hours, beyond=since if is_beyond else None)
 
     async def _resume(self, session: Session, organization_id: str, since: int) -> None:
         is_beyond = await self._is_beyond(organization_id, since)
+        hours = await self._keeping.hours(organization_id)
         self._broadcaster.rewind(session, self._broadcaster.head(organization_id) if is_beyond else since)
-        self._set_out(session, beyond=since if is_beyond else None)
+        self._set_out(session, hours, beyond=since if is_beyond else None)
 
     async def _is_beyond(self, organization_id: str, since: int) -> bool:
         # Another broadcaster may be ahead of this one; only the outbox knows what was never committed.
@@ -267,21 +271,21 @@ class Reception:
             return False
         return since > await self._database.read(lambda: outbox.head(organization_id))
 
-    def _set_out(self, session: Session, beyond: int | None) -> None:
-        self._greet(session)
+    def _set_out(self, session: Session, hours: float, beyond: int | None) -> None:
+        self._greet(session, hours)
         if beyond is not None:
             self._metrics.gaps.inc()
             session.write(frames.gap(beyond, session.sequence + 1))
         self._replay.start(session)
 
-    def _greet(self, session: Session) -> None:
+    def _greet(self, session: Session, hours: float) -> None:
         expires_at = session.principal.expires_at if session.principal else None
         session.write(
             frames.hello(
                 sequence=max(session.sequence, session.feed.head if session.feed else 0),
                 since=session.sequence,
                 expires_at=None if expires_at is None else times.to_wire(datetime.fromtimestamp(expires_at, UTC)),
-                retention_hours=self._retention_hours,
+                retention_hours=hours,
                 heartbeat=self._limits.heartbeat_seconds,
                 jitter=self._limits.jitter_seconds,
             )

@@ -31,6 +31,7 @@ from realtime import handshake, pages
 from realtime.broadcaster import Broadcaster
 from realtime.frames import Close
 from realtime.handshake import Refused
+from realtime.keeping import Keeping
 from realtime.limits import Limits
 from realtime.metrics import Metrics
 from realtime.reception import Authenticate, Reception, no_room
@@ -107,6 +108,7 @@ class RealtimeServer:
         self._database = database
         self._allowed_origins = frozenset(allowed_origins)
         self._retention_hours = retention_hours
+        self._keeping = Keeping(database, retention_hours)
         self._limits = limits or Limits()
         self._pages = pages.load()
         self._is_draining = False
@@ -118,7 +120,7 @@ class RealtimeServer:
             tail_idle=lambda: self._tail_idle(),
         )
         self._reception = Reception(
-            database, authenticate, self._broadcaster, self._limits, self._metrics, retention_hours
+            database, authenticate, self._broadcaster, self._limits, self._metrics, self._keeping
         )
         self._revocation = Revocation(revoked, lambda: self._reception.sessions, self._reception.close)
         self._tail = Tail(database, self._broadcaster, self._reception.deliver)
@@ -197,6 +199,7 @@ class RealtimeServer:
         while True:
             await asyncio.sleep(_HOUSEKEEPING_SECONDS)
             self._broadcaster.cool()
+            self._keeping.forget()
             try:
                 await self._prune(times.later(-3600 * self._retention_hours))
             except RelayError as error:

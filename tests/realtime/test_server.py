@@ -12,7 +12,7 @@ from websockets.exceptions import InvalidStatus
 from domain.errors import ConfigurationError
 from domain.events import EventName
 from domain.principals import Principal, TokenKind
-from persistence import outbox
+from persistence import outbox, retention
 from realtime.limits import Limits
 from tests.realtime.conftest import BOTH_ENGINES, CONTACT, CONVERSATION, World, make_event
 
@@ -199,6 +199,19 @@ async def test_organizations_are_kept_apart(world: World) -> None:
         assert await theirs.until(2) == [1, 2]
 
     assert [hello["sequence"] for hello in hellos] == [0, 1]
+
+
+async def test_the_hello_says_how_long_the_organization_keeps_events(world: World) -> None:
+    """An organization's own retention goes before everybody's."""
+    await world.database.write(lambda: retention.put(world.ours, retention.Retention(events=3)))
+    async with (
+        world.broadcaster(retention_hours=36) as station,
+        station.listener() as ours,
+        station.listener("theirs") as theirs,
+    ):
+        hellos = [await ours.next(), await theirs.next(), await ours.ask(type="resume", since=0)]
+
+    assert [hello["retentionHours"] for hello in hellos] == [72, 36, 72]
 
 
 # Resuming.
