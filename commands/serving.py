@@ -19,14 +19,12 @@ from actions.authenticate import identify, revoked
 from actions.relay import Relay
 from actions.text_caller import recover_stranded
 from app import create_app, open_relay
-from commands import demo
 from commands.opening import read_settings
 from commands.printing import out
 from config import Settings
 from domain.errors import ConfigurationError
 from handlers.protocol import reading_within
 from persistence.database import open_database
-from realtime import server as realtime_server
 from supervisor import Supervisor
 
 _START_SECONDS = 30
@@ -41,6 +39,8 @@ serving = typer.Typer()
 @serving.command()
 def up() -> None:
     """Start the API and the broadcaster together, with a demo organization on first use."""
+    from commands import demo
+
     settings = read_settings()
     for host, port, name in _addresses(settings):
         _bind(host, port, name).close()
@@ -127,6 +127,7 @@ async def _serve(settings: Settings, listening: socket.socket) -> None:
             log_config=None,
             access_log=False,
             server_header=False,
+            proxy_headers=bool(settings.trusted_proxies),
             forwarded_allow_ips=[str(network) for network in settings.trusted_proxies],
             timeout_graceful_shutdown=_GRACE_SECONDS,
         )
@@ -149,6 +150,9 @@ async def _keep_house(relay: Relay) -> None:
 
 
 async def _broadcast(settings: Settings) -> None:
+    # The API need not hold the broadcaster in memory.
+    from realtime import server as realtime_server
+
     async with open_relay(settings) as relay:
         await realtime_server.serve(
             relay.database,

@@ -4,6 +4,7 @@ The tables follow IANA's special-purpose address registries and are spelled out,
 `ipaddress.is_global` says depends on the Python patch release.
 """
 
+from functools import lru_cache
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 
 Address = IPv4Address | IPv6Address
@@ -60,6 +61,7 @@ def is_public(address: Address) -> bool:
     return address in _GLOBAL_UNICAST_6 and not any(address in network for network in _NOT_PUBLIC_6)
 
 
+@lru_cache(maxsize=4096)
 def network_of(client: str | None) -> str:
     """Return what is counted as one client: an IPv4 address, or the network of 2^64 an IPv6 address is in."""
     try:

@@ -8,13 +8,16 @@ so it runs at every start; tests hold it against `openapi-spec-validator`.
 import re
 from collections.abc import Iterator
 from functools import lru_cache
+from importlib.metadata import distribution
+from pathlib import Path
 from typing import Any
 
 import jsonschema_rs
-from openapi_spec_validator.schemas import schema_v30
 
+from domain import documents
 from openapi.references import METHODS, Document, follow, lookup, operation_id
 
+_SCHEMA = "openapi_spec_validator/resources/schemas/v3.0/schema.json"
 _TEMPLATE = re.compile(r"\{([^{}]*)\}")
 
 
@@ -29,7 +32,9 @@ def problems(document: Document) -> list[str]:
 
 @lru_cache(maxsize=1)
 def _schema() -> jsonschema_rs.Draft4Validator:
-    return jsonschema_rs.Draft4Validator(dict(schema_v30))
+    # The file alone: importing the package brings a second validator along, and its readers of references.
+    found = distribution("openapi-spec-validator").locate_file(_SCHEMA)
+    return jsonschema_rs.Draft4Validator(documents.load(Path(str(found)).read_bytes()))
 
 
 def _place(path: list[str | int]) -> str:
