@@ -4,11 +4,17 @@ import asyncio
 import random
 import signal
 import time
+from collections import Counter
 
+import httpx
+
+from actions.text_caller import recover_stranded
 from drills.ledger import balance, check_swept
-from drills.load import Callers, Seen
+from drills.load import TOOLS, Callers, Seen
 from drills.outcome import Outcome, insist
-from drills.stage import Process, staged, until
+from drills.stage import Process, Stage, staged, until
+from persistence.models import Message
+from tests.support.faulty_http import Fault
 from tests.support.vendors import FakeTwilio
 
 _WORKERS = 12
@@ -16,11 +22,14 @@ _LONGEST_LIFE = 1.0
 _PATIENCE_SECONDS = 10
 
 
-async def killed_api(engine: str, repetitions: int) -> Outcome:
-    """Kill it `repetitions` times; whatever was acknowledged is there once, and no text left twice."""
+async def killed_api(engine: str, repetitions: int, *, replay_seconds: float = 600) -> Outcome:
+    """Kill it `repetitions` times; whatever was acknowledged is there once, and no text left twice.
+
+    With a `replay_seconds` that callers outlast, tool calls are done again: that is counted, never refused.
+    """
     chance = random.Random(20260515)  # noqa: S311 - a drill, repeated as it was
     worst = 0.0
-    async with FakeTwilio() as twilio, staged(engine, twilio=twilio) as stage:
+    async with FakeTwilio() as twilio, staged(engine, twilio=twilio, tool_replay_seconds=replay_seconds) as stage:
         api = await stage.api()
         callers = Callers(stage, [api])
         async with callers.at_work(_WORKERS) as seen:
@@ -28,11 +37,30 @@ async def killed_api(engine: str, repetitions: int) -> Outcome:
                 await asyncio.sleep(chance.uniform(0.05, _LONGEST_LIFE))
                 await api.kill()
                 worst = max(worst, await api.start())
+        stranded = await _recover(stage, len(twilio.messages), twilio)
         there = await balance(stage, seen, [message["body"] for message in twilio.messages])
         await check_swept(stage)
     return Outcome(
-        "API killed", engine, repetitions, seen.requests, seen.acknowledged, there.lost, there.doubled, worst
+        "API killed",
+        engine,
+        repetitions,
+        seen.requests,
+        seen.acknowledged,
+        there.lost,
+        there.doubled,
+        worst,
+        f"{stranded} texts were under way when it was killed: unknown, and not sent again",
     )
+
+
+async def _recover(stage: Stage, sent: int, twilio: FakeTwilio) -> int:
+    """Find what was under way when its sender died: it becomes unknown, and nothing is sent."""
+    async with stage.relay() as relay:
+        recovered = await recover_stranded(relay, older_than=-1)
+        statuses = Counter(await relay.database.read(lambda: [row.status for row in Message.select(Message.status)]))
+    insist(not statuses["queued"], f"{statuses['queued']} texts are still queued")
+    insist(len(twilio.messages) == sent, "a text was sent after its sender had died")
+    return max(recovered, statuses["unknown"])
 
 
 async def stopped_api(engine: str, repetitions: int) -> Outcome:
@@ -68,3 +96,49 @@ async def _stop(api: Process) -> float:
     insist(status == 0, f"it ended with {status}")
     insist(took < _PATIENCE_SECONDS, f"it took {took:.1f} s to end")
     return took
+
+
+async def stopped_in_flight(engine: str, repetitions: int) -> Outcome:
+    """Stop it while it waits for a provider: who is inside is answered, who comes is refused, and it ends in time."""
+    outcomes = [await _stopped_in_flight(engine) for _ in range(repetitions)]
+    sums = [sum(column) for column in zip(*outcomes, strict=True)]
+    requests, acknowledged, lost, doubled = (int(one) for one in sums[:4])
+    worst = max(outcome[4] for outcome in outcomes)
+    return Outcome("API stopped, requests under way", engine, repetitions, requests, acknowledged, lost, doubled, worst)
+
+
+async def _stopped_in_flight(engine: str) -> tuple[float, ...]:
+    async with FakeTwilio() as twilio, staged(engine, twilio=twilio) as stage:
+        api = await stage.api()
+        callers, began = Callers(stage, [api]), 0.0
+        twilio.behave(Fault.HANG_AFTER_READING, always=True)
+        async with httpx.AsyncClient(trust_env=False, timeout=_PATIENCE_SECONDS) as http:
+            inside = [asyncio.create_task(_send_text(callers, http, number)) for number in range(_WORKERS)]
+            await twilio.until_received(_WORKERS)
+            began = time.monotonic()
+            api.send(signal.SIGTERM)
+            await until(lambda: _refuses(api), "it refuses who comes")
+            insist(not any(task.done() for task in inside), "somebody was answered before the provider was")
+            twilio.release()
+            await asyncio.gather(*inside)
+        insist(await api.ended() == 0, "it did not end well")
+        took = time.monotonic() - began
+        insist(took < _PATIENCE_SECONDS, f"it took {took:.1f} s to end")
+        there = await balance(stage, callers.seen, [message["body"] for message in twilio.messages])
+    return callers.seen.requests, callers.seen.acknowledged, there.lost, there.doubled, took
+
+
+async def _send_text(callers: Callers, http: httpx.AsyncClient, number: int) -> None:
+    body = callers.text(f"{number:06d}")
+    answer = await callers.send(http, f"{TOOLS}/send-sms", callers.tool_secret, body)
+    insist(answer is not None and answer.json() == {"success": True, "message": "SMS sent"}, f"it was told {answer}")
+    callers.seen.texts.add(body["message"])
+
+
+async def _refuses(api: Process) -> bool:
+    try:
+        _, writer = await asyncio.open_connection("127.0.0.1", api.port)
+    except ConnectionRefusedError:
+        return True
+    writer.close()
+    return False

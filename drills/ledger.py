@@ -1,12 +1,15 @@
 """The books: what the clients were told, held against what is there."""
 
+import itertools
 import json
 from collections import Counter
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 from actions.relay import Relay
+from domain.times import from_wire
 from drills.load import Seen
 from drills.outcome import insist
 from drills.stage import Stage
@@ -14,6 +17,9 @@ from persistence.models import Call, ContactNote, Event, Message, Recording
 
 _OF_A_CALL = ("call_initiated", "call_ended", "call_recording_ready", "fetch_messages")
 _WRITTEN = ("queued",)
+
+# The window begins when a call is taken up, and its row is written a little later.
+_SLACK_SECONDS = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,19 +34,22 @@ async def balance(stage: Stage, seen: Seen, sent: Collection[str] = ()) -> Balan
     """Compare the database with what the clients saw, and the texts the provider got (`sent`) with the messages.
 
     Raises:
-        Broken: when a row lacks its events or its object, a sequence has a gap, or a text was sent without a row.
+        Broken: when a row lacks its events or its object, a sequence has a gap, a text was sent without a row of its
+            own, or a tool call was done twice within its window.
     """
     async with stage.relay() as relay:
         calls = await _rows(relay, Call.external_call_id, Call.id)
-        notes = await _rows(relay, ContactNote.note, ContactNote.id)
-        messages = await _rows(relay, Message.text, Message.id, Message.status)
+        notes = await _rows(relay, ContactNote.note, ContactNote.id, ContactNote.created_at)
+        messages = await _rows(relay, Message.text, Message.id, Message.created_at, Message.status)
         await _check_events(relay, [row[1] for row in calls], [row[1] for row in notes], messages)
         await _check_objects(relay, whole=False)
     texts = Counter(text for text, *_ in messages)
-    insist(not set(sent) - texts.keys(), "a text was sent that no row tells of")
+    insist(Counter(sent) <= texts, "a text was sent more often than there are rows that tell of it")
+    for rows in (notes, messages):
+        _check_repeats(stage.settings.tool_replay_seconds, rows)
     there = [
         _compare(seen.calls, calls),
-        _compare(seen.notes, notes),
+        _compare(seen.notes, [row[:2] for row in notes]),
         Balance(len(seen.texts - texts.keys()), _more_than_once(texts)),
         Balance(len(seen.texts - set(sent)) if sent else 0, _more_than_once(Counter(sent))),
     ]
@@ -60,6 +69,16 @@ def _compare(acknowledged: Mapping[str, str], there: list[tuple[Any, ...]]) -> B
     return Balance(lost, _more_than_once(Counter(name for name, _ in there)))
 
 
+def _check_repeats(window: float, rows: list[tuple[Any, ...]]) -> None:
+    """Whoever repeats a tool call after the window is taken at their word; within it, nothing is done twice."""
+    moments: dict[str, list[datetime]] = {}
+    for words, _, created_at, *_ in rows:
+        moments.setdefault(words, []).append(from_wire(created_at))
+    for words, made in moments.items():
+        gaps = [(later - earlier).total_seconds() for earlier, later in itertools.pairwise(sorted(made))]
+        insist(all(gap > window - _SLACK_SECONDS for gap in gaps), f"{words!r} was done again after {gaps} seconds")
+
+
 async def _rows(relay: Relay, *columns: Any) -> list[tuple[Any, ...]]:
     return await relay.database.read(lambda: list(columns[0].model.select(*columns).tuples()))
 
@@ -74,8 +93,8 @@ async def _check_events(relay: Relay, calls: list[str], notes: list[str], messag
     told = Counter((name, subject) for _, _, name, data in rows for subject in _subjects(json.loads(data)))
     expected = Counter((name, call) for call in calls for name in _OF_A_CALL)
     expected += Counter(("note_created", note) for note in notes)
-    expected += Counter(("fetch_messages", key) for _, key, _ in messages)
-    expected += Counter(("message_status", key) for _, key, status in messages if status not in _WRITTEN)
+    expected += Counter(("fetch_messages", key) for _, key, *_ in messages)
+    expected += Counter(("message_status", key) for _, key, _, status in messages if status not in _WRITTEN)
     insist(told == expected, f"rows and events differ: {(told - expected) + (expected - told)}")
 
 

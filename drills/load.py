@@ -16,7 +16,8 @@ from tests.support.audio import mp3_base64
 
 TOOLS = "/api/webhook/elevenlabs/tools"
 INGEST = "/api/calls/ingest"
-_PAUSE_SECONDS = 0.02
+# Callers that ask all the time would take from the server what it needs to start.
+_PAUSE_SECONDS = 0.1
 _TRIES = 3000
 
 
@@ -80,19 +81,28 @@ class Callers:
     async def _note(self, http: httpx.AsyncClient, number: str) -> None:
         note = f"note {number}"
         body = {"phone_number": self._demo.contact_phone, "note": note, "conversation_id": f"conv-{number}"}
-        answer = await self._insist(http, f"{TOOLS}/create-note", self._demo.tool_secret.get_secret_value(), body)
+        answer = await self._insist(http, f"{TOOLS}/create-note", self.tool_secret, body)
         self.seen.notes[note] = answer["note_id"]
 
     async def _text(self, http: httpx.AsyncClient, number: str) -> None:
-        text = f"text {number}"
-        body = {"phone_number": self._demo.contact_phone, "message": text, "conversation_id": f"conv-{number}"}
-        answer = await self._insist(http, f"{TOOLS}/send-sms", self._demo.tool_secret.get_secret_value(), body)
-        (self.seen.texts if answer["success"] else self.seen.told).add(text)
+        body = self.text(number)
+        answer = await self._insist(http, f"{TOOLS}/send-sms", self.tool_secret, body)
+        (self.seen.texts if answer["success"] else self.seen.told).add(body["message"])
 
     @property
     def api_key(self) -> str:
         """The key that calls are pushed with."""
         return self._demo.api_key.get_secret_value()
+
+    @property
+    def tool_secret(self) -> str:
+        """The secret that tools are called with."""
+        return self._demo.tool_secret.get_secret_value()
+
+    def text(self, number: str) -> dict[str, str]:
+        """Return a text as the agent would send it."""
+        phone = self._demo.contact_phone
+        return {"phone_number": phone, "message": f"text {number}", "conversation_id": f"conv-{number}"}
 
     def call(self, external_id: str) -> dict[str, Any]:
         """Return a finished call as it would be pushed."""

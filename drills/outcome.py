@@ -13,6 +13,7 @@ class Outcome:
 
     `acknowledged` counts the answers that said it is done; of those, `lost` are not there and `doubled` there twice.
     `worst_recovery` is the longest time, in seconds, until it served again, from the moment the fault was over.
+    `remark` is what else was measured, in words.
     """
 
     fault: str
@@ -23,6 +24,7 @@ class Outcome:
     lost: int
     doubled: int
     worst_recovery: float
+    remark: str = ""
 
 
 def insist(holds: object, what: str) -> None:

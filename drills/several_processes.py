@@ -1,19 +1,17 @@
 """Two API processes and two broadcasters on one database, told of the same calls at the same moment."""
 
 import asyncio
-import contextlib
 
 import httpx
 
+from drills.killed_broadcaster import heard
 from drills.ledger import balance
 from drills.load import Callers, Seen
 from drills.outcome import Outcome, insist
-from drills.stage import Process, Stage, staged
+from drills.stage import staged
 from persistence import outbox
-from realtime import client
 
 _PUSHERS = 4
-_LISTENING_SECONDS = 60
 
 
 async def several_processes(engine: str, repetitions: int) -> Outcome:
@@ -21,18 +19,18 @@ async def several_processes(engine: str, repetitions: int) -> Outcome:
     async with staged(engine) as stage:
         apis = list(await asyncio.gather(stage.api(), stage.api()))
         broadcasters = await asyncio.gather(stage.broadcaster(), stage.broadcaster())
-        listeners = [asyncio.create_task(_listen(stage, one, 4 * repetitions)) for one in broadcasters]
+        listeners = [asyncio.create_task(heard(stage, one, 4 * repetitions)) for one in broadcasters]
         callers = [Callers(stage, apis if index % 2 else apis[::-1], seed=index) for index in range(_PUSHERS)]
         async with httpx.AsyncClient(trust_env=False, timeout=30) as http:
             for number in range(repetitions):
                 await asyncio.gather(*(one.push(http, f"call-{number}") for one in callers))
         seen = _agreed([one.seen for one in callers])
         there = await balance(stage, seen)
-        heard = await asyncio.gather(*listeners)
+        every = await asyncio.gather(*listeners)
         async with stage.relay() as relay:
             head = await relay.database.read(lambda: outbox.head(stage.organization_id))
     insist(head == 4 * repetitions, f"{head} events for {repetitions} calls")
-    for sequences in heard:
+    for sequences in every:
         insist(sequences == list(range(1, head + 1)), "a listener did not hear every event once and in order")
     return Outcome(
         "two of each on one database",
@@ -50,16 +48,3 @@ def _agreed(all_seen: list[Seen]) -> Seen:
     first = all_seen[0]
     insist(all(seen.calls == first.calls for seen in all_seen), "callers were told different ids of one call")
     return Seen(requests=sum(seen.requests for seen in all_seen), calls=first.calls)
-
-
-async def _listen(stage: Stage, broadcaster: Process, count: int) -> list[int]:
-    url = broadcaster.url.replace("http", "ws") + "/v1"
-    frames = client.listen(url, stage.demo.api_key.get_secret_value(), since=0)
-    sequences: list[int] = []
-    async with asyncio.timeout(_LISTENING_SECONDS), contextlib.aclosing(frames):
-        async for frame in frames:
-            if frame["type"] == "event":
-                sequences.append(frame["seq"])
-            if len(sequences) == count:
-                return sequences
-    return sequences

@@ -1,4 +1,4 @@
-"""The recording store is down, silent, full, or answers garbage; nothing is stored, and it works again at once."""
+"""The recording store is down, full, slow, or answers garbage; nothing is stored, and it works again at once."""
 
 import time
 
@@ -8,7 +8,7 @@ from drills.ledger import balance
 from drills.load import INGEST, Callers
 from drills.outcome import Outcome, insist
 from drills.stage import staged
-from tests.support.laboratory import Script, answer, falling_silent, saying
+from tests.support.laboratory import Script, answer, falling_silent, repeating, saying
 from tests.support.object_storage import (
     ACCESS_KEY_ID,
     SECRET_ACCESS_KEY,
@@ -22,7 +22,7 @@ from tests.support.object_storage import (
 _LIMIT_SECONDS = 45
 _FULL = b"<Error><Code>QuotaExceeded</Code><Message>There is no room</Message></Error>"
 
-# A store that says nothing is waited for until its time limit, so it comes last and once.
+# A store that says nothing, or says it a byte at a time, is waited for until its time limit: once, at the end.
 _TROUBLES: dict[str, Script | None] = {
     "down": None,
     "full": saying(answer(_FULL, "507 Insufficient Storage", content_type="application/xml")),
@@ -46,8 +46,8 @@ async def storage_trouble(engine: str, repetitions: int) -> Outcome:
             ) as stage,
         ):
             callers, worst = Callers(stage, [await stage.api()]), 0.0
-            silent = [falling_silent()] if repetitions > 1 else []
-            scripts = [*list(_TROUBLES.values()) * repetitions, *silent]
+            slow = [falling_silent(), repeating(answer(), b" ", every=1)] if repetitions > 1 else []
+            scripts = [*list(_TROUBLES.values()) * repetitions, *slow]
             async with httpx.AsyncClient(trust_env=False, timeout=_LIMIT_SECONDS) as http:
                 for number, script in enumerate(scripts):
                     worst = max(worst, await _one(callers, http, store, script, f"call-{number}"))
@@ -56,7 +56,7 @@ async def storage_trouble(engine: str, repetitions: int) -> Outcome:
         insist(len(objects) == len(callers.seen.calls), "an object was left behind")
     seen = callers.seen
     return Outcome(
-        "storage down, full, garbage, silent",
+        "storage down, full, garbage, slow, silent",
         engine,
         len(scripts),
         seen.requests,
@@ -64,6 +64,7 @@ async def storage_trouble(engine: str, repetitions: int) -> Outcome:
         there.lost,
         there.doubled,
         worst,
+        f"the slowest answer took {seen.slowest:.1f} s",
     )
 
 

@@ -6,9 +6,11 @@ from drills.__main__ import Drill
 from drills.clock_set_back import clock_set_back
 from drills.database_trouble import database_locked, database_stopped, disk_full
 from drills.hostile_clients import hostile_clients
-from drills.killed_api import killed_api, stopped_api
+from drills.killed_api import killed_api, stopped_api, stopped_in_flight
+from drills.killed_broadcaster import killed_broadcaster
 from drills.several_processes import several_processes
 from drills.storage_trouble import storage_trouble
+from drills.vendor_trouble import configuring_trouble, text_trouble
 
 
 @pytest.mark.parametrize(
@@ -18,12 +20,18 @@ from drills.storage_trouble import storage_trouble
         (killed_api, "postgresql", 2),
         (stopped_api, "sqlite", 1),
         (stopped_api, "postgresql", 1),
+        (stopped_in_flight, "sqlite", 1),
+        (stopped_in_flight, "postgresql", 1),
+        (killed_broadcaster, "sqlite", 2),
+        (killed_broadcaster, "postgresql", 2),
         (several_processes, "sqlite", 15),
         (several_processes, "postgresql", 15),
         (database_locked, "sqlite", 1),
         (disk_full, "sqlite", 1),
         (database_stopped, "postgresql", 1),
         (storage_trouble, "sqlite", 1),
+        (text_trouble, "sqlite", 1),
+        (configuring_trouble, "sqlite", 1),
         (clock_set_back, "sqlite", 1),
         (hostile_clients, "sqlite", 20),
     ],
