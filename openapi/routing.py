@@ -5,6 +5,7 @@ templated ones as OpenAPI asks, and a path that exists with other methods answer
 of the document is passed on without an operation, as Connexion does.
 """
 
+import functools
 import re
 from collections.abc import Awaitable, Mapping, MutableMapping
 from typing import Any
@@ -27,9 +28,8 @@ class _Path:
     def __init__(self, template: str, operations: Mapping[str, str]) -> None:
         self.operations = operations
         self.first = next(iter(operations.values()))
+        self._template = template
         self._names = _TEMPLATE.findall(template)
-        parts = [re.escape(part) for part in _TEMPLATE.split(template)[::2]]
-        self._pattern = re.compile("([^/]+)".join(parts) + r"\Z")
         self.order = (template.count("/"), ["{" in segment for segment in template.split("/")])
 
     @property
@@ -41,6 +41,12 @@ class _Path:
     @property
     def is_templated(self) -> bool:
         return bool(self._names)
+
+    @functools.cached_property
+    def _pattern(self) -> re.Pattern[str]:
+        # Compiled when it is first tried: hundreds of them would take a tenth of a second of every start.
+        parts = [re.escape(part) for part in _TEMPLATE.split(self._template)[::2]]
+        return re.compile("([^/]+)".join(parts) + r"\Z")
 
     def match(self, path: str) -> dict[str, str] | None:
         found = self._pattern.match(path)
