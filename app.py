@@ -24,6 +24,7 @@ from domain.messages import TextProvider
 from handlers.health import Health
 from handlers.observation import Observation, Refusals
 from handlers.own_paths import OwnPaths, Page, fixed
+from handlers.page_headers import PageHeaders
 from openapi import document, enforcement
 from openapi.operations import OPERATIONS
 from openapi.registry import find_handlers
@@ -73,7 +74,7 @@ def create_app(relay: Relay) -> ASGIApp:
     health = Health(relay, registry)
     own: dict[str, Page] = {"/healthz": health.healthz, "/readyz": health.readyz, "/metrics": health.metrics}
     own |= {path: fixed(*page) for path, page in pages.load(relay.rules.realtime_url).items()}
-    return Observation(OwnPaths(operations, own), registry)
+    return Observation(PageHeaders(OwnPaths(operations, own)), registry)
 
 
 def _relay(settings: Settings, database: Database, http: httpx.AsyncClient) -> Relay:

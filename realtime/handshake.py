@@ -86,6 +86,9 @@ def respond(status: HTTPStatus, content_type: str, body: bytes) -> Response:
             "Content-Length": str(len(body)),
             "Cache-Control": "no-store",
             "X-Content-Type-Options": "nosniff",
+            "Referrer-Policy": "no-referrer",
+            # A page says itself what it may load; that nobody may frame it can only be said here.
+            "Content-Security-Policy": "frame-ancestors 'none'",
             "Connection": "close",
         }
     )

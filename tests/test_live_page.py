@@ -35,6 +35,15 @@ async def test_a_person_signs_in_and_sees_what_happens(tmp_path: Path) -> None:
         assert "Wants a callback" in shown
 
 
+async def test_the_operations_can_be_tried_out_under_the_policy_of_their_page(tmp_path: Path) -> None:
+    """Swagger UI loads, lists every operation, and has nothing refused."""
+    async with running_up(environment(tmp_path / "var")) as running, browser(tmp_path / "profile") as tab:
+        await tab.open(f"{running.demo['apiUrl']}/docs/")
+        await tab.until("document.querySelectorAll('.opblock').length > 4")
+
+        assert tab.complaints == []
+
+
 def _note(demo: dict[str, str]) -> None:
     answer = httpx.post(
         f"{demo['apiUrl']}/api/webhook/elevenlabs/tools/create-note",
