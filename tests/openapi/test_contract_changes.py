@@ -382,7 +382,7 @@ def processor_seconds() -> float:
 
 
 def test_hundreds_of_operations_are_taken_in_seconds(tree: Tree, cache: Path) -> None:
-    """Three hundred operations more: generated in ten seconds, started in less than three, clean to the type checker."""
+    """Three hundred operations more: generated in ten seconds, started within three, clean to the type checker."""
     new = json.dumps(synthetic()).encode()
     began = processor_seconds()
     report = tree.update(new).report
