@@ -11,7 +11,7 @@ order, and `id > last` would miss events, so there a position is one sequence pe
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from peewee import fn
 
@@ -25,6 +25,14 @@ from persistence.units import announce, ids_follow_commits
 _EVENT = Insertion(models.Event)
 
 Cursor = int | Mapping[str, int]
+
+
+class Passage(NamedTuple):
+    """Events that follow a cursor, where to go on from, and whether more may have been committed by then."""
+
+    cursor: Cursor
+    events: list[StoredEvent]
+    has_more: bool
 
 
 def append(organization_id: str, events: Sequence[Event]) -> int:
@@ -63,8 +71,7 @@ def head(organization_id: str) -> int:
 
 def heads() -> dict[str, int]:
     """Return every organization's newest sequence."""
-    query: Any = models.Organization.select(models.Organization.id, models.Organization.event_sequence).tuples()
-    return dict(query)
+    return dict(_HEADS.run().fetchall())
 
 
 def oldest(organization_id: str) -> int | None:
@@ -76,10 +83,9 @@ def oldest(organization_id: str) -> int | None:
 
 def after(organization_id: str, sequence: int, limit: int, up_to: int | None = None) -> list[StoredEvent]:
     """Return at most `limit` events of the organization after `sequence` (and not after `up_to`), in order."""
-    query = _events().where(models.Event.organization == organization_id, models.Event.sequence > sequence)
-    if up_to is not None:
-        query = query.where(models.Event.sequence <= up_to)
-    return [StoredEvent(*row) for row in query.order_by(models.Event.sequence).limit(limit).tuples()]
+    last = _NO_LAST if up_to is None else up_to
+    rows = _AFTER.run(organization=organization_id, after=sequence, last=last, limit=limit).fetchall()
+    return [StoredEvent(*row) for row in rows]
 
 
 def tail_position() -> Cursor:
@@ -87,11 +93,8 @@ def tail_position() -> Cursor:
     return _last_id() if ids_follow_commits() else heads()
 
 
-def following(cursor: Cursor, limit: int) -> tuple[Cursor, list[StoredEvent]]:
-    """Return about `limit` events committed after `cursor`, and the position to go on from.
-
-    Each organization's events come in sequence and without a gap. Nothing is left when none are returned.
-    """
+def following(cursor: Cursor, limit: int) -> Passage:
+    """Return about `limit` events committed after `cursor`; each organization's come in sequence and without a gap."""
     return _after_id(cursor, limit) if isinstance(cursor, int) else _after_heads(cursor, limit)
 
 
@@ -116,21 +119,22 @@ def _last_id() -> int:
     return models.Event.select(fn.MAX(models.Event.id)).scalar() or 0
 
 
-def _after_id(cursor: int, limit: int) -> tuple[Cursor, list[StoredEvent]]:
-    query = _events(models.Event.id).where(models.Event.id > cursor).order_by(models.Event.id)
-    rows = list(query.limit(limit).tuples())
-    return (rows[-1][-1] if rows else cursor), [StoredEvent(*row[:-1]) for row in rows]
+def _after_id(cursor: int, limit: int) -> Passage:
+    rows = _AFTER_ID.run(after=cursor, limit=limit).fetchall()
+    events = [StoredEvent(*row[:-1]) for row in rows]
+    return Passage(rows[-1][-1] if rows else cursor, events, len(rows) == limit)
 
 
-def _after_heads(cursor: Mapping[str, int], limit: int) -> tuple[Cursor, list[StoredEvent]]:
+def _after_heads(cursor: Mapping[str, int], limit: int) -> Passage:
     behind = [organization for organization, newest in heads().items() if newest > cursor.get(organization, 0)]
     share = max(1, limit // max(1, len(behind)))  # so that a busy organization does not hold up the others
-    position, events = dict(cursor), list[StoredEvent]()
+    position, events, has_more = dict(cursor), list[StoredEvent](), False
     for organization in behind:
         found = after(organization, position.get(organization, 0), share)
         events += found
         position[organization] = found[-1].sequence if found else position.get(organization, 0)
-    return position, events
+        has_more = has_more or len(found) == share
+    return Passage(position, events, has_more)
 
 
 def _advance(organization_id: str, by: int) -> int:
@@ -159,4 +163,24 @@ def _advancing() -> Any:
     return this.update({counter: counter + Given("by")}).where(this.id == Given("organization")).returning(counter)
 
 
+def _reading() -> Any:
+    event = models.Event
+    chosen = (event.sequence > Given("after")) & (event.sequence <= Given("last"))
+    return (
+        _events()
+        .where(event.organization == Given("organization"), chosen)
+        .order_by(event.sequence)
+        .limit(Given("limit"))
+    )
+
+
+def _reading_all() -> Any:
+    event = models.Event
+    return _events(event.id).where(event.id > Given("after")).order_by(event.id).limit(Given("limit"))
+
+
+_NO_LAST = 2**63 - 1
 _ADVANCE = Statement(_advancing)
+_AFTER = Statement(_reading)
+_AFTER_ID = Statement(_reading_all)
+_HEADS = Statement(lambda: models.Organization.select(models.Organization.id, models.Organization.event_sequence))

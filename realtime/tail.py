@@ -40,6 +40,7 @@ class Tail(Generic[L]):
         self._deliver = deliver
         self._batch = batch
         self._cursor: outbox.Cursor | None = None
+        self.has_more = True
         self.last_pass = time.monotonic()
 
     async def start(self) -> outbox.Cursor:
@@ -55,7 +56,7 @@ class Tail(Generic[L]):
     async def deliver_once(self) -> int:
         """Read one batch, write it to whoever is live; return how many events it held."""
         position = await self.start() if self._cursor is None else self._cursor
-        cursor, events = await self._database.read(lambda: outbox.following(position, self._batch))
+        cursor, events, self.has_more = await self._database.read(lambda: outbox.following(position, self._batch))
         if events:
             self._deliver(events, self._broadcaster.publish(events))
         self._cursor = cursor
@@ -69,10 +70,9 @@ class Tail(Generic[L]):
             try:
                 async with self._database.wakeups() as wakeups:
                     while True:
-                        if await self.deliver_once():
-                            await asyncio.sleep(0)
-                        else:
-                            await wakeups.wait(_WAIT_SECONDS)
+                        await self.deliver_once()
+                        # What is committed from here on is noticed by the wait, which looks before it waits.
+                        await (asyncio.sleep(0) if self.has_more else wakeups.wait(_WAIT_SECONDS))
                         pause = _SHORTEST_PAUSE
             except Exception as error:  # whatever it is, listeners wait for us to come back
                 log.warning("tail.failed", reason=str(error), retry_in=pause)

@@ -40,7 +40,7 @@ async def test_following_the_log_yields_every_event_once(database: Database, org
     await append(database, organization_id, *range(7))
     seen, cursor = [], start
     while True:
-        cursor, events = await database.read(partial(outbox.following, cursor, 3))
+        cursor, events, _ = await database.read(partial(outbox.following, cursor, 3))
         if not events:
             break
         seen += [event.sequence for event in events]

@@ -98,11 +98,11 @@ async def test_events_committed_in_another_order_than_they_began_are_all_followe
     slow = asyncio.ensure_future(database.write(late))
     await asyncio.to_thread(holding.wait, 5)
     await database.write(lambda: outbox.append(second, [happened(2)]))
-    cursor, early = await database.read(lambda: outbox.following(cursor, 100))
+    cursor, early, _ = await database.read(lambda: outbox.following(cursor, 100))
     release.set()
     await slow
     await database.write(lambda: outbox.append(second, [happened(3)]))
-    cursor, rest = await database.read(lambda: outbox.following(cursor, 100))
+    cursor, rest, _ = await database.read(lambda: outbox.following(cursor, 100))
 
     assert [(event.organization_id, event.sequence) for event in early] == [(second, 1)]
     assert sorted((event.organization_id, event.sequence) for event in rest) == sorted([(first, 1), (second, 2)])
@@ -121,7 +121,7 @@ async def test_eight_writers_that_hold_their_transactions_open_lose_no_event(dat
     writing = asyncio.gather(*[database.write(partial(unit, index)) for index in range(400)])
     while True:
         finished = writing.done()
-        cursor, events = await database.read(partial(outbox.following, cursor, 50))
+        cursor, events, _ = await database.read(partial(outbox.following, cursor, 50))
         for event in events:
             seen[event.organization_id].append(event.sequence)
         if finished and not events:
