@@ -1,34 +1,32 @@
-"""The broadcaster as the measurements run it: `python -m bench.realtime.broadcaster DATABASE_URL PORT [uvloop]`.
+"""The broadcaster as the measurements run it: `python -m bench.realtime.broadcaster DATABASE_URL PORT JWT_SECRET`.
 
-Everything is as in production except the token, which names the organization instead of proving it.
+Everything is as in production, limits and the checking of tokens included; only what a broadcaster never uses is left
+out (recording storage, providers).
 """
 
 import asyncio
 import sys
+from functools import partial
+from types import SimpleNamespace
+from typing import Any
 
-from domain.principals import Principal, TokenKind
+from pydantic import SecretStr
+
+from actions.authenticate import identify, revoked
+from actions.tokens import Tokens, shared_key
 from persistence.database import open_database
-from realtime.limits import Limits
 from realtime.server import RealtimeServer
 
 
-async def authenticate(token: str) -> Principal:
-    """Believe whatever comes."""
-    return Principal(TokenKind.API_KEY, token)
-
-
-async def main(database_url: str, port: int) -> None:
+async def main(database_url: str, port: int, secret: str) -> None:
     """Serve until killed."""
-    server = RealtimeServer(open_database(database_url), authenticate, limits=Limits(per_organization=20_000))
+    database = open_database(database_url)
+    relay: Any = SimpleNamespace(database=database, tokens=Tokens([shared_key(SecretStr(secret))]))
+    server = RealtimeServer(database, partial(identify, relay), partial(revoked, relay))
     async with server.running("127.0.0.1", port):
         print("ready", flush=True)
         await asyncio.Event().wait()
 
 
 if __name__ == "__main__":
-    if "uvloop" in sys.argv:
-        import uvloop
-
-        uvloop.run(main(sys.argv[1], int(sys.argv[2])))
-    else:
-        asyncio.run(main(sys.argv[1], int(sys.argv[2])))
+    asyncio.run(main(sys.argv[1], int(sys.argv[2]), sys.argv[3]))

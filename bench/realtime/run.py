@@ -1,305 +1,174 @@
-"""What fan-out costs, ours and the peers', interleaved: `python -m bench.realtime.run [--rounds 3]`.
+"""What it costs to tell everybody, ours and the peers', interleaved: `python -m bench.realtime.run`.
 
-The server has core 0 to itself; writer and load generator share core 1. Ours is measured over its whole path: events
-are committed to the outbox (durably), noticed, read, framed and written. Peers get the same events over a socket.
-In "single events" ours includes a durable commit that the peers do not make, so compare the microseconds of server
-time for each delivery as well. Peers come from npm (`npm install` in bench/realtime, or NODE_PEERS naming a folder).
+Prints one table in Markdown. `bench/README.md` says how it measures. Peers come from npm (`npm install` in
+bench/realtime, or NODE_PEERS naming a folder), the load generator and the floor from a C compiler.
 """
 
 import argparse
 import asyncio
-import contextlib
-import json
 import os
 import shutil
-import socket
 import statistics
 import subprocess
-import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import NamedTuple
 
-from domain.events import Event, EventName
-from persistence import organizations, outbox
-from persistence.database import open_database
+from bench.realtime import scenarios, tenants
+from bench.realtime.processes import CORES, HERE, TOOLS
+from bench.realtime.scenarios import Flow
+from bench.realtime.tenants import Tenants
 
-HERE = Path(__file__).parent
-ROOT = HERE.parents[1]
-PEERS = Path(os.environ.get("NODE_PEERS", HERE))
-SWARM = Path(tempfile.gettempdir()) / f"swarm-{os.getpid()}"
-PAYLOAD = 500
-TICKS = os.sysconf("SC_CLK_TCK")
-
-Send = Callable[[int], Awaitable[None]]
+CAPTIONS = {"ws": "Node ws", "joined": "Node ws, joined", "socketio": "socket.io", "floor": "bare C loop"}
+HEAD = "| what | ours | rival | rival's | ratio: median (lowest to highest) | goal | reached |"
 
 
-@dataclass(frozen=True)
-class Result:
-    """One run: deliveries a second, shares of a core, and ages in milliseconds where they were measured."""
+class Beside(NamedTuple):
+    """A rival, its figure, and the ratio of the two."""
 
-    rate: float
-    server_cpu: float
-    client_cpu: float
-    p50: float
-    p99: float
-    kilobytes: float
+    rival: str
+    figure: str
+    ratio: str
 
 
-@dataclass(frozen=True)
-class Variant:
-    """A server and how its frames look."""
-
-    name: str
-    prefix: str
-    path: str = "/"
-    greeting: str = ""
-
-    @property
-    def is_ours(self) -> bool:
-        return self.name.startswith("ours")
+NOBODY = Beside("", "", "")
 
 
-VARIANTS = {
-    variant.name: variant
-    for variant in (
-        Variant("ours", '{"type":"event"', "/v1"),
-        Variant("ours-uvloop", '{"type":"event"', "/v1"),
-        Variant("ws", "{"),
-        Variant("joined", "{"),
-        Variant("socketio", "42", "/socket.io/?EIO=4&transport=websocket", "40"),
-    )
-}
+@dataclass
+class Bench:
+    """How long and how often to measure, where, and what came of it."""
+
+    rounds: int
+    seconds: float
+    memory: Path
+    disk: Path
+    rows: list[str] = field(default_factory=list)
+
+    def add(self, what: str, ours: str, goal: str = "", reached: bool | None = None, beside: Beside = NOBODY) -> None:
+        """Add a row to the table, and say it at once."""
+        verdict = "" if reached is None else "yes" if reached else "no"
+        self.rows.append(f"| {' | '.join((what, ours, *beside, goal, verdict))} |")
+        print(self.rows[-1], flush=True)
 
 
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        return int(probe.getsockname()[1])
+async def throughput(bench: Bench) -> None:
+    """Compare deliveries a second; in memory, because a peer's events are on no disk either."""
+    one = await tenants.sqlite(bench.memory / "one", 1, 1)
+    bursts = {"ws": 3.0, "socketio": 3.5, "joined": 0.9}
+    await _compare(bench, one, "bursts of 16, 1,000 listeners", bursts, listeners=1000, batch=16)
+    await _compare(bench, one, "bursts of 16, 5,000 listeners", {"ws": 3.5}, listeners=5000, batch=16)
+    single = {"ws": 1.1, "floor": 0.85}
+    await _compare(bench, one, "single events, 1,000 listeners", single, listeners=1000, batch=1)
 
 
-def cpu(pid: int) -> float:
-    fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
-    return (int(fields[11]) + int(fields[12])) / TICKS
+async def _compare(
+    bench: Bench, tenant: Tenants, what: str, goals: dict[str, float], *, listeners: int, batch: int
+) -> None:
+    flows: dict[str, list[Flow]] = {name: [] for name in ("ours", *goals)}
+    for number in range(bench.rounds):
+        for name in flows if number % 2 == 0 else reversed(flows):
+            run = scenarios.flat_out(name, tenant, listeners=listeners, batch=batch, seconds=bench.seconds)
+            flows[name].append(await run)
+    for name, goal in goals.items():
+        pairs = list(zip(flows["ours"], flows[name], strict=True))
+        rates = [mine.rate / other.rate for mine, other in pairs]
+        beside = Beside(CAPTIONS[name], _rate(flows[name]), _spread(rates))
+        bench.add(what, _rate(flows["ours"]), f"≥ {goal}", statistics.median(rates) >= goal, beside)
+        costs = [other.microseconds / mine.microseconds for mine, other in pairs]
+        beside = Beside(CAPTIONS[name], _cost(flows[name]), _spread(costs))
+        bench.add("… processor time for each delivery", _cost(flows["ours"]), beside=beside)
+    busiest = max(flow.client for each in flows.values() for flow in each)
+    print(f"(the load generator used at most {busiest:.0%} of its core)", flush=True)
 
 
-def resident(pid: int) -> int:
-    line = next(line for line in Path(f"/proc/{pid}/status").read_text().splitlines() if line.startswith("VmRSS"))
-    return int(line.split()[1])
+async def ages(bench: Bench) -> None:
+    """Measure from the moment a commit is due to the last listener, the durable commit included."""
+    for engine, make in (("SQLite", tenants.sqlite), ("PostgreSQL", tenants.postgresql)):
+        one = await make(bench.disk / f"{engine}-one", 1, 1)
+        fifty = await make(bench.disk / f"{engine}-fifty", 50, 50)
+        what = f"commit → arrival, {engine}"
+        await _age(bench, f"{what}: 1 × 1,000 listeners, 100/s", 10, one, 100)
+        await _age(bench, f"{what}: 50 × 20, 200/s", 3, fifty, 200)
+        await _age(bench, f"{what}: 50 × 20, 200/s, no wake-up", 80, fifty, 200, wakes=False)
 
 
-async def start(command: list[str], core: int, **options: Any) -> asyncio.subprocess.Process:
-    process = await asyncio.create_subprocess_exec(
-        "taskset", "-c", str(core), *command, stdout=asyncio.subprocess.PIPE, **options
-    )
-    assert process.stdout
-    line = await process.stdout.readline()
-    assert line == b"ready\n", line
-    return process
+async def _age(bench: Bench, what: str, goal: float, tenant: Tenants, rate: float, *, wakes: bool = True) -> None:
+    found = [await scenarios.steady(tenant, rate=rate, seconds=3, wakes=wakes) for _ in range(bench.rounds)]
+    p50, p99 = statistics.median(age.p50 for age in found), statistics.median(age.p99 for age in found)
+    spread = f"{min(age.p99 for age in found):.1f} to {max(age.p99 for age in found):.1f}"
+    bench.add(what, f"p50 {p50:.1f}, p99 {p99:.1f} ms ({spread})", f"p99 ≤ {goal:.0f} ms", p99 <= goal)
 
 
-@contextlib.asynccontextmanager
-async def ours(variant: Variant, port: int, folder: Path, organizations_count: int) -> AsyncIterator[Any]:
-    url = f"sqlite:///{folder}/relay.db"
-    database = open_database(url)
-    database.migrate()
-    rows = [await database.write(lambda: organizations.add("bench", None)) for _ in range(organizations_count)]
-    command = [sys.executable, "-m", "bench.realtime.broadcaster", url, str(port)]
-    if variant.name.endswith("uvloop"):
-        command.append("uvloop")
-    server = await start(command, 0, cwd=ROOT)
-    turn = 0
+async def crowds(bench: Bench) -> None:
+    """Measure listeners that come back at once, that stop reading, and that do nothing at all."""
+    two = await tenants.sqlite(bench.disk / "two", 2, 10_000)
+    storms = [await scenarios.storm(two, listeners=5000, missed=100) for _ in range(bench.rounds)]
+    seconds = statistics.median(one.seconds for one in storms)
+    others = statistics.median(one.others.p99 for one in storms)
+    bench.add("5,000 back at once, 100 events missed each: all caught up", f"{seconds:.2f} s", "≤ 3 s", seconds <= 3)
+    bench.add("… what others got meanwhile", f"p99 {others:.0f} ms", "p99 ≤ 100 ms", others <= 100)
 
-    async def send(count: int) -> None:
-        nonlocal turn
-        organization_id = rows[turn % len(rows)].id
-        turn += 1
-        await database.write(lambda: outbox.append(organization_id, [event() for _ in range(count)]))
+    one = await tenants.sqlite(bench.disk / "one", 1, 10_000)
+    slow = await scenarios.sleepers(one, listeners=40, megabytes=10)
+    kept = slow.process <= 10 and slow.kernel <= 10
+    figure = f"process {slow.process:+.1f} MB, kernel {slow.kernel:+.1f} MB"
+    bench.add("20 of 40 stop reading while 10 MB pass: kept for them", figure, "≤ 10 MB each", kept)
+    bench.add("… resumed later without a hole", f"{slow.resumed} of 20", "20", slow.resumed == 20)
 
-    try:
-        yield server, send, [row.id for row in rows]
-    finally:
-        server.kill()
-        await server.wait()
-        database.close()
+    still = await scenarios.idle(one, listeners=10_000, seconds=120)
+    bench.add("10,000 idle listeners, two minutes", f"{still.core:.1%} of a core", "≤ 5 %", still.core <= 0.05)
+    bench.add("… heartbeats answered by each", f"{still.pings:.1f}", "≥ 5", still.pings >= 5)
+    bench.add("… memory of each, authenticated", f"{still.kilobytes:.1f} KB", "≤ 18 KB", still.kilobytes <= 18)
 
 
-def event() -> Event:
-    stamp = str(time.monotonic_ns())
-    return Event(EventName.NOTE_CREATED, {"t": int(stamp), "pad": "x" * (PAYLOAD - 120)}, "c" * 24)
+PARTS = {"throughput": throughput, "ages": ages, "crowds": crowds}
 
 
-@contextlib.asynccontextmanager
-async def peer(variant: Variant, port: int) -> AsyncIterator[Any]:
-    control = free_port()
-    environment = os.environ | {"NODE_PATH": str(PEERS / "node_modules")}
-    server = await start(["node", str(HERE / "peers.js"), variant.name, str(port), str(control)], 0, env=environment)
-    _, writer = await asyncio.open_connection("127.0.0.1", control)
-    sequence = 0
-
-    async def send(count: int) -> None:
-        nonlocal sequence
-        for _ in range(count):
-            sequence += 1
-            frame = {"type": "event", "seq": sequence, "t": time.monotonic_ns(), "pad": "x" * (PAYLOAD - 62)}
-            writer.write(json.dumps(frame, separators=(",", ":")).encode() + b"\n")
-        await writer.drain()
-
-    try:
-        yield server, send, [""]
-    finally:
-        writer.close()
-        server.kill()
-        await server.wait()
-
-
-async def measure(name: str, listeners: int, batch: int, seconds: float, rate: float | None, many: int = 1) -> Result:
-    """Run one variant: as fast as it goes with a batch outstanding, or (`rate`) that many events a second."""
-    variant, port = VARIANTS[name], free_port()
-    async with server_of(variant, port, many) as (server, send, tokens):
-        before = resident(server.pid)
-        share = listeners // len(tokens)
-        measured = int(rate is not None)
-        swarms = [await swarm(variant, port, share, token, batch=batch, measured=measured) for token in tokens]
-        await asyncio.sleep(0.5)
-        kilobytes = (resident(server.pid) - before) / listeners
-        began, busy = time.monotonic(), cpu(server.pid)
-        sent = await (open_loop(send, rate, seconds) if rate else closed_loop(swarms[0], send, batch, seconds))
-        elapsed, busy = time.monotonic() - began, cpu(server.pid) - busy
-        reports = [await finish(each, sent // len(tokens)) for each in swarms]
-        return Result(
-            rate=sent / len(tokens) * listeners / elapsed,
-            server_cpu=busy / elapsed,
-            client_cpu=sum(report[2] for report in reports) / elapsed,
-            p50=max(report[3] for report in reports),
-            p99=max(report[4] for report in reports),
-            kilobytes=kilobytes,
-        )
-
-
-async def storm(listeners: int, missed: int) -> float:
-    """Return the seconds until `listeners` that all come back at once have each got the `missed` events they missed."""
-    variant, port = VARIANTS["ours"], free_port()
-    async with server_of(variant, port, 1) as (_, send, tokens):
-        for _ in range(missed):
-            await send(1)
-        began = time.monotonic()
-        crowd = await swarm(variant, port, listeners, tokens[0], batch=missed, path="/v1?since=0")
-        assert crowd.stdout
-        assert (await crowd.stdout.readline()).startswith(b"done")
-        elapsed = time.monotonic() - began
-        await finish(crowd, missed)
-        return elapsed
-
-
-@contextlib.asynccontextmanager
-async def server_of(variant: Variant, port: int, many: int) -> AsyncIterator[Any]:
-    folder = Path(tempfile.mkdtemp(dir=os.environ.get("BENCH_DIR")))
-    try:
-        async with ours(variant, port, folder, many) if variant.is_ours else peer(variant, port) as running:
-            yield running
-    finally:
-        shutil.rmtree(folder)
-
-
-async def swarm(
-    variant: Variant, port: int, listeners: int, token: str, *, batch: int, measured: int = 0, path: str = ""
-) -> asyncio.subprocess.Process:
-    numbers = [str(port), str(listeners), variant.prefix, str(measured), str(batch)]
-    words = [path or variant.path, token, *([variant.greeting] if variant.greeting else [])]
-    return await start([str(SWARM), *numbers, *words], 1, stdin=asyncio.subprocess.PIPE)
-
-
-async def closed_loop(swarm: asyncio.subprocess.Process, send: Send, batch: int, seconds: float) -> int:
-    assert swarm.stdout
-    sent, end = 0, time.monotonic() + seconds
-    while time.monotonic() < end:
-        await send(batch)
-        sent += batch
-        line = await swarm.stdout.readline()
-        assert line.startswith(b"done"), line
-    return sent
-
-
-async def open_loop(send: Send, rate: float, seconds: float) -> int:
-    began, sent = time.monotonic(), 0
-    while sent < rate * seconds:
-        await asyncio.sleep(max(0.0, began + sent / rate - time.monotonic()))
-        await send(1)
-        sent += 1
-    await asyncio.sleep(1)
-    return sent
-
-
-async def finish(swarm: asyncio.subprocess.Process, expected: int) -> list[float]:
-    assert swarm.stdin
-    assert swarm.stdout
-    swarm.stdin.close()
-    async for line in swarm.stdout:
-        if line.startswith(b"report"):
-            report = [float(number) for number in line.split()[1:]]
-            assert report[0] == report[1] == expected, f"{report[:2]} of {expected}"
-            return report
-    raise AssertionError("the load generator is gone")
-
-
-async def compare(title: str, names: list[str], rounds: int, **options: Any) -> None:
-    """Run every variant once a round, in turn, and print medians and medians of same-round ratios."""
-    results: dict[str, list[Result]] = {name: [] for name in names}
-    for number in range(rounds):
-        for name in names if number % 2 == 0 else reversed(names):
-            results[name].append(await measure(name, **options))
-    print(f"\n{title}")
+async def measure(bench: Bench, names: Iterable[str]) -> None:
+    """Run parts, and print the whole table at the end."""
+    began, load = time.monotonic(), os.getloadavg()
+    print(HEAD, "| --- | --- | --- | --- | --- | --- | --- |", sep="\n", flush=True)
     for name in names:
-        print(f"  {name:12}", describe(results["ours"], results[name]))
-
-
-def describe(ours: list[Result], theirs: list[Result]) -> str:
-    def middle(value: Callable[[Result], float]) -> float:
-        return statistics.median(value(result) for result in theirs)
-
-    ratio = statistics.median(mine.rate / other.rate for mine, other in zip(ours, theirs, strict=True))
-    return "  ".join(
-        (
-            f"{middle(lambda r: r.rate):>10,.0f}/s",
-            f"ours is {ratio:5.2f}x",
-            f"server {middle(lambda r: r.server_cpu):4.2f}",
-            f"{middle(lambda r: 1e6 * r.server_cpu / r.rate):5.2f} us each",
-            f"client {middle(lambda r: r.client_cpu):4.2f}",
-            f"p50 {middle(lambda r: r.p50):6.2f} ms  p99 {middle(lambda r: r.p99):6.2f} ms",
-            f"{middle(lambda r: r.kilobytes):5.1f} KB/listener",
-        )
+        await PARTS[name](bench)
+    print(
+        f"\n{bench.rounds} rounds, {time.monotonic() - began:.0f} s in all; load average {load[0]:.1f} at the start.\n"
     )
+    print(HEAD, "| --- | --- | --- | --- | --- | --- | --- |", *bench.rows, sep="\n")
 
 
 def main() -> None:
-    """Build the load generator, take core 1, and measure."""
+    """Build the tools, take the last core, and measure."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--seconds", type=float, default=5)
+    parser.add_argument("--seconds", type=float, default=2)
+    parser.add_argument("--only", nargs="+", choices=PARTS, default=list(PARTS))
     given = parser.parse_args()
-    subprocess.run(["cc", "-O2", "-o", str(SWARM), str(HERE / "swarm.c")], check=True)
-    os.sched_setaffinity(0, {1})
+    memory = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
+    in_memory, on_disk = (Path(tempfile.mkdtemp(prefix="bench-realtime-", dir=where)) for where in (memory, None))
+    TOOLS.mkdir()
     try:
-        asyncio.run(measure_everything(given))
+        for tool in ("swarm", "floor"):
+            subprocess.run(["cc", "-O2", "-o", str(TOOLS / tool), str(HERE / f"{tool}.c")], check=True)
+        os.sched_setaffinity(0, {CORES[-1]})
+        asyncio.run(measure(Bench(given.rounds, given.seconds, in_memory, on_disk), given.only))
     finally:
-        SWARM.unlink()
+        for folder in (TOOLS, in_memory, on_disk):
+            shutil.rmtree(folder, ignore_errors=True)
 
 
-async def measure_everything(given: argparse.Namespace) -> None:
-    """Run one scenario after the other."""
-    everyone = ["ours", "ws", "joined", "socketio"]
-    flat_out: dict[str, Any] = {"rounds": given.rounds, "seconds": given.seconds, "rate": None}
-    steady: dict[str, Any] = {"rounds": given.rounds, "seconds": given.seconds, "batch": 1, "listeners": 1000}
-    await compare("Bursts of 16, 1,000 listeners", everyone, listeners=1000, batch=16, **flat_out)
-    await compare("Bursts of 16, 5,000 listeners", everyone, listeners=5000, batch=16, **flat_out)
-    await compare("Single events, 1,000 listeners", everyone, listeners=1000, batch=1, **flat_out)
-    await compare("100 events/s, 1,000 listeners", ["ours", "ws"], rate=100, **steady)
-    await compare("200 commits/s, 50 organizations of 20", ["ours"], rate=200, many=50, **steady)
-    seconds = [await storm(5000, 100) for _ in range(given.rounds)]
-    print(f"\n5,000 listeners back at once, 100 events missed each: {statistics.median(seconds):.2f} s")
+def _rate(flows: list[Flow]) -> str:
+    return f"{statistics.median(flow.rate for flow in flows):,.0f} /s"
+
+
+def _cost(flows: list[Flow]) -> str:
+    return f"{statistics.median(flow.microseconds for flow in flows):.2f} µs"
+
+
+def _spread(ratios: list[float]) -> str:
+    return f"{statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})"
 
 
 if __name__ == "__main__":
