@@ -84,7 +84,7 @@ drill: $(INSTALLED) ## Hurt the relay in every way we know, for minutes, and pri
 
 audit: $(INSTALLED) ## Look for known flaws in the dependencies; without the index, list their versions
 	@$(PYTHON) -m venv $(VENV)/audit && $(VENV)/audit/bin/pip install --quiet --disable-pip-version-check pip-audit && \
-	$(VENV)/audit/bin/pip-audit --require-hashes --disable-pip -r requirements.lock || \
+	$(VENV)/audit/bin/pip-audit --strict --require-hashes --disable-pip -r requirements.lock || \
 	{ echo "pip-audit found something or could not ask; the locked versions:"; grep -oE '^[a-z0-9_.-]+==[^ ;]+' requirements.lock; }
 
 run-postgres: $(INSTALLED) ## The demo on a throw-away PostgreSQL of its own, kept in var/postgres

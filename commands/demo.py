@@ -123,12 +123,19 @@ Configure voice AI:
 
 Listen to what happens:
 
-  {_python()} manage.py listen
+  {_listen(settings)}
 
 The same for scripts: {settings.data_dir / _DEMO_FILE}
 """,
         flush=True,
     )
+
+
+def _listen(settings: Settings) -> str:
+    # The credentials are looked up where the state lives, and what we were started with is not in every shell.
+    elsewhere = settings.data_dir != Settings.model_fields["data_dir"].default
+    place = f"DATA_DIR={shlex.quote(str(settings.data_dir))} " if elsewhere else ""
+    return f"{place}{_python()} manage.py listen"
 
 
 def _python() -> str:
