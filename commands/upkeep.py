@@ -14,7 +14,7 @@ from actions.sweep_recordings import Swept, sweep_recordings
 from commands.opening import run
 from persistence.database import Database, open_database
 
-_DIGITS = 16
+_DIGITS = 12  # so that a line with two of them fits a terminal of 80 columns
 
 out = Console(highlight=False, markup=False)
 upkeep = typer.Typer()
@@ -79,7 +79,7 @@ def _table(compared: list[Compared]) -> Table:
         Column("rows", justify="right"),
         Column("copied", justify="right"),
         Column("digest", no_wrap=True),
-        "",
+        Column("", no_wrap=True),
     )
     for one in compared:
         verdict = "equal" if one.is_equal else f"differs: {one.target_digest[:_DIGITS]}"
