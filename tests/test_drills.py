@@ -27,6 +27,7 @@ from drills.vendor_trouble import configuring_trouble, text_trouble
         (several_processes, "sqlite", 15),
         (several_processes, "postgresql", 15),
         (database_locked, "sqlite", 1),
+        (database_locked, "postgresql", 1),
         (disk_full, "sqlite", 1),
         (database_stopped, "postgresql", 1),
         (storage_trouble, "sqlite", 1),
