@@ -24,8 +24,8 @@ _REFUSALS = (500, 503)
 async def database_locked(engine: str, repetitions: int) -> Outcome:
     """Somebody else holds a lock for longer than we wait for it.
 
-    On SQLite it keeps everybody from writing, and readiness says so. On PostgreSQL it is one table: requests that need it
-    are refused, others are served, and it stays ready.
+    On SQLite it keeps everybody from writing, and readiness says so. On PostgreSQL it is one table: requests that
+    need it are refused, others are served, and it stays ready.
     """
     async with staged(engine) as stage:
         if engine == "sqlite":
