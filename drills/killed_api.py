@@ -10,11 +10,12 @@ import httpx
 
 from actions.text_caller import recover_stranded
 from drills.ledger import balance, check_swept
-from drills.load import TOOLS, Callers, Seen
+from drills.load import INGEST, Callers, Seen
 from drills.outcome import Outcome, insist
-from drills.stage import Process, Stage, staged, until
+from drills.stage import READY_SECONDS, Process, Stage, staged, until
 from persistence.models import Message
-from tests.support.faulty_http import Fault
+from tests.support.audio import mp3
+from tests.support.faulty_http import FakeVendor, Fault, Received, Reply
 from tests.support.vendors import FakeTwilio
 
 _WORKERS = 12
@@ -99,7 +100,7 @@ async def _stop(api: Process) -> float:
 
 
 async def stopped_in_flight(engine: str, repetitions: int) -> Outcome:
-    """Stop it while it waits for a provider: who is inside is answered, who comes is refused, and it ends in time."""
+    """Stop it while it fetches recordings: who is inside is answered, who comes is refused, and it ends in time."""
     outcomes = [await _stopped_in_flight(engine) for _ in range(repetitions)]
     sums = [sum(column) for column in zip(*outcomes, strict=True)]
     requests, acknowledged, lost, doubled = (int(one) for one in sums[:4])
@@ -108,31 +109,37 @@ async def stopped_in_flight(engine: str, repetitions: int) -> Outcome:
 
 
 async def _stopped_in_flight(engine: str) -> tuple[float, ...]:
-    async with FakeTwilio() as twilio, staged(engine, twilio=twilio) as stage:
+    async with _RecordingHost() as host, staged(engine) as stage:
         api = await stage.api()
-        callers, began = Callers(stage, [api]), 0.0
-        twilio.behave(Fault.HANG_AFTER_READING, always=True)
-        async with httpx.AsyncClient(trust_env=False, timeout=_PATIENCE_SECONDS) as http:
-            inside = [asyncio.create_task(_send_text(callers, http, number)) for number in range(_WORKERS)]
-            await twilio.until_received(_WORKERS)
+        callers = Callers(stage, [api])
+        host.behave(Fault.HANG_AFTER_READING, always=True)
+        async with httpx.AsyncClient(trust_env=False, timeout=READY_SECONDS) as http:
+            inside = [asyncio.create_task(_push(callers, http, f"{host.url}/{n}.mp3")) for n in range(_WORKERS)]
+            await host.until_received(_WORKERS, seconds=READY_SECONDS)
             began = time.monotonic()
             api.send(signal.SIGTERM)
             await until(lambda: _refuses(api), "it refuses who comes")
-            insist(not any(task.done() for task in inside), "somebody was answered before the provider was")
-            twilio.release()
+            insist(not any(task.done() for task in inside), "somebody was answered without a recording")
+            host.release()
             await asyncio.gather(*inside)
         insist(await api.ended() == 0, "it did not end well")
         took = time.monotonic() - began
         insist(took < _PATIENCE_SECONDS, f"it took {took:.1f} s to end")
-        there = await balance(stage, callers.seen, [message["body"] for message in twilio.messages])
+        there = await balance(stage, callers.seen)
     return callers.seen.requests, callers.seen.acknowledged, there.lost, there.doubled, took
 
 
-async def _send_text(callers: Callers, http: httpx.AsyncClient, number: int) -> None:
-    body = callers.text(f"{number:06d}")
-    answer = await callers.send(http, f"{TOOLS}/send-sms", callers.tool_secret, body)
-    insist(answer is not None and answer.json() == {"success": True, "message": "SMS sent"}, f"it was told {answer}")
-    callers.seen.texts.add(body["message"])
+async def _push(callers: Callers, http: httpx.AsyncClient, recording: str) -> None:
+    answer = await callers.send(http, INGEST, callers.api_key, callers.call(recording) | {"recording": recording})
+    insist(answer is not None and answer.status_code == 201, f"it was told {answer}")
+    callers.seen.calls[recording] = answer.json()["callId"] if answer is not None else ""
+
+
+class _RecordingHost(FakeVendor):
+    """A call system's recordings."""
+
+    def answer(self, _: Received) -> Reply:
+        return Reply(200, body=mp3(60), headers={"Content-Type": "audio/mpeg"})
 
 
 async def _refuses(api: Process) -> bool:

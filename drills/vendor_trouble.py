@@ -16,8 +16,8 @@ from tests.support.vendors import FakeElevenLabs, FakeTwilio
 
 _CONFIG = "/api/calls/voice-ai/config"
 _WEBHOOKS = "/v1/workspace/webhooks"
-# The limit is 4 s; what is left is for ourselves, on a machine that has other things to do.
-_ANSWER_SECONDS = 6
+# The limit is 4 s; the rest is for a machine that has other things to do. The outcome says how long it really took.
+_ANSWER_SECONDS = 10
 
 # What befalls a connection needs a new one, so it follows what breaks the one before.
 _TEXT_TROUBLES: list[tuple[Fault | Reply, set[str]]] = [
