@@ -6,7 +6,6 @@ piece.
 """
 
 import asyncio
-import re
 import tempfile
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterator
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ from typing import IO, Any, Self
 
 from domain import documents
 from domain.errors import InvalidRequest, PayloadTooLarge, RecordingRejected
+from domain.large_texts import Cutter, unescaped
 from domain.recordings import Mp3Decoder
 
 _PIECE = 256 * 1024
@@ -21,11 +21,7 @@ _WORTH_A_THREAD = 16 * 1024
 _IN_MEMORY = 1024 * 1024
 _MAX_DOCUMENT = 16 * 1024 * 1024
 
-# In JSON these bytes can only be a member's name: inside a text its quotes would be escaped.
-_NAME = re.compile(rb'(?<!\\)"full_audio"[ \t\r\n]{0,16}:[ \t\r\n]{0,16}"')
-_LONGEST_NAME = 64
-_TEXT = re.compile(rb'[^"\\]*(?:\\.[^"\\]*)*', re.DOTALL)
-_LONGEST_ESCAPE = len(rb"\u002f")
+_AUDIO = "full_audio"
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,10 +84,13 @@ class DeliveryBody:
         Raises:
             RecordingRejected: when it is not base64, not MP3, empty or larger than `max_bytes`.
         """
-        decoder, pieces = Mp3Decoder(max_bytes), _unescaped(self._pieces(span.start, span.end))
-        while (piece := await asyncio.to_thread(next, pieces, None)) is not None:
-            if audio := decoder.feed(piece):
-                yield audio
+        decoder, pieces = Mp3Decoder(max_bytes), unescaped(self._pieces(span.start, span.end))
+        try:
+            while (piece := await asyncio.to_thread(next, pieces, None)) is not None:
+                if audio := decoder.feed(piece):
+                    yield audio
+        except InvalidRequest as error:
+            raise RecordingRejected("Recording is not valid base64") from error
         decoder.finish()
 
     def _pieces(self, start: int, end: int) -> Iterator[bytes]:
@@ -103,53 +102,15 @@ class DeliveryBody:
 
 
 def _without_audio(pieces: Iterator[bytes]) -> tuple[bytearray, Span | None]:
-    rest, span = bytearray(), None
-    buffer, offset, start = b"", 0, None
+    cutter, rest, span = Cutter(_AUDIO), bytearray(), None
+    start = end = 0
     for piece in pieces:
-        buffer += piece
-        while True:
-            if start is None:
-                found = _NAME.search(buffer)
-                used = found.end() if found else max(len(buffer) - _LONGEST_NAME, 0)
-                rest += buffer[:used]
-                start = offset + used if found else None
-                is_more = found is not None
+        for is_audio, part in cutter.feed(piece):
+            start, end = end, end + len(part)
+            if is_audio:
+                span = Span(span.start if span and span.end == start else start, end)
             else:
-                used = _text_end(buffer)
-                is_more = buffer[used : used + 1] == b'"'
-                if is_more:
-                    span, start = Span(start, offset + used), None
-            buffer, offset = buffer[used:], offset + used
-            if not is_more:
-                break
+                rest += part
         if len(rest) > _MAX_DOCUMENT:
             raise PayloadTooLarge(_MAX_DOCUMENT)
-    return rest + buffer, span
-
-
-def _text_end(buffer: bytes) -> int:
-    """Return how much of `buffer` certainly belongs to the text it begins in."""
-    text = _TEXT.match(buffer)
-    return text.end() if text else 0
-
-
-def _unescaped(pieces: Iterator[bytes]) -> Iterator[bytes]:
-    """Undo JSON's escapes; most writers use none in base64, some escape the slash."""
-    kept = b""
-    for piece in pieces:
-        text = kept + piece
-        # An escape may be cut in two.
-        cut = text.rfind(b"\\", max(len(text) - _LONGEST_ESCAPE + 1, 0))
-        kept = b"" if cut < 0 else text[cut:]
-        yield _plain(text if cut < 0 else text[:cut])
-    yield _plain(kept)
-
-
-def _plain(text: bytes) -> bytes:
-    if b"\\" not in text:
-        return text
-    try:
-        plain: str = documents.load(b'"' + text + b'"')
-        return plain.encode()
-    except InvalidRequest as error:
-        raise RecordingRejected("Recording is not valid base64") from error
+    return rest + cutter.finish()[1], span

@@ -4,9 +4,11 @@ A recording is told apart by its prefix alone. Base64 must be strict (RFC 4648 Â
 white space) and hold MP3, as the published contract says; behind a link the usual audio containers are accepted too.
 """
 
-import binascii
 import re
+from collections.abc import Iterable, Iterator
 from enum import StrEnum
+
+import pybase64
 
 from domain.errors import RecordingRejected
 
@@ -65,6 +67,37 @@ def decode(value: str, max_bytes: int) -> bytes:
     return audio
 
 
+def decode_pieces(pieces: Iterable[bytes], max_bytes: int) -> Iterator[bytes]:
+    """Yield the MP3 that a data URI or plain base64 holds whose text comes in pieces; by the same rules as `decode`.
+
+    Raises:
+        RecordingRejected: as `decode`, some of it only at the end.
+    """
+    decoder, head = Mp3Decoder(max_bytes), b""
+    is_begun = False
+    for piece in pieces:
+        text = piece
+        if not is_begun:
+            head += piece
+            if len(head) < _DATA_URI_HEAD:
+                continue
+            is_begun, text = True, _encoded(head)
+        if audio := decoder.feed(text):
+            yield audio
+    if not is_begun:
+        yield decoder.feed(_encoded(head))
+    decoder.finish()
+
+
+def _encoded(text: bytes) -> bytes:
+    """Return what of the beginning of a recording is base64."""
+    head = text[:_DATA_URI_HEAD].decode("latin-1")
+    form = classify(head)
+    if form is RecordingForm.LINK:
+        raise RecordingRejected("Recording URL is too long")
+    return text if form is RecordingForm.BASE64 else text[len(head) - len(_payload(head)) :]
+
+
 class Mp3Decoder:
     """Decodes base64 MP3 that comes in pieces, by the same rules as `decode`; every method raises RecordingRejected."""
 
@@ -96,7 +129,7 @@ class Mp3Decoder:
             raise RecordingRejected("Recording is not valid base64")
         self._is_over = self._is_over or text.endswith(b"=")
         try:
-            return binascii.a2b_base64(text, strict_mode=True)
+            return pybase64.b64decode(text, validate=True)
         except ValueError as error:
             raise RecordingRejected("Recording is not valid base64") from error
 
@@ -128,7 +161,7 @@ def _payload(uri: str) -> str:
 
 def _strict_base64(encoded: str) -> bytes:
     try:
-        return binascii.a2b_base64(encoded, strict_mode=True)
+        return pybase64.b64decode(encoded, validate=True)
     except ValueError as error:
         raise RecordingRejected("Recording is neither an http(s) URL nor valid base64") from error
 

@@ -11,6 +11,7 @@ from actions.read_voice_ai import read_voice_ai
 from actions.record_call import FinishedCall, RecordedCall, record_call
 from actions.relay import Relay
 from domain.calls import CallFilter
+from domain.large_texts import LargeText
 from domain.principals import Role
 from domain.times import to_wire
 from handlers.acting import actor_of
@@ -39,7 +40,8 @@ async def post_calls_ingest(
     request: Request[Relay], *, body: models.CallsIngestExternalCallRequest
 ) -> PostCallsIngestAnswer:
     """Record a finished call once, or say that it is known."""
-    recorded = await record_call(request.relay, request.caller.organization_id, _finished(body, request.caller.user_id))
+    finished = _finished(body, request.large_text or body.recording, request.caller.user_id)
+    recorded = await record_call(request.relay, request.caller.organization_id, finished)
     if recorded.is_repeat:
         return PostCallsIngest200(_repeat(recorded))
     return PostCallsIngest201(
@@ -114,8 +116,12 @@ async def get_calls_recording(request: Request[Relay], *, call_id: str) -> GetCa
     return GetCallsRecording200(body, headers={"Cache-Control": "no-store"})
 
 
-def _finished(body: models.CallsIngestExternalCallRequest, user_id: str | None) -> FinishedCall:
+def _finished(
+    body: models.CallsIngestExternalCallRequest, recording: str | LargeText | None, user_id: str | None
+) -> FinishedCall:
     payload = body.model_dump(mode="json", exclude_unset=True)
+    if "recording" in payload:
+        payload["recording"] = recording
     return FinishedCall(
         direction=body.direction,
         from_number=body.fromNumber,
@@ -124,7 +130,7 @@ def _finished(body: models.CallsIngestExternalCallRequest, user_id: str | None) 
         status=body.status,
         transcript=payload.get("transcript"),
         summary=body.summary,
-        recording=body.recording,
+        recording=recording,
         external_call_id=_meaningful(body.externalCallId),
         elevenlabs_conversation_id=_elevenlabs_conversation(body),
         agent_name=body.agentName,

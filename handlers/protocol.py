@@ -15,6 +15,7 @@ import urllib.parse
 from typing import Any, cast
 
 import httptools
+from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT
 from uvicorn.protocols.http.httptools_impl import (
     HEADER_RE,
     STATUS_LINE,
@@ -114,8 +115,14 @@ class HttpProtocol(HttpToolsProtocol):
     def on_body(self, body: bytes) -> None:
         """Take a piece of the body."""
         self._body_bytes += len(body)
-        if not self._is_offer:
-            super().on_body(body)
+        if self._is_offer or self.cycle.response_complete:
+            return
+        # Handed on as it is: gathering it in a buffer would copy it twice.
+        cycle = cast("Any", self.cycle)
+        cycle.body = cycle.body + body if cycle.body else body
+        if len(cycle.body) > HIGH_WATER_LIMIT:
+            self.flow.pause_reading()
+        cycle.message_event.set()
 
     def on_message_complete(self) -> None:
         """End the request."""

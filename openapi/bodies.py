@@ -4,6 +4,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from typing import Any
 
 from domain.errors import Overloaded, PayloadTooLarge, UnsupportedMediaType
+from domain.large_texts import LARGE, Cutter, Part
 from openapi.media import is_json
 
 Receive = Callable[[], Awaitable[Mapping[str, Any]]]
@@ -101,6 +102,18 @@ class IncomingBody:
         while not self._is_whole:
             chunks.append(await self._next())
         return b"".join(chunks)
+
+    async def parts(self, name: str) -> list[Part]:
+        """Return all of it, the large texts of members called `name` apart."""
+        self._insist_on_length()
+        first = await self._next()
+        if self._is_whole and len(first) <= LARGE:
+            return [(False, first)] if first else []
+        cutter = Cutter(name)
+        parts = list(cutter.feed(first))
+        while not self._is_whole:
+            parts.extend(cutter.feed(await self._next()))
+        return [*parts, cutter.finish()] if self._size else []
 
     async def chunks(self) -> AsyncIterator[bytes]:
         """Yield it as it arrives."""

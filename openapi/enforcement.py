@@ -33,8 +33,9 @@ from pydantic import TypeAdapter, ValidationError
 from pydantic_core import SchemaSerializer
 from starlette.exceptions import HTTPException
 
-from domain import documents
+from domain import documents, large_texts
 from domain.errors import ConfigurationError, InvalidRequest, NotFound, Unauthenticated
+from domain.large_texts import LargeText
 from domain.principals import Principal
 from openapi.authentication import Authenticate, Security, principal_of, security_map
 from openapi.bodies import BodyRoom, BodyShare, Disconnected, IncomingBody, insist_on_json
@@ -48,7 +49,7 @@ from openapi.problems import Answer, MethodNotAllowed, Problems, is_expected, un
 from openapi.references import Document
 from openapi.registry import is_stub
 from openapi.routing import Routes, operation_of
-from openapi.schemas import Schemas, Validator
+from openapi.schemas import Schemas, Validator, large_text_of
 
 Scope = Any
 Receive = Any
@@ -200,6 +201,7 @@ class Enforced:
         if self._body_schema is not None:
             self._validator = schemas.compile(self._body_schema, "request")
             self._order = property_order(document, self._body_schema)
+            self._large_text = large_text_of(document, self._body_schema)
             self._read = TypeAdapter(binding.body).validator.validate_python
         self.serve(None, 0, BodyRoom(0))
 
@@ -224,18 +226,27 @@ class Enforced:
         arguments = self._parameters.read(scope)
         headers = dict(scope["headers"])
         incoming = IncomingBody(headers, receive, self._limit, share)
+        large_text = None
         if self._body_schema is not None:
             insist_on_json(headers)
-            arguments["body"] = self._body(await incoming.whole())
-        request = Request(self._relay, self.operation.id, scope, principal, incoming.chunks)
+            value, large_text = await self._received(incoming)
+            arguments["body"] = self._body(value)
+        request = Request(self._relay, self.operation.id, scope, principal, large_text, incoming.chunks)
         return self._answer(await self._handler(request, **arguments))
 
     # The body
 
-    def _body(self, raw: bytes) -> Any:
-        if not raw:
+    async def _received(self, incoming: IncomingBody) -> tuple[Any, LargeText | None]:
+        """Return the parsed body; the text that may be large is left where it is when it is."""
+        if self._large_text is None:
+            raw = await incoming.whole()
+            return (documents.load(raw) if raw else _ABSENT), None
+        parts = await incoming.parts(self._large_text)
+        return large_texts.read(parts, self._large_text) if parts else (_ABSENT, None)
+
+    def _body(self, value: Any) -> Any:
+        if value is _ABSENT:
             return self._no_body()
-        value = documents.load(raw)
         if not self._validator.is_valid(value):
             raise Refused(findings(self._validator, value, self._order) or [_UNCLEAR])
         try:
@@ -278,6 +289,7 @@ def _plain(body: Any) -> Any:
     return serializer.to_python(body, mode="json", by_alias=True, exclude_unset=True, warnings="none")
 
 
+_ABSENT = object()
 _UNCLEAR = Finding((), "invalid", "is not valid")
 
 

@@ -13,6 +13,7 @@ from typing import Any, ClassVar, Generic, TypeAlias, TypeVar
 from starlette.datastructures import Headers
 
 from domain.errors import RelayError, Unauthenticated
+from domain.large_texts import LargeText
 from domain.principals import Principal
 
 Scope: TypeAlias = MutableMapping[str, Any]
@@ -26,13 +27,15 @@ class Request(Generic[R_co]):
     """One request that passed routing, authentication and validation.
 
     `relay` is the application's own services, `operation` the operationId, `scope` what the server says of the request.
-    `principal` is None on an operation that is open or whose signature the handler has yet to check.
+    `principal` is None on an operation that is open or whose signature the handler has yet to check. `large_text` is
+    the value of the body's member that the document marks `x-large-text`, when it is large; the body has a mark there.
     """
 
     relay: R_co
     operation: str
     scope: Scope = field(default_factory=dict, repr=False)
     principal: Principal | None = None
+    large_text: LargeText | None = None
     open_stream: Callable[[], AsyncIterator[bytes]] = field(default=lambda: _no_body(), repr=False)
 
     @property

@@ -1962,7 +1962,7 @@ class GetEvents(Protocol[R_contra]):
 # What the server reads at start
 
 OPERATIONS: Final = Bindings(
-    "756fbaf17076c678a65ad9c3c168b3aee9cd11e46c4e75c40dde1758904e5c05",
+    "5b8ed07a4ec0d05f287a7ebe6424439cb66ded6edde342feaa6ff001581627e3",
     {
         "POST /api/calls/ingest": Binding(
             handler="calls.post_calls_ingest",

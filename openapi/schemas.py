@@ -101,6 +101,16 @@ class Schemas:
             result.update({"required": needed} if needed else {})
 
 
+def large_text_of(document: Document, schema: Mapping[str, Any]) -> str | None:
+    """Return the property of a body that is marked `x-large-text`, and a text without further rules."""
+    properties = follow(document, schema).get("properties", {})
+    for name, node in properties.items():
+        rules = {key for key in node if key not in _IGNORED and not key.startswith("x-")} - {"description", "title"}
+        if node.get("x-large-text") is True and node.get("type") == "string" and rules == {"type"}:
+            return str(name)
+    return None
+
+
 def _counts(key: str, schema: Mapping[str, Any]) -> bool:
     # A flag about a bound says nothing where there is no bound.
     if key in ("exclusiveMinimum", "exclusiveMaximum"):

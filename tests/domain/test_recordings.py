@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from domain.errors import RecordingRejected
-from domain.recordings import HEAD_BYTES, RecordingForm, audio_type, classify, decode, is_mp3
+from domain.recordings import HEAD_BYTES, RecordingForm, audio_type, classify, decode, decode_pieces, is_mp3
 
 ID3 = b"ID3\x04\x00\x00\x00\x00\x00\x00"
 FRAME = b"\xff\xfb\x90\x64" + bytes(413)
@@ -186,3 +186,23 @@ def test_a_frame_header_with_a_forbidden_field_is_not_mp3(frame: bytes) -> None:
 def test_a_damaged_tag_is_not_mp3(head: bytes) -> None:
     """An ID3 tag has versions below FF, size bytes below 80, and ten bytes."""
     assert not is_mp3(head)
+
+
+@given(st.binary(max_size=2000), st.sampled_from(["", "data:audio/mpeg;base64,"]), st.integers(1, 700))
+def test_pieces_are_decoded_like_the_whole(tail: bytes, prefix: str, size: int) -> None:
+    """Where a text was cut makes no difference."""
+    audio = b"ID3\x04\x00\x00\x00\x00\x00\x00" + tail
+    text = (prefix + base64.b64encode(audio).decode()).encode()
+    pieces = [text[start : start + size] for start in range(0, len(text), size)]
+
+    assert b"".join(decode_pieces(pieces, 10_000)) == audio
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["https://example.com/a.mp3", "ftp://example.com/a.mp3", "data:text/plain;base64,SUQz", "SUQz!", "SUQzBA=A", ""],
+)
+def test_pieces_of_something_else_are_refused(text: str) -> None:
+    """By the same rules, and a link does not come in pieces."""
+    with pytest.raises(RecordingRejected):
+        list(decode_pieces([text.encode()], 10_000))

@@ -230,6 +230,39 @@ async def test_base64_and_data_uris_are_decoded(api: Api, prefix: str) -> None:
     assert [path.read_bytes() for path in api.objects()] == [mp3()]
 
 
+@pytest.mark.parametrize("prefix", ["", "data:audio/mpeg;base64,"])
+@pytest.mark.parametrize("slash", ["/", "\\/"])
+async def test_a_large_recording_is_stored_byte_for_byte_however_its_slashes_are_written(
+    api: Api, prefix: str, slash: str
+) -> None:
+    """It is decoded piece by piece, and a repeat of the call knows it again or says that it is another."""
+    one, other = mp3(2_000), mp3(1_999) + bytes(417)
+    call = [completed(recording=prefix + base64.b64encode(audio).decode()) for audio in (one, other)]
+    body = json.dumps(call[0]).replace("/", slash).encode()
+    first = await api.ingest(body)
+    again = (await api.ingest(call[0])).json()
+    differing = (await api.ingest(call[1])).json()
+
+    assert first.status_code == 201
+    assert [path.read_bytes() for path in api.objects()] == [one]
+    assert again["payloadMatches"] is True
+    assert differing["differingFields"] == ["recording"]
+
+
+@pytest.mark.parametrize("damage", ["!", "=", "\n", "\udc00", "\0", "A"])
+@pytest.mark.parametrize("place", [0, 700_000, -1])
+async def test_a_large_recording_that_is_none_is_refused_and_nothing_is_stored(
+    api: Api, damage: str, place: int
+) -> None:
+    """Wherever it goes wrong: what was stored until then is gone again, and the same id can be used."""
+    audio = mp3_base64(2_000)
+    response = await api.ingest(completed(recording=audio[:place] + damage + audio[place:]))
+
+    assert response.status_code == 400
+    assert await nothing_was_stored(api)
+    assert (await api.ingest(completed())).status_code == 201
+
+
 async def test_a_url_is_downloaded(api: Api, host: RecordingHost) -> None:
     """The recording behind a public address is fetched once and stored."""
     response = await api.ingest(completed(recording=f"{host.url}/recordings/1.mp3"))

@@ -1,0 +1,156 @@
+"""Texts too large to be held twice: taken out of JSON that arrives in pieces, and read piece by piece.
+
+A large text is one member's value, base64 as a rule. The document is parsed and validated without it; the text itself
+stays in the pieces it came in.
+"""
+
+import hashlib
+import re
+import secrets
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
+
+from domain import documents
+from domain.errors import InvalidRequest
+
+# What is shorter costs less than the care taken of it.
+LARGE = 64 * 1024
+
+_LONGEST_NAME = 64
+_TEXT = re.compile(rb'[^"\\]*(?:\\.[^"\\]*)*', re.DOTALL)
+_LONGEST_ESCAPE = len(rb"\u002f")
+
+# A piece of a document, and whether it belongs to the text.
+Part = tuple[bool, bytes]
+
+
+class LargeText:
+    """The inside of a JSON text, in the pieces it arrived in."""
+
+    __slots__ = ("_digest", "_pieces", "_size")
+
+    def __init__(self, pieces: Iterable[bytes]) -> None:
+        self._pieces = list(pieces)
+        self._size = sum(map(len, self._pieces))
+        self._digest: str | None = None
+
+    def __len__(self) -> int:
+        return self._size
+
+    def sha256(self) -> str:
+        """Return the digest of the text in UTF-8; the first time before it is drained.
+
+        Raises:
+            InvalidRequest: when an escape in it is none.
+        """
+        if self._digest is None:
+            digest = hashlib.sha256()
+            for piece in unescaped(self._pieces):
+                digest.update(piece)
+            self._digest = digest.hexdigest()
+        return self._digest
+
+    def drain(self) -> Iterator[bytes]:
+        """Yield the text in UTF-8, and let go of it piece by piece.
+
+        Raises:
+            InvalidRequest: when an escape in it is none.
+        """
+        pieces, self._pieces = self._pieces[::-1], []
+        return unescaped(pieces.pop() for _ in range(len(pieces)))
+
+
+class Cutter:
+    """Tells which bytes of a JSON document belong to the texts of members called `name`, at whatever depth."""
+
+    def __init__(self, name: str) -> None:
+        # In JSON these bytes can only be a member's name: inside a text its quotes would be escaped.
+        quoted = re.escape(f'"{name}"'.encode())
+        self._name = re.compile(rb"(?<!\\)" + quoted + rb'[ \t\r\n]{0,16}:[ \t\r\n]{0,16}"')
+        self._is_inside = False
+        self._kept = b""
+
+    def feed(self, piece: bytes) -> Iterator[Part]:
+        """Yield what is certain after the next piece of the document."""
+        buffer, start = self._kept + piece, 0
+        while True:
+            end, turns = self._text_end(buffer, start) if self._is_inside else self._rest_end(buffer, start)
+            yield self._is_inside, buffer[start:end]
+            start = end
+            if not turns:
+                break
+            self._is_inside = not self._is_inside
+        self._kept = buffer[start:]
+
+    def finish(self) -> Part:
+        """Return what was not certain until now."""
+        return self._is_inside, self._kept
+
+    def _rest_end(self, buffer: bytes, start: int) -> tuple[int, bool]:
+        found = self._name.search(buffer, start)
+        return (found.end(), True) if found else (max(len(buffer) - _LONGEST_NAME, start), False)
+
+    def _text_end(self, buffer: bytes, start: int) -> tuple[int, bool]:
+        end = buffer.find(b'"', start)
+        end = len(buffer) if end < 0 else end
+        if buffer.find(b"\\", start, end) >= 0:
+            text = _TEXT.match(buffer, start)
+            end = text.end() if text else start
+        return end, buffer[end : end + 1] == b'"'
+
+
+def read(parts: Sequence[Part], name: str) -> tuple[Any, LargeText | None]:
+    """Return the document that `parts` make up, and the text of its member `name` when that is large.
+
+    In the document a mark stands for such a text. It is read like any other value where it is not the document's own
+    member, or not the only one of that name.
+
+    Raises:
+        InvalidRequest: when it is not JSON.
+    """
+    pieces = [piece for is_text, piece in parts if is_text]
+    if sum(map(len, pieces)) > LARGE:
+        mark = secrets.token_hex(16)
+        rest, texts = _marked(parts, mark.encode())
+        document = documents.load(rest)
+        if texts == 1 and isinstance(document, dict) and document.get(name) == mark:
+            return document, LargeText(pieces)
+    return documents.load(b"".join(piece for _, piece in parts)), None
+
+
+def _marked(parts: Iterable[Part], mark: bytes) -> tuple[bytes, int]:
+    rest: list[bytes] = []
+    texts, was_text = 0, False
+    for is_text, piece in parts:
+        if is_text and not was_text:
+            texts += 1
+        if not is_text or not was_text:
+            rest.append(mark if is_text else piece)
+        was_text = is_text
+    return b"".join(rest), texts
+
+
+def unescaped(pieces: Iterable[bytes]) -> Iterator[bytes]:
+    """Undo JSON's escapes; most writers use none in base64, some escape the slash.
+
+    Raises:
+        InvalidRequest: when one of them is none.
+    """
+    kept = b""
+    for piece in pieces:
+        text = kept + piece
+        # An escape may be cut in two.
+        cut = text.rfind(b"\\", max(len(text) - _LONGEST_ESCAPE + 1, 0))
+        kept = b"" if cut < 0 else text[cut:]
+        yield _plain(text if cut < 0 else text[:cut])
+    yield _plain(kept)
+
+
+def _plain(text: bytes) -> bytes:
+    if b"\\" not in text:
+        return text
+    try:
+        plain: str = documents.load(b'"' + text + b'"')
+        return plain.encode()
+    except InvalidRequest as error:
+        raise InvalidRequest("A text holds an escape that is none") from error
