@@ -27,6 +27,17 @@ async def test_pages_are_served(world: World, path: str) -> None:
     assert headers["content-type"].split(";")[0] == ("text/javascript" if path == "/client.js" else "text/html")
 
 
+@pytest.mark.parametrize("path", ["/events", "/live", "/healthz", "/nowhere"])
+async def test_nothing_may_be_framed_guessed_or_told_elsewhere(world: World, path: str) -> None:
+    """What a page cannot say for itself is said with every answer."""
+    async with world.broadcaster() as station:
+        _, headers, _ = await station.get(path)
+
+    assert headers["content-security-policy"] == "frame-ancestors 'none'"
+    assert headers["x-content-type-options"] == "nosniff"
+    assert headers["referrer-policy"] == "no-referrer"
+
+
 def test_the_readable_page_holds_every_message_and_close_code() -> None:
     """A person finds each message, its example and each close code."""
     page = pages.load()["/events"][1].decode()
