@@ -1,6 +1,7 @@
 """Growth: the same operations on the same server while the tables grow, and the pages that read them at the end.
 
 Rows are planted with SQL, evenly over a year and a thousand contacts, so that every index is as deep as it would be.
+The indexes are made after the rows: sorted once, a million calls and five million events take a minute or so.
 """
 
 import contextlib
@@ -66,9 +67,14 @@ def _plant(installation: Installation, calls: int) -> None:
     connection = sqlite3.connect(installation.database)
     org, head = connection.execute("SELECT id, event_sequence FROM organization").fetchone()
     events = calls * _EVENTS_PER_CALL
+    indexes = connection.execute(
+        "SELECT name, sql FROM sqlite_master WHERE type = 'index' AND sql IS NOT NULL AND tbl_name IN ('call', 'event')"
+    ).fetchall()
+    connection.executescript("".join(f'DROP INDEX "{name}";' for name, _ in indexes))
     connection.executescript(
         _PLANT.format(org=org, ours=questions.OURS, contacts=_CONTACTS, calls=calls, events=events, head=head)
     )
+    connection.executescript("".join(f"{sql};" for _, sql in indexes) + "PRAGMA wal_checkpoint(TRUNCATE);")
     connection.close()
 
 

@@ -111,7 +111,15 @@ def test_both_validators_agree(direction: Direction, schema: dict[str, Any], val
     theirs = reader({**schema, "components": {"schemas": COMPONENTS}}, format_checker=oas30_format_checker)
     ours = Schemas({"components": {"schemas": COMPONENTS}}).compile(schema, direction)
 
-    assert ours.is_valid(value) == theirs.is_valid(value)
+    assert ours.is_valid(value) == _accepts(theirs, value)
+
+
+def _accepts(theirs: Any, value: Any) -> bool:
+    try:
+        return bool(theirs.is_valid(value))
+    except UnicodeEncodeError:
+        # It stumbles over text that is not ASCII where base64 is due.
+        return False
 
 
 @settings(max_examples=300, deadline=None)
