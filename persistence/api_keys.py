@@ -1,12 +1,12 @@
 """API keys: one per user, found by digest."""
 
 from collections.abc import Collection
-from typing import Any
 
 from persistence.models import ApiKey
-from persistence.statements import Lookup
+from persistence.statements import Among, Lookup
 
 _BY_DIGEST = Lookup(ApiKey, "digest")
+_AMONG = Among(ApiKey, "digest", "digest")
 
 
 def by_digest(digest: str) -> ApiKey | None:
@@ -16,8 +16,7 @@ def by_digest(digest: str) -> ApiKey | None:
 
 def among(digests: Collection[str]) -> set[str]:
     """Return those of the digests that are still a key's."""
-    query: Any = ApiKey.select(ApiKey.digest).where(ApiKey.digest.in_(list(digests))).tuples()
-    return {digest for (digest,) in query}
+    return {digest for (digest,) in _AMONG.find(digests)}
 
 
 def of_user(organization_id: str, user_id: str) -> ApiKey | None:

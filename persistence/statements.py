@@ -5,8 +5,9 @@ first time it runs on a kind of engine; afterwards only its values travel. Value
 them.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any, Generic, TypeVar
 
 import peewee
@@ -86,6 +87,32 @@ class Lookup(Statement, Generic[M]):
     def _query(self) -> peewee.Query:
         fields = self._model._meta.fields
         return self._model.select().where(*[fields[name] == Given(name) for name in self._columns]).limit(1)
+
+
+class Among(Statement):
+    """The columns `wanted` of the rows of `model` in which `sought` has one of the given values."""
+
+    _ROOM = 500
+
+    def __init__(self, model: type[Row], sought: str, *wanted: str) -> None:
+        self._model = model
+        self._sought = sought
+        self._wanted = wanted
+        super().__init__(self._query)
+
+    def find(self, values: Iterable[str]) -> list[tuple[Any, ...]]:
+        """Return what was wanted of every row that was found, in no order."""
+        waiting, found = iter(values), list[tuple[Any, ...]]()
+        while some := list(islice(waiting, self._ROOM)):
+            # The statement is the same for few values: the last one is given until there is no room.
+            some += some[-1:] * (self._ROOM - len(some))
+            found += self._run({str(place): value for place, value in enumerate(some)}).fetchall()
+        return found
+
+    def _query(self) -> peewee.Query:
+        fields = self._model._meta.fields
+        room = [Given(str(place)) for place in range(self._ROOM)]
+        return self._model.select(*[fields[name] for name in self._wanted]).where(fields[self._sought].in_(room))
 
 
 class Insertion(Statement):

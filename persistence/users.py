@@ -1,12 +1,12 @@
 """Users: the people who sign in."""
 
 from collections.abc import Collection
-from typing import Any
 
 from persistence.models import User
-from persistence.statements import Lookup
+from persistence.statements import Among, Lookup
 
 _BY_ID = Lookup(User, "id")
+_VERSIONS = Among(User, "id", "id", "token_version")
 
 
 def add(organization_id: str, *, email: str, full_name: str, password_hash: str, role: str) -> User:
@@ -23,8 +23,7 @@ def get(user_id: str) -> User | None:
 
 def token_versions(user_ids: Collection[str]) -> dict[str, int]:
     """Return the token version of each of these users that there still is; whose they are, their tokens have told."""
-    query: Any = User.select(User.id, User.token_version).where(User.id.in_(list(user_ids))).tuples()
-    return dict(query)
+    return dict(_VERSIONS.find(user_ids))
 
 
 def in_organization(organization_id: str, user_id: str) -> User | None:

@@ -23,6 +23,12 @@ class Peer(ServerConnection):
     asked: Handshake
     principal: Principal | None = None
 
+    def forget_handshake(self) -> None:
+        """Let go of the heads of the request and of its answer, which the library keeps as long as the connection."""
+        self.response = None
+        if self.request:
+            self.request.headers.clear()
+
 
 class Session(Listener):
     """State of one connection, from its handshake to its end."""

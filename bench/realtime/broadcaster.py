@@ -15,7 +15,7 @@ from pydantic import SecretStr
 from actions.authenticate import identify, revoked
 from actions.tokens import Tokens, shared_key
 from persistence.database import open_database
-from realtime.server import RealtimeServer
+from realtime.server import RealtimeServer, calm_collector
 
 
 async def main(database_url: str, port: int, secret: str) -> None:
@@ -23,6 +23,7 @@ async def main(database_url: str, port: int, secret: str) -> None:
     database = open_database(database_url)
     relay: Any = SimpleNamespace(database=database, tokens=Tokens([shared_key(SecretStr(secret))]))
     server = RealtimeServer(database, partial(identify, relay), partial(revoked, relay))
+    calm_collector()
     async with server.running("127.0.0.1", port):
         print("ready", flush=True)
         await asyncio.Event().wait()

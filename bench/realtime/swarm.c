@@ -174,7 +174,8 @@ int main(int argc, char **argv) {
   Listener *all = calloc(count, sizeof *all);
   for (int i = 0; i < count; i++) {
     ask(&all[i], port, argv[6], tokens[i % known]);
-    do turn(0); while (in + AT_ONCE < (uint64_t)i);
+    turn(0);
+    while (in + AT_ONCE < (uint64_t)i) turn(-1);
   }
   while (in < (uint64_t)count) turn(-1);
   struct epoll_event input = {.events = EPOLLIN, .data.ptr = NULL};
