@@ -30,6 +30,10 @@ class Database(Protocol):
         """Run a unit that only reads, and return what it returns."""
         ...
 
+    async def read_aside(self, unit: Callable[[], R]) -> R:
+        """Run a reading unit that looks at very many rows, so that nobody else waits for it."""
+        ...
+
     async def write(self, unit: Callable[[], R]) -> R:
         """Run a unit in a transaction; return what it returns once it is durable.
 

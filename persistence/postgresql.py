@@ -60,6 +60,10 @@ class ServerDatabase:
         """Run a reading unit on a connection of its own; once more if the connection turns out to be broken."""
         return await self._in_thread(self._read, unit)
 
+    async def read_aside(self, unit: Callable[[], R]) -> R:
+        """Run a reading unit; here every unit runs in a thread."""
+        return await self.read(unit)
+
     async def write(self, unit: Callable[[], R]) -> R:
         """Run the unit in a transaction; again if the server asks for that, which it does only when nothing was kept.
 

@@ -11,6 +11,7 @@ import fcntl
 import queue
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -38,7 +39,10 @@ class _Job:
 
 
 class EmbeddedDatabase:
-    """SQLite in WAL mode: reads run where they are asked for, writes in one thread that commits in groups."""
+    """SQLite in WAL mode: reads run where they are asked for, writes in one thread that commits in groups.
+
+    Reads that take long have a thread and a connection of their own; SQLite lets go of the interpreter while it looks.
+    """
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -59,11 +63,16 @@ class EmbeddedDatabase:
         self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
         self._writer = threading.Thread(target=self._write_forever, name="database-writer", daemon=True)
         self._writer.start()
+        self._reader = ThreadPoolExecutor(1, thread_name_prefix="database-reader")
 
     async def read(self, unit: Callable[[], R]) -> R:
         """Run a reading unit; a WAL reader never waits, so no thread is needed."""
         with running_on(self._engine):
             return unit()
+
+    async def read_aside(self, unit: Callable[[], R]) -> R:
+        """Run a reading unit that may take long in the reader thread, one after the other."""
+        return await asyncio.get_running_loop().run_in_executor(self._reader, self._read, unit)
 
     async def write(self, unit: Callable[[], R]) -> R:
         """Hand the unit to the writer thread and wait until it is durable."""
@@ -97,12 +106,18 @@ class EmbeddedDatabase:
             return [migration.name for migration in self._runner().status() if not migration.applied]
 
     def close(self) -> None:
-        """Let the writer finish, then close both connections."""
+        """Let reader and writer finish, then close every connection."""
         self._jobs.put(None)
         self._writer.join()
+        self._reader.submit(self._engine.close)
+        self._reader.shutdown()
         self._doorbell.close()
         if not self._engine.is_closed():
             self._engine.close()
+
+    def _read(self, unit: Callable[[], R]) -> R:
+        with running_on(self._engine):
+            return unit()
 
     def _runner(self) -> Runner:
         return Runner(self._engine, str(_MIGRATIONS))

@@ -1,6 +1,7 @@
 import asyncio
 import subprocess
 import sys
+import threading
 from functools import partial
 
 from persistence import contacts, outbox
@@ -37,6 +38,24 @@ async def test_a_unit_sees_what_the_one_before_it_wrote(database: Database, orga
     )
 
     assert len(set(ids)) == 1
+
+
+async def test_nobody_waits_for_a_read_that_takes_long(database: Database, organization_id: str) -> None:
+    """Others read and write meanwhile, and what is read aside is what was committed before."""
+    may_end = threading.Event()
+
+    def long() -> int:
+        assert may_end.wait(10)
+        return Contact.select().count()
+
+    await database.write(lambda: contacts.upsert(organization_id, NUMBERS[0], None))
+    reading = asyncio.create_task(database.read_aside(long))
+    before = await database.read(lambda: Contact.select().count())
+    await database.write(lambda: contacts.upsert(organization_id, NUMBERS[1], None))
+    was_reading = not reading.done()
+    may_end.set()
+
+    assert (before, was_reading, await reading) == (1, True, 2)
 
 
 async def test_a_commit_of_another_process_wakes_a_listener(database: Database, database_url: str) -> None:
