@@ -1,7 +1,7 @@
 import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, get_args
 
 import httpx
 import pytest
@@ -14,32 +14,27 @@ from tests.support.api import serving
 from tests.support.contracts import Lab, build
 
 CREATED = {"success": True, "callId": "a" * 24, "contactId": "b" * 24, "conversationId": "c" * 24}
-CONFIG: dict[str, Any] = {
-    "aiVoiceProvider": None,
-    "hasElevenlabsApiKey": False,
-    "hasElevenlabsToolSecret": False,
-    "hasSinchEstCredentials": False,
-    "webhook": {"status": "not_configured"},
-    "phoneNumbers": [],
-}
-ANSWERS: dict[str, Response[Any]] = {
-    "post_calls_ingest": operations.PostCallsIngest201(models.CallsIngestCreatedResponse.model_validate(CREATED)),
-    "post_calls_voice_ai_config": operations.PostCallsVoiceAiConfig200(
-        models.CallsVoiceAiConfigSavedResponse(success=True, message="Configuration saved")
-    ),
-    "get_calls_voice_ai_config": operations.GetCallsVoiceAiConfig200(
-        models.CallsVoiceAiConfigResponse.model_validate({"success": True, "config": CONFIG})
-    ),
-    "post_webhook_elevenlabs_tools_create_note": operations.PostWebhookElevenlabsToolsCreateNote200(
-        models.ElevenLabsCreateNoteResponse(success=True, note_id="d" * 24)
-    ),
-    "post_webhook_elevenlabs_tools_send_sms": operations.PostWebhookElevenlabsToolsSendSms200(
-        models.ElevenLabsSendSmsResponse(success=True, message="SMS sent")
-    ),
-    "post_webhook_elevenlabs_tools_transfer": operations.PostWebhookElevenlabsToolsTransfer200(
-        models.ElevenLabsTransferResponse(success=False, message="Please hold.")
-    ),
-}
+
+
+def _answers() -> dict[str, Response[Any]]:
+    """Return an answer of every operation that answers in JSON: what its document gives as an example."""
+    contract = document.load()
+    schemas = contract.served["components"]["schemas"]
+    answers: dict[str, Response[Any]] = {
+        "post_calls_ingest": operations.PostCallsIngest201(models.CallsIngestCreatedResponse.model_validate(CREATED)),
+        "post_calls_voice_ai_config": operations.PostCallsVoiceAiConfig200(
+            models.CallsVoiceAiConfigSavedResponse(success=True, message="Configuration saved")
+        ),
+    }
+    for operation in contract.operations:
+        made = min(operations.OPERATIONS.operations[operation.key].responses, key=lambda each: each.status)
+        (body,) = get_args(made.__orig_bases__[0])  # type: ignore[attr-defined]
+        if operation.id not in answers and body is not bytes:
+            answers[operation.id] = made(body.model_validate(schemas[body.__name__]["example"]))
+    return answers
+
+
+ANSWERS = _answers()
 MAX_BODY = 512 * 1024
 
 

@@ -34,7 +34,7 @@ from openapi.registry import find_handlers, is_stub
 from openapi.schemas import Schemas
 from tests.support import second_opinion
 from tests.support.api import Api, running_api
-from tests.support.fuzz_data import SMS_STATUS, Known, known_body, known_parameters, prepare
+from tests.support.fuzz_data import SMS_STATUS, Known, callbacks_by_token, known_body, known_parameters, prepare
 from tests.support.vendors import FakeTwilio
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -184,7 +184,7 @@ async def _provoke(api: Api, known: Known, operations: tuple[Operation, ...], re
             for change in ({"headers": request["headers"] | {"Content-Type": "image/png"}}, {"content": _Endless()}):
                 if operation.body_schema is not None or operation.definition.get("x-raw-body"):
                     _add(reached, operation, await http.send(http.build_request(**request | change)))
-            for target in known.by_token.values() if operation.path == SMS_STATUS else ():
+            for target in await callbacks_by_token(api) if operation.path == SMS_STATUS else ():
                 for media_type in ("application/json", "image/png"):
                     report = {"batch_id": "01FUZZED", "type": "recipient_delivery_report_sms", "status": "Delivered"}
                     headers = {"Content-Type": media_type}

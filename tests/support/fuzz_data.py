@@ -14,13 +14,13 @@ from domain.identifiers import new_id
 from persistence.models import Message, VoiceAiConfig
 from tests.support.api import Api
 from tests.support.audio import mp3_base64
-from tests.support.reading import message_row
+from tests.support.reading import contact_of, conversation_row, message_row
 from tests.support.vendors import FakeTwilio
 
 POST_CALL = "/api/webhook/elevenlabs"
 SMS_STATUS = "/api/webhook/sms/{provider}/{messageId}"
 
-_SPARE_PHONE = "+14165550177"
+_SPARE_PHONE, _TEXTED_PHONE = "+14165550177", "+14165550166"
 _CALL = {
     "direction": "inbound",
     "toNumber": "+12362320246",
@@ -34,9 +34,7 @@ _CALL = {
 
 @dataclass(frozen=True)
 class Known:
-    """What there is before a run, in the contract's words; `path`, `query` and `body` by name.
-
-    `by_token` are the targets of status callbacks that a token proves."""
+    """What there is before a run, in the contract's words; `path`, `query` and `body` by name."""
 
     path: dict[str, str]
     query: dict[str, str]
@@ -46,7 +44,6 @@ class Known:
     webhook_secret: str
     twilio_token: str
     callback: str
-    by_token: dict[str, str]
 
     def dumps(self) -> str:
         """Return it as the text an environment variable can hold."""
@@ -106,20 +103,21 @@ async def prepare(api: Api, twilio: FakeTwilio) -> Known:
         webhook_secret=secret,
         twilio_token=twilio.auth_token,
         callback=callback,
-        by_token=await _callbacks_by_token(api, message),
     )
 
 
-async def _callbacks_by_token(api: Api, sent: Message) -> dict[str, str]:
+async def callbacks_by_token(api: Api) -> list[str]:
     """Return where a vendor reports that signs nothing: about a message there is, and about one that has gone."""
+    contact_id = await contact_of(api, _TEXTED_PHONE)
 
     def unit() -> Message:
-        ids = sent.organization_id, sent.contact_id, sent.conversation_id
-        return message_row(*ids, provider="sinch", provider_message_id="01FUZZED")
+        conversation = conversation_row(api.organization_id, contact_id)
+        sent = {"provider": "sinch", "provider_message_id": "01FUZZED"}
+        return message_row(api.organization_id, contact_id, conversation.id, **sent)
 
-    there, gone = await api.relay.database.write(unit), Message(id=new_id(), provider="sinch")
-    urls = {name: callback_url(api.relay, message) or "" for name, message in (("there", there), ("gone", gone))}
-    return {name: url.removeprefix(api.relay.rules.public_url or "") for name, url in urls.items()}
+    messages = [await api.relay.database.write(unit), Message(id=new_id(), provider="sinch")]
+    urls = [callback_url(api.relay, message) or "" for message in messages]
+    return [url.removeprefix(api.relay.rules.public_url or "") for url in urls]
 
 
 async def _with_webhook(api: Api) -> str:
