@@ -22,6 +22,7 @@ _TEXT = 0x81  # FIN and opcode 1
 class Close(IntEnum):
     """Why we close a connection; what a client does about each is published in `openapi/events.yaml`."""
 
+    NO_ANSWER = 1011
     RESTART = 1012
     TRY_LATER = 1013
     UNAUTHENTICATED = 4401

@@ -23,6 +23,7 @@ class Metrics:
         self.deliveries = self._counter("deliveries", "Event frames written to live listeners")
         self.held = self._counter("held", "Listeners taken out of live delivery because their write buffer was full")
         self.replays = self._counter("replay_pages", "Pages replayed", ["source"])
+        self.heartbeats = self._counter("heartbeats", "Pings sent to listeners")
         self.pongs = self._counter("pongs", "Pings of listeners that were answered")
         self.gaps = self._counter("gaps", "Gap frames sent because a resume reached below what is kept")
         self.refused = self._counter("refused", "Connections refused before or instead of a hello", ["reason"])

@@ -29,7 +29,7 @@ from realtime.keeping import Keeping
 from realtime.limits import Limits
 from realtime.metrics import Metrics
 from realtime.replay import Replay
-from realtime.session import Session
+from realtime.session import Peer, Session
 
 Authenticate = Callable[[str], Awaitable[Principal]]
 
@@ -105,7 +105,7 @@ class Reception:
 
     # One connection.
 
-    async def serve(self, connection: ServerConnection, asked: Handshake, principal: Principal | None) -> None:
+    async def serve(self, connection: Peer, asked: Handshake, principal: Principal | None) -> None:
         """Look after one connection until it ends."""
         session = self._admit(connection)
         try:
@@ -129,7 +129,7 @@ class Reception:
             session.close(code, reason)
         self._forget(session)
 
-    def _admit(self, connection: ServerConnection) -> Session:
+    def _admit(self, connection: Peer) -> Session:
         session = self._sessions[connection] = Session(connection)
         self._addresses[session.address] += 1
         return session

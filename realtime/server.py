@@ -33,6 +33,7 @@ from realtime import handshake, pages
 from realtime.broadcaster import Broadcaster
 from realtime.frames import Close
 from realtime.handshake import Refused
+from realtime.heartbeat import Heartbeat
 from realtime.keeping import Keeping
 from realtime.limits import Limits
 from realtime.metrics import Metrics
@@ -42,7 +43,7 @@ from realtime.session import Peer, Session, address_of
 from realtime.tail import Tail
 
 _SEND_BUFFER = 64 << 10  # the kernel's share per listener; left to itself it would hide megabytes from us
-_ACCEPT_BATCH = 100  # connections taken in one pass of the loop, so that a crowd does not hold up live delivery
+_ACCEPT_BATCH = 16  # connections taken in one pass of the loop, so that a crowd does not hold up live delivery
 _KERNEL_BACKLOG = 4096
 _STALE_SECONDS = 10.0
 _HOUSEKEEPING_SECONDS = 60.0
@@ -137,6 +138,7 @@ class RealtimeServer:
         self._reception = Reception(
             database, authenticate, self._broadcaster, self._limits, self._metrics, self._keeping
         )
+        self._heartbeat = Heartbeat(lambda: self._reception.sessions, self._reception.close, self._metrics.heartbeats)
         self._revocation = Revocation(revoked, lambda: self._reception.sessions, self._reception.close)
         self._tail = Tail(database, self._broadcaster, self._reception.deliver)
 
@@ -152,7 +154,12 @@ class RealtimeServer:
         async with self._accept(listening) as server:
             # asyncio takes as many connections in one pass as the backlog it was given; the kernel may queue more.
             listening.listen(_KERNEL_BACKLOG)
-            work = (self._tail.run(), self._keep_house(), self._revocation.run(self._limits.revocation_seconds))
+            work = (
+                self._tail.run(),
+                self._heartbeat.run(self._limits.heartbeat_seconds),
+                self._revocation.run(self._limits.revocation_seconds),
+                self._keep_house(),
+            )
             tasks = [asyncio.create_task(each) for each in work]
             try:
                 yield listening.getsockname()[1]
@@ -186,8 +193,7 @@ class RealtimeServer:
             compression=None,
             server_header=None,
             open_timeout=self._limits.auth_seconds,
-            ping_interval=self._limits.heartbeat_seconds,
-            ping_timeout=self._limits.heartbeat_seconds,
+            ping_interval=None,
             max_size=self._limits.message_bytes,
             logger=logger,
             create_connection=self._make_peer,  # type: ignore[arg-type]

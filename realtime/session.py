@@ -18,10 +18,16 @@ _LONGEST_REASON = 123  # bytes, RFC 6455 §5.5
 
 
 class Peer(ServerConnection):
-    """A connection that remembers what its handshake asked for, and whose token was believed."""
+    """A connection that remembers what its handshake asked for, whose token was believed, and whether it is alive."""
 
     asked: Handshake
     principal: Principal | None = None
+    is_silent = False
+
+    def data_received(self, data: bytes) -> None:
+        """Take whatever comes as a sign of life."""
+        self.is_silent = False
+        super().data_received(data)
 
     def forget_handshake(self) -> None:
         """Let go of the heads of the request and of its answer, which the library keeps as long as the connection."""
@@ -45,7 +51,7 @@ class Session(Listener):
         "transport",
     )
 
-    def __init__(self, connection: ServerConnection) -> None:
+    def __init__(self, connection: Peer) -> None:
         super().__init__()
         self.connection = connection
         self.protocol = connection.protocol

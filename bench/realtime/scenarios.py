@@ -92,9 +92,10 @@ async def idle(tenants: Tenants, *, listeners: int, seconds: float) -> Idle:
 
 @dataclass(frozen=True)
 class Storm:
-    """Seconds until all were caught up, and the age of what others got meanwhile."""
+    """Seconds until all were caught up, the server's processor time, and the age of what others got meanwhile."""
 
     seconds: float
+    busy: float
     others: Age
 
 
@@ -112,16 +113,16 @@ async def storm(tenants: Tenants, *, listeners: int, missed: int) -> Storm:
         async with swarm(server, 100, lines[1], measured=True) as others:
             stop = asyncio.Event()
             live = asyncio.create_task(_until(stop, server.send, rate=100))
-            began = time.monotonic()
+            began, busy = time.monotonic(), server.cpu()
             async with swarm(server, listeners, f"@{backs}", batch=missed, query="?since=0") as crowd:
                 await crowd.done()
-                seconds = time.monotonic() - began
+                seconds, busy = time.monotonic() - began, server.cpu() - busy
                 stop.set()
                 sent = await live
                 await crowd.finish(missed)
             await asyncio.sleep(0.5)
             report = await others.finish(sent)
-    return Storm(seconds, Age(report.p50, report.p99))
+    return Storm(seconds, busy, Age(report.p50, report.p99))
 
 
 @dataclass(frozen=True)

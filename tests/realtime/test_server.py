@@ -2,11 +2,13 @@ import asyncio
 import contextlib
 import json
 import os
+import re
 import time
 import zlib
 from typing import Any
 
 import pytest
+from websockets.asyncio.client import connect
 from websockets.exceptions import InvalidStatus
 
 from domain.errors import ConfigurationError
@@ -14,7 +16,7 @@ from domain.events import EventName
 from domain.principals import Principal, TokenKind
 from persistence import outbox, retention
 from realtime.limits import Limits
-from tests.realtime.conftest import BOTH_ENGINES, CONTACT, CONVERSATION, World, make_event
+from tests.realtime.conftest import BOTH_ENGINES, CONTACT, CONVERSATION, Station, World, make_event
 
 QUICK = Limits(drain_seconds=0.1, auth_seconds=0.2)
 
@@ -596,6 +598,40 @@ async def test_a_slow_reader_is_served_at_its_own_pace(world: World) -> None:
 
 
 # Life.
+
+
+async def until_metrics_say(station: Station, pattern: str) -> None:
+    """Ask for the metrics until they match."""
+    async with asyncio.timeout(10):
+        while not re.search(pattern, (await station.get("/metrics"))[2].decode()):
+            pass
+
+
+async def test_a_quiet_listener_is_kept_by_its_heartbeats(world: World) -> None:
+    """Who answers pings stays, however long nothing happens."""
+    limits = Limits(drain_seconds=0.1, heartbeat_seconds=0.05)
+    async with world.broadcaster(limits=limits) as station, station.listener() as radio:
+        await radio.next()
+        await until_metrics_say(station, r"realtime_heartbeats_total [1-9]\d")
+        await world.commit(make_event())
+        assert await radio.until(1) == [1]
+
+
+async def test_a_listener_that_does_not_answer_heartbeats_is_closed(world: World) -> None:
+    """A line that went dead is given up after two heartbeats, with 1011."""
+    limits = Limits(drain_seconds=0.1, heartbeat_seconds=0.2)
+    async with (
+        world.broadcaster(limits=limits) as station,
+        station.behind_a_line() as line,
+        connect(line.url, additional_headers={"Authorization": "Bearer ours"}, proxy=None) as connection,
+    ):
+        await connection.recv()
+        line.cut()
+        await until_metrics_say(station, r'realtime_closed_total{code="1011"} 1')
+        line.mend()
+        await connection.wait_closed()
+
+    assert connection.close_code == 1011
 
 
 async def test_stopping_tells_everyone_to_come_back(world: World) -> None:
