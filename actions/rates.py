@@ -1,13 +1,16 @@
 """How often one may ask: counted per address before anything is believed, and per caller once they are known.
 
-Counters begin anew every minute, in memory all of them at once. Kept in memory, each process counts for itself, so
-that several of them together let through several times as much; kept in the database, all of them count together, at
-the price of a write per request.
+Counters begin anew every minute. Kept in memory, each process counts for itself, so that several of them together let
+through several times as much; kept in the database, all of them count together, at the price of a write per request.
 """
 
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
+
+from limits import RateLimitItemPerMinute
+from limits.aio.storage import MemoryStorage
+from limits.aio.strategies import FixedWindowRateLimiter
 
 from actions.vault import digest
 from domain.addresses import network_of
@@ -25,17 +28,14 @@ _WINDOW_SECONDS = 60
 
 def in_memory() -> Count:
     """Count in this process alone."""
-    counts: dict[str, int] = {}
-    ends = 0.0
+    limiter = FixedWindowRateLimiter(MemoryStorage())
 
     async def count(key: str, limit: int) -> float | None:
-        nonlocal ends
-        moment = time.monotonic()
-        if moment >= ends:
-            counts.clear()
-            ends = moment + _WINDOW_SECONDS
-        counts[key] = counts.get(key, 0) + 1
-        return ends - moment if counts[key] > limit else None
+        item = RateLimitItemPerMinute(limit)
+        if await limiter.hit(item, key):
+            return None
+        stats = await limiter.get_window_stats(item, key)
+        return stats.reset_time - time.time()
 
     return count
 
