@@ -72,9 +72,9 @@ browser: $(INSTALLED) ## Install Chromium from Debian's packages if need be, and
 bench: $(MEASURED) ## Measure this server beside its peers (ten minutes; see bench/README.md)
 	$(BIN)/python -m bench.run $(BENCH)
 
-bench-realtime: $(INSTALLED) ## Measure the broadcaster beside ws and socket.io (needs gcc, node and npm)
-	cd bench/realtime && npm install --no-audit --no-fund --silent
-	$(BIN)/python -m bench.realtime.run
+bench-realtime: $(INSTALLED) ## Measure the broadcaster beside ws and socket.io (eight minutes; needs cc, node, npm)
+	cd bench/realtime && npm install --no-audit --no-fund --no-package-lock --silent
+	$(BIN)/python -m bench.realtime.run $(BENCH)
 
 generate: $(INSTALLED) ## Generate models, operations and missing stubs from the contract
 	$(BIN)/python manage.py contract generate

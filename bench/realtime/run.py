@@ -12,10 +12,11 @@ import statistics
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 from bench.realtime import scenarios, tenants
 from bench.realtime.processes import CORES, HERE, TOOLS
@@ -23,6 +24,8 @@ from bench.realtime.scenarios import Flow
 from bench.realtime.tenants import Tenants
 
 CAPTIONS = {"ws": "Node ws", "joined": "Node ws, joined", "socketio": "socket.io", "floor": "bare C loop"}
+R = TypeVar("R")
+
 HEAD = "| what | ours | rival | rival's | ratio: median (lowest to highest) | goal | reached |"
 
 
@@ -70,8 +73,8 @@ async def _compare(
     flows: dict[str, list[Flow]] = {name: [] for name in ("ours", *goals)}
     for number in range(bench.rounds):
         for name in flows if number % 2 == 0 else reversed(flows):
-            run = scenarios.flat_out(name, tenant, listeners=listeners, batch=batch, seconds=bench.seconds)
-            flows[name].append(await run)
+            run = partial(scenarios.flat_out, name, tenant, listeners=listeners, batch=batch, seconds=bench.seconds)
+            flows[name].append(await attempt(run))
     for name, goal in goals.items():
         pairs = list(zip(flows["ours"], flows[name], strict=True))
         rates = [mine.rate / other.rate for mine, other in pairs]
@@ -96,35 +99,53 @@ async def ages(bench: Bench) -> None:
 
 
 async def _age(bench: Bench, what: str, goal: float, tenant: Tenants, rate: float, *, wakes: bool = True) -> None:
-    found = [await scenarios.steady(tenant, rate=rate, seconds=3, wakes=wakes) for _ in range(bench.rounds)]
+    run = partial(scenarios.steady, tenant, rate=rate, seconds=3, wakes=wakes)
+    found = [await attempt(run) for _ in range(bench.rounds)]
     p50, p99 = statistics.median(age.p50 for age in found), statistics.median(age.p99 for age in found)
     spread = f"{min(age.p99 for age in found):.1f} to {max(age.p99 for age in found):.1f}"
     bench.add(what, f"p50 {p50:.1f}, p99 {p99:.1f} ms ({spread})", f"p99 ≤ {goal:.0f} ms", p99 <= goal)
 
 
-async def crowds(bench: Bench) -> None:
-    """Measure listeners that come back at once, that stop reading, and that do nothing at all."""
+async def storms(bench: Bench) -> None:
+    """Measure listeners that come back at once."""
     two = await tenants.sqlite(bench.disk / "two", 2, 10_000)
-    storms = [await scenarios.storm(two, listeners=5000, missed=100) for _ in range(bench.rounds)]
-    seconds = statistics.median(one.seconds for one in storms)
-    others = statistics.median(one.others.p99 for one in storms)
-    bench.add("5,000 back at once, 100 events missed each: all caught up", f"{seconds:.2f} s", "≤ 3 s", seconds <= 3)
+    found = [await attempt(lambda: scenarios.storm(two, listeners=5000, missed=100)) for _ in range(bench.rounds)]
+    seconds = statistics.median(one.seconds for one in found)
+    figure = f"{seconds:.2f} s, {statistics.median(one.busy for one in found):.2f} s of processor time"
+    bench.add("5,000 back at once, 100 events missed each: all caught up", figure, "≤ 3 s", seconds <= 3)
+    others = statistics.median(one.others.p99 for one in found)
     bench.add("… what others got meanwhile", f"p99 {others:.0f} ms", "p99 ≤ 100 ms", others <= 100)
 
-    one = await tenants.sqlite(bench.disk / "one", 1, 10_000)
-    slow = await scenarios.sleepers(one, listeners=40, megabytes=10)
-    kept = slow.process <= 10 and slow.kernel <= 10
-    figure = f"process {slow.process:+.1f} MB, kernel {slow.kernel:+.1f} MB"
+
+async def sleepers(bench: Bench) -> None:
+    """Measure what is kept for listeners that stop reading."""
+    one = await tenants.sqlite(bench.disk / "asleep", 1, 1)
+    found = await attempt(lambda: scenarios.sleepers(one, listeners=40, megabytes=10))
+    kept = found.process <= 10 and found.kernel <= 10
+    figure = f"process {found.process:+.1f} MB, kernel {found.kernel:+.1f} MB"
     bench.add("20 of 40 stop reading while 10 MB pass: kept for them", figure, "≤ 10 MB each", kept)
-    bench.add("… resumed later without a hole", f"{slow.resumed} of 20", "20", slow.resumed == 20)
-
-    still = await scenarios.idle(one, listeners=10_000, seconds=120)
-    bench.add("10,000 idle listeners, two minutes", f"{still.core:.1%} of a core", "≤ 5 %", still.core <= 0.05)
-    bench.add("… heartbeats answered by each", f"{still.pings:.1f}", "≥ 5", still.pings >= 5)
-    bench.add("… memory of each, authenticated", f"{still.kilobytes:.1f} KB", "≤ 18 KB", still.kilobytes <= 18)
+    bench.add("… resumed later without a hole", f"{found.resumed} of 20", "20", found.resumed == 20)
 
 
-PARTS = {"throughput": throughput, "ages": ages, "crowds": crowds}
+async def idle(bench: Bench) -> None:
+    """Measure ten thousand listeners to whom nothing happens."""
+    one = await tenants.sqlite(bench.disk / "idle", 1, 10_000)
+    found = await attempt(lambda: scenarios.idle(one, listeners=10_000, seconds=120))
+    bench.add("10,000 idle listeners, two minutes", f"{found.core:.1%} of a core", "≤ 5 %", found.core <= 0.05)
+    bench.add("… heartbeats answered by each", f"{found.pings:.1f}", "≥ 5", found.pings >= 5)
+    bench.add("… memory of each, authenticated", f"{found.kilobytes:.1f} KB", "≤ 18 KB", found.kilobytes <= 18)
+
+
+async def attempt(run: Callable[[], Awaitable[R]]) -> R:
+    """Run it, and once more when it fails: on a crowded machine a process may be starved past our patience."""
+    try:
+        return await run()
+    except (AssertionError, OSError) as error:
+        print(f"({type(error).__name__}: {error}; once more)", flush=True)
+        return await run()
+
+
+PARTS = {"throughput": throughput, "ages": ages, "storms": storms, "sleepers": sleepers, "idle": idle}
 
 
 async def measure(bench: Bench, names: Iterable[str]) -> None:
@@ -132,7 +153,10 @@ async def measure(bench: Bench, names: Iterable[str]) -> None:
     began, load = time.monotonic(), os.getloadavg()
     print(HEAD, "| --- | --- | --- | --- | --- | --- | --- |", sep="\n", flush=True)
     for name in names:
-        await PARTS[name](bench)
+        try:
+            await PARTS[name](bench)
+        except (AssertionError, OSError) as error:
+            bench.add(name, f"could not be measured: {error}")
     print(
         f"\n{bench.rounds} rounds, {time.monotonic() - began:.0f} s in all; load average {load[0]:.1f} at the start.\n"
     )
