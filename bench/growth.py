@@ -19,6 +19,7 @@ _SMALL = (100, 200)
 _EVENTS_PER_CALL = 5
 _CONTACTS = 1_000
 _ASKED = 300
+_PAGES_ASKED = 100
 
 _PLANT = """
 PRAGMA foreign_keys = 0; PRAGMA synchronous = off; PRAGMA cache_size = -512000;
@@ -126,7 +127,7 @@ def _pages(bench: Bench, server: Server, calls: int) -> list[Row]:
 
 def _p99s(bench: Bench, server: Server, path: str, token: str) -> list[float]:
     request = questions.request(path, token, None, "GET")
-    count = 20 if bench.is_smoke else _ASKED
+    count = 20 if bench.is_smoke else _PAGES_ASKED
 
     def ask(running: Server) -> Any:
         return load.saturate(running.port, lambda: request, connections=1, seconds=30, count=count)

@@ -275,6 +275,17 @@ class _Cycle(RequestResponseCycle):
     """One request and its answer; an answer that is whole leaves in one piece."""
 
     _start: Any = None
+    _is_received = False
+
+    async def receive(self) -> Any:
+        """Hand over a body that is there, and wait for everything else as uvicorn does."""
+        is_there = not (self.more_body or self._is_received or self.waiting_for_100_continue)
+        if not is_there or self.disconnected or self.response_complete or self.flow.read_paused:
+            return await super().receive()
+        self._is_received = True
+        self.message_event.clear()
+        body, self.body = self.body, bytearray()
+        return {"type": "http.request", "body": bytes(body), "more_body": False}
 
     async def send(self, message: Any) -> None:
         """Send the head of an answer with the first of its body, and everything else as uvicorn does."""

@@ -92,7 +92,7 @@ def request_id(scope: Scope) -> str:
     return found
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Response(Generic[B_co]):
     """One documented answer; the generated subclasses fix `status` and the type of `body`.
 
