@@ -13,6 +13,7 @@ from persistence.models import Call, Recording
 from persistence.statements import Insertion, Lookup
 
 _BY_EXTERNAL_ID = Lookup(Call, "organization", "external_call_id")
+_BY_CONVERSATION = Lookup(Call, "organization", "elevenlabs_conversation_id", newest_by="id")
 _CALL = Insertion(Call, unless_taken=True)
 
 
@@ -31,10 +32,7 @@ def by_external_id(organization_id: str, external_call_id: str) -> Call | None:
 
 def by_elevenlabs_conversation(organization_id: str, elevenlabs_conversation_id: str) -> Call | None:
     """Return the newest call that took place in that ElevenLabs conversation."""
-    query = Call.select().where(
-        Call.organization == organization_id, Call.elevenlabs_conversation_id == elevenlabs_conversation_id
-    )
-    return query.order_by(Call.id.desc()).first()
+    return _BY_CONVERSATION.find(organization_id, elevenlabs_conversation_id)
 
 
 def add(organization_id: str, values: dict[str, Any]) -> bool:

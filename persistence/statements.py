@@ -68,11 +68,15 @@ class Statement:
 
 
 class Lookup(Statement, Generic[M]):
-    """The row of `model` whose columns have the given values: `Lookup(Contact, "organization", "phone_number")`."""
+    """The row of `model` whose columns have the given values: `Lookup(Contact, "organization", "phone_number")`.
 
-    def __init__(self, model: type[M], *columns: str) -> None:
+    Of several it is the one with the greatest value of `newest_by`, if that is given.
+    """
+
+    def __init__(self, model: type[M], *columns: str, newest_by: str | None = None) -> None:
         self._model = model
         self._columns = columns
+        self._newest_by = newest_by
         self._fields = [(field.name, field.python_value) for field in model._meta.sorted_fields]
         super().__init__(self._query)
 
@@ -86,7 +90,8 @@ class Lookup(Statement, Generic[M]):
 
     def _query(self) -> peewee.Query:
         fields = self._model._meta.fields
-        return self._model.select().where(*[fields[name] == Given(name) for name in self._columns]).limit(1)
+        query = self._model.select().where(*[fields[name] == Given(name) for name in self._columns])
+        return (query.order_by(fields[self._newest_by].desc()) if self._newest_by else query).limit(1)
 
 
 class Among(Statement):
