@@ -129,7 +129,8 @@ class Feed:
         self.is_filled = False
         self.is_idle = False
         self.members = 0
-        self.groups: dict[Filter, set[Listener]] = {}
+        # In the order they came: what belongs to them lies in memory in that order as well.
+        self.groups: dict[Filter, dict[Listener, None]] = {}
         self.ahead: set[Listener] = set()
 
     @property
@@ -370,7 +371,7 @@ class Broadcaster(Generic[L]):
             feed.ahead.add(listener)
         else:
             listener.is_live = True
-            feed.groups.setdefault(listener.filter, set()).add(listener)
+            feed.groups.setdefault(listener.filter, {})[listener] = None
 
     def _detach(self, listener: Listener) -> None:
         feed = listener.feed
@@ -380,7 +381,7 @@ class Broadcaster(Generic[L]):
         if listener.is_live:
             listener.is_live = False
             group = feed.groups[listener.filter]
-            group.discard(listener)
+            group.pop(listener, None)
             if not group:
                 del feed.groups[listener.filter]
 
