@@ -43,7 +43,7 @@ INSERT INTO event (organization_id, sequence, name, at, contact_id, conversation
     WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < {events})
     SELECT '{org}', {head} + i, 'call_ended', '2025-06-01T00:00:00.000Z',
         printf('aaaaaaaaaaaaaaaa%08x', i % {contacts}), NULL, '{{"callId":"cccccccccccccccc00000000"}}' FROM n;
-UPDATE organization SET event_sequence = {head} + {events} WHERE id = '{org}';
+UPDATE organization SET event_sequence = {head} + {events}, call_count = call_count + {calls} WHERE id = '{org}';
 COMMIT;
 PRAGMA wal_checkpoint(TRUNCATE);
 """

@@ -9,12 +9,18 @@ from peewee import fn
 from domain.calls import EVERY_CALL, CallFilter
 from domain.statuses import CALL_STATUSES
 from persistence import pages
-from persistence.models import Call, Recording
-from persistence.statements import Insertion, Lookup
+from persistence.models import Call, Organization, Recording
+from persistence.statements import Given, Insertion, Lookup, Statement
 
 _BY_EXTERNAL_ID = Lookup(Call, "organization", "external_call_id")
 _BY_CONVERSATION = Lookup(Call, "organization", "elevenlabs_conversation_id", newest_by="id")
 _CALL = Insertion(Call, unless_taken=True)
+_COUNT = Statement(lambda: Organization.select(Organization.call_count).where(_its_own()))
+_COUNTED = Statement(lambda: Organization.update(call_count=Organization.call_count + 1).where(_its_own()))
+
+
+def _its_own() -> Any:
+    return Organization.id == Given("organization")
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,8 +42,11 @@ def by_elevenlabs_conversation(organization_id: str, elevenlabs_conversation_id:
 
 
 def add(organization_id: str, values: dict[str, Any]) -> bool:
-    """Write the call; False, and nothing written, when its external id is taken."""
-    return _CALL.add(Call(organization=organization_id, **values))
+    """Write the call and count it; False, and nothing written, when its external id is taken."""
+    if not _CALL.add(Call(organization=organization_id, **values)):
+        return False
+    _COUNTED.run(organization=organization_id)
+    return True
 
 
 def get(organization_id: str, call_id: str) -> Call | None:
@@ -46,7 +55,9 @@ def get(organization_id: str, call_id: str) -> Call | None:
 
 
 def count(organization_id: str, wanted: CallFilter = EVERY_CALL) -> int:
-    """Return how many of the organization's calls are wanted."""
+    """Return how many of the organization's calls are wanted; all of them are not counted anew."""
+    if wanted == EVERY_CALL:
+        return int(_COUNT.value(organization=organization_id) or 0)
     return int(Call.select(fn.COUNT(1)).where(_matching(organization_id, wanted)).scalar())
 
 

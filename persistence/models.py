@@ -34,7 +34,7 @@ def Belongs(model: type[Row], **options: Any) -> Any:  # noqa: N802
 
 
 class Organization(Row):
-    """A tenant. `event_sequence` is the sequence of its newest event.
+    """A tenant. `event_sequence` is the sequence of its newest event, `call_count` the number of its calls.
 
     The retention columns say for how many days something is kept; None keeps recordings and transcripts for good, and
     events as long as the broadcaster keeps everybody's.
@@ -44,6 +44,7 @@ class Organization(Row):
     name = CharField(max_length=200)
     default_region = CharField(max_length=2, null=True)
     event_sequence = BigIntegerField(default=0)
+    call_count = BigIntegerField(default=0)
     recording_retention_days = IntegerField(null=True)
     transcript_retention_days = IntegerField(null=True)
     event_retention_days = IntegerField(null=True)

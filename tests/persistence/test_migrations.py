@@ -88,7 +88,7 @@ def test_migrating_twice_does_nothing_the_second_time(new_url: NewUrl) -> None:
 
 
 async def test_rows_written_before_a_migration_survive_it_in_both_directions(new_url: NewUrl) -> None:
-    """Calls keep contact, recording and references while their table is rebuilt, and contacts can be searched for."""
+    """Calls keep contact, recording and references while their table is rebuilt; contacts are found, calls counted."""
     database = open_database(new_url())
     rebuilt = "0003_read_back_and_erasure"
 
@@ -100,10 +100,11 @@ async def test_rows_written_before_a_migration_survive_it_in_both_directions(new
             engine.execute_sql(statement)
         runner.up(rebuilt)
         runner.down(rebuilt)
-        runner.up(rebuilt)
+        runner.up("0005_call_count")
         query = (
-            "SELECT c.id, c.duration, c.contact_id, r.call_id, p.search FROM call c "
-            "JOIN recording r ON r.call_id = c.id JOIN contact p ON p.id = c.contact_id"
+            "SELECT c.id, c.duration, c.contact_id, r.call_id, p.search, o.call_count FROM call c "
+            "JOIN recording r ON r.call_id = c.id JOIN contact p ON p.id = c.contact_id "
+            "JOIN organization o ON o.id = c.organization_id"
         )
         return list(engine.execute_sql(query).fetchall())
 
@@ -112,7 +113,7 @@ async def test_rows_written_before_a_migration_survive_it_in_both_directions(new
         await database.write(lambda: units.engine().execute_sql("DELETE FROM contact"))
     database.close()
 
-    assert found == [("c1", 1.5, "p1", "c1", "élodie\n+14165550100")]
+    assert found == [("c1", 1.5, "p1", "c1", "élodie\n+14165550100", 1)]
 
 
 OLD_ROWS = [

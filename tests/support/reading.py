@@ -5,8 +5,9 @@ from typing import Any
 import httpx
 
 from actions import administer
+from domain.identifiers import new_id
 from domain.principals import Role
-from persistence import users
+from persistence import calls, users
 from persistence.models import Call, ContactNote, Conversation, Message, TransferRequest
 from tests.support.api import Api
 
@@ -51,7 +52,9 @@ def call_row(organization_id: str, contact_id: str, **changes: Any) -> Call:
         "started_at": "2026-05-15T09:10:00.000Z",
         "ended_at": "2026-05-15T09:10:10.000Z",
     } | changes
-    return Call.create(organization=organization_id, contact=contact_id, **row)
+    row = {"id": new_id(), "contact": contact_id} | row
+    assert calls.add(organization_id, row)
+    return Call.get(Call.id == row["id"])
 
 
 def note_row(organization_id: str, contact_id: str, **changes: Any) -> ContactNote:
