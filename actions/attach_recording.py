@@ -49,7 +49,7 @@ async def let_go(relay: Relay, held: HeldRecording) -> None:
         return held_recordings.remove(held.organization_id, held.id)
 
     # The row goes first here: a call that comes just now must not take over audio that is gone.
-    if await relay.database.write(unit):
+    if await relay.database.write(unit, of=held.organization_id):
         await relay.store.remove(held.key)
 
 
@@ -72,7 +72,7 @@ async def _commit(
         return call.id if call else None, is_wanted
 
     try:
-        known_id, is_kept = await relay.database.write(unit)
+        known_id, is_kept = await relay.database.write(unit, of=organization_id)
     except CommitUnknown:
         raise
     except Exception:

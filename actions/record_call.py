@@ -139,7 +139,7 @@ async def _commit(
     relay: Relay, organization_id: str, finished: FinishedCall, row: dict[str, Any], stored: StoredAudio | None
 ) -> RecordedCall:
     try:
-        written = await relay.database.write(lambda: _write(organization_id, finished, row, stored))
+        written = await relay.database.write(lambda: _write(organization_id, finished, row, stored), of=organization_id)
     except CommitUnknown:
         # The call may be there, so its recording stays. If it is not, `sweep` finds the object later.
         raise
@@ -270,7 +270,7 @@ async def _note_afterwards(relay: Relay, organization_id: str, finished: Finishe
 
     is_wanted = finished.noted_by is not None and call.contact_id is not None
     if is_wanted and await relay.database.read(is_missing):
-        await relay.database.write(unit)
+        await relay.database.write(unit, of=organization_id)
 
 
 # Recordings.

@@ -36,7 +36,7 @@ async def request_transfer(relay: Relay, organization_id: str, wish: TransferWis
         )
         return request_id
 
-    return await relay.database.write(unit)
+    return await relay.database.write(unit, of=organization_id)
 
 
 def _write(organization_id: str, wish: TransferWish, reason: str | None) -> str:

@@ -43,7 +43,7 @@ async def save_note(relay: Relay, organization_id: str, request: NoteToSave) -> 
         )
         return note_id
 
-    return await relay.database.write(unit)
+    return await relay.database.write(unit, of=organization_id)
 
 
 def _write(organization_id: str, contact: Contacted, text: str, conversation_id: str | None) -> str:

@@ -55,7 +55,7 @@ async def text_caller(relay: Relay, organization_id: str, request: TextToSend) -
     """
     text = _checked(request.message)
     deadline = asyncio.get_running_loop().time() + relay.rules.sms_timeout
-    queued = await relay.database.write(lambda: _queue(relay, organization_id, request, text))
+    queued = await relay.database.write(lambda: _queue(relay, organization_id, request, text), of=organization_id)
     message = queued.message
     if queued.provider is not None:
         # A caller who hangs up must not leave the message without its outcome.
@@ -181,7 +181,7 @@ async def _send(relay: Relay, provider: TextProvider, message: Message, deadline
         advance(message, status, provider_message_id=sent.provider_message_id if sent else None, error=error)
         return messages.get(message.organization_id, message.id) or message
 
-    return await relay.database.write(unit)
+    return await relay.database.write(unit, of=message.organization_id)
 
 
 async def _attempt(

@@ -50,7 +50,7 @@ async def track_message(relay: Relay, message: Message, callback: Callback) -> N
     if message.provider_message_id not in (None, report.provider_message_id):
         log.warning("sms.foreign_report", message_id=message.id, provider=message.provider)
         return
-    moved = await relay.database.write(lambda: _advance(message, report))
+    moved = await relay.database.write(lambda: _advance(message, report), of=message.organization_id)
     log.info("sms.reported", message_id=message.id, status=report.status.value, moved=moved)
 
 

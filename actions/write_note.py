@@ -40,4 +40,4 @@ async def write_note(relay: Relay, organization_id: str, user_id: str, written: 
         outbox.append(organization_id, [note_created(note)])
         return descriptions.note(contact_notes.get(organization_id, note.id) or note)
 
-    return await relay.database.write(unit)
+    return await relay.database.write(unit, of=organization_id)

@@ -34,8 +34,11 @@ class Database(Protocol):
         """Run a reading unit that looks at very many rows, so that nobody else waits for it."""
         ...
 
-    async def write(self, unit: Callable[[], R]) -> R:
+    async def write(self, unit: Callable[[], R], *, of: str | None = None) -> R:
         """Run a unit in a transaction; return what it returns once it is durable.
+
+        `of` is the organization whose events the unit appends to: such units wait for each other, so those that wait
+        may share a commit. A unit may be run more than once, but is kept once.
 
         Raises:
             Overloaded: when the database is locked, full or gone; nothing of the unit was kept.

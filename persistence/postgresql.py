@@ -1,4 +1,7 @@
-"""PostgreSQL: many writers, each in a transaction of its own, on a bounded number of connections.
+"""PostgreSQL: many writers on a bounded number of connections.
+
+A unit has a transaction of its own, or shares one with others of its organization that were waiting for the same row:
+each behind a savepoint, so that one that fails takes nothing with it. A commit that fails fails all of them.
 
 Units run in threads, one connection each. Who finds no thread free within the wait limit is told so. A connection that
 breaks is replaced the next time it is needed, so a restart of the server needs none of ours. Nothing here is kept open
@@ -18,9 +21,12 @@ import structlog
 from playhouse.migrations import Runner
 
 from domain.errors import CommitUnknown, ConfigurationError, Overloaded
+from persistence import outbox, units
+from persistence.gathering import Gathering, Job
 from persistence.units import TROUBLE, running_on, take_announcement
 
 R = TypeVar("R")
+T = TypeVar("T")
 
 CHANNEL = "relay_events"
 
@@ -55,6 +61,7 @@ class ServerDatabase:
             ) from error
         self._free = asyncio.Semaphore(connections)
         self._threads = ThreadPoolExecutor(connections, thread_name_prefix="database")
+        self._gathering = Gathering(self._write_together)
 
     async def read(self, unit: Callable[[], R]) -> R:
         """Run a reading unit on a connection of its own; once more if the connection turns out to be broken."""
@@ -64,13 +71,15 @@ class ServerDatabase:
         """Run a reading unit; here every unit runs in a thread."""
         return await self.read(unit)
 
-    async def write(self, unit: Callable[[], R]) -> R:
+    async def write(self, unit: Callable[[], R], *, of: str | None = None) -> R:
         """Run the unit in a transaction; again if the server asks for that, which it does only when nothing was kept.
 
         Raises:
             CommitUnknown: when the connection broke while committing.
         """
-        return await self._in_thread(self._write, unit)
+        if of is None:
+            return await self._in_thread(self._write, unit)
+        return await self._gathering.run(of, unit)
 
     @contextlib.asynccontextmanager
     async def wakeups(self) -> AsyncIterator["Notifications"]:
@@ -97,7 +106,13 @@ class ServerDatabase:
         self._threads.shutdown()
         self._engine.close_all()
 
-    async def _in_thread(self, work: Callable[[Callable[[], R]], R], unit: Callable[[], R]) -> R:
+    async def _write_together(self, organization_id: str, jobs: list[Job]) -> None:
+        if len(jobs) == 1:
+            jobs[0].result = await self._in_thread(self._write, jobs[0].unit)
+        else:
+            await self._in_thread(self._write_group, lambda: _run_each(organization_id, jobs))
+
+    async def _in_thread(self, work: Callable[[Callable[[], R]], T], unit: Callable[[], R]) -> T:
         try:
             async with asyncio.timeout(self._wait_seconds):
                 await self._free.acquire()
@@ -129,6 +144,15 @@ class ServerDatabase:
                     if not _nothing_was_kept(error):
                         raise
             return self._transact(unit)
+
+    def _write_group(self, unit: Callable[[], list[Job]]) -> None:
+        with running_on(self._engine):
+            undone = self._transact(unit)
+        for job in undone:
+            try:
+                job.result = self._write(job.unit)
+            except Exception as error:  # it belongs to whoever asked for the unit
+                job.error = error
 
     def _transact(self, unit: Callable[[], R]) -> R:
         take_announcement()
@@ -194,10 +218,15 @@ class _Engine(peewee.PostgresqlDatabase):
         self._opened.add(connection)
         return connection
 
+    def is_broken(self) -> bool:
+        """Tell whether this thread's connection is of no more use."""
+        connection: Any = self._state.conn  # type: ignore[attr-defined]
+        return connection is not None and (connection.closed or connection.broken)
+
     def let_go_if_broken(self) -> None:
         """Forget this thread's connection if it is of no more use."""
         state: Any = self._state  # type: ignore[attr-defined]
-        if state.conn is not None and (state.conn.closed or state.conn.broken):
+        if self.is_broken():
             self._opened.discard(state.conn)
             state.conn.close()
             state.reset()
@@ -238,6 +267,32 @@ class Notifications:
         return before not in ("", self._seen)
 
 
+def _run_each(organization_id: str, jobs: list[Job]) -> list[Job]:
+    """Run the jobs behind a savepoint each; return those that the server wants to be tried again.
+
+    The organization is taken first: whoever took something else before it could hold up the whole group.
+    """
+    outbox.hold(organization_id)
+    undone: list[Job] = []
+    for place, job in enumerate(jobs):
+        try:
+            with units.engine().atomic():
+                job.result = job.unit()
+        except TROUBLE as error:
+            if _nothing_was_kept(error):
+                undone.append(job)
+                continue
+            # Waiting as long for each of those behind would help nobody.
+            for late in jobs[place:]:
+                late.error = _overloaded(error)
+            if units.engine().is_broken():
+                raise
+            break
+        except Exception as error:  # it belongs to whoever asked for the unit
+            job.error = error
+    return undone
+
+
 @contextlib.contextmanager
 def _inside(engine: peewee.PostgresqlDatabase) -> Iterator[None]:
     # A unit that uses `atomic` itself gets a savepoint, because the transaction is already known to peewee.
@@ -246,6 +301,12 @@ def _inside(engine: peewee.PostgresqlDatabase) -> Iterator[None]:
         yield
     finally:
         engine.pop_transaction()
+
+
+def _overloaded(error: BaseException) -> Overloaded:
+    overloaded = Overloaded(f"The database cannot be used just now: {error}")
+    overloaded.__cause__ = error
+    return overloaded
 
 
 def _nothing_was_kept(error: BaseException) -> bool:

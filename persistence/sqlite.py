@@ -74,8 +74,9 @@ class EmbeddedDatabase:
         """Run a reading unit that may take long in the reader thread, one after the other."""
         return await asyncio.get_running_loop().run_in_executor(self._reader, self._read, unit)
 
-    async def write(self, unit: Callable[[], R]) -> R:
-        """Hand the unit to the writer thread and wait until it is durable."""
+    async def write(self, unit: Callable[[], R], *, of: str | None = None) -> R:
+        """Hand the unit to the writer thread and wait until it is durable; here all units share commits."""
+        del of
         loop = asyncio.get_running_loop()
         future: asyncio.Future[R] = loop.create_future()
 

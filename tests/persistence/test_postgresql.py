@@ -1,8 +1,9 @@
 import asyncio
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 
+import peewee
 import psycopg
 import pytest
 
@@ -169,3 +170,139 @@ def test_a_server_that_cannot_be_reached_is_one_clear_sentence() -> None:
 
     assert "127.0.0.1:1" in str(caught.value)
     assert "hunter2" not in str(caught.value)
+
+
+# Units of one organization that wait share a commit.
+
+
+async def gathered(
+    database: Database, organization_id: str, waiting: Sequence[Callable[[], object]]
+) -> list[object | BaseException]:
+    """Run units that all wait for one that is at work; return what became of each."""
+    holding, release = threading.Event(), threading.Event()
+
+    def first() -> None:
+        outbox.append(organization_id, [happened(0)])
+        holding.set()
+        release.wait(5)
+
+    ahead = asyncio.ensure_future(database.write(first, of=organization_id))
+    await asyncio.to_thread(holding.wait, 5)
+    behind = [asyncio.ensure_future(database.write(unit, of=organization_id)) for unit in waiting]
+    await asyncio.sleep(0)
+    release.set()
+    await ahead
+    return list(await asyncio.gather(*behind, return_exceptions=True))
+
+
+def appending(organization_id: str, index: int) -> Callable[[], str]:
+    """Return a unit that appends an event and tells in which transaction it did."""
+
+    def unit() -> str:
+        outbox.append(organization_id, [happened(index)])
+        (transaction,) = units.engine().execute_sql("SELECT pg_current_xact_id()::text").fetchone()
+        return str(transaction)
+
+    return unit
+
+
+async def test_units_of_an_organization_that_wait_share_a_commit(database: Database, organization_id: str) -> None:
+    """All that gathered while one was at work are committed at once, in the order they came."""
+    done = await gathered(database, organization_id, [appending(organization_id, index) for index in range(1, 11)])
+    events = await database.read(lambda: outbox.after(organization_id, 0, 100))
+
+    assert len(set(done)) == 1
+    assert [(event.sequence, event.data) for event in events] == [
+        (index + 1, f'{{"index":{index}}}') for index in range(11)
+    ]
+
+
+async def test_a_unit_that_fails_takes_none_of_its_group_with_it(database: Database, organization_id: str) -> None:
+    """What it wrote is gone, the sequence has no hole, and only who asked for it hears of it."""
+
+    def failing() -> None:
+        outbox.append(organization_id, [happened(99)])
+        raise ValueError("mine")
+
+    def breaking_a_rule() -> None:
+        outbox.append(organization_id, [happened(98)])
+        Organization.insert(id=organization_id, name="twice").execute()
+
+    mine = [appending(organization_id, 1), failing, breaking_a_rule, appending(organization_id, 2)]
+    one, two, three, four = await gathered(database, organization_id, mine)
+    events = await database.read(lambda: outbox.after(organization_id, 0, 100))
+
+    assert (one, type(two), type(three)) == (four, ValueError, peewee.IntegrityError)
+    assert [(event.sequence, event.data) for event in events] == [
+        (index + 1, f'{{"index":{index}}}') for index in range(3)
+    ]
+
+
+async def test_a_connection_that_breaks_in_a_group_keeps_nothing_of_it(
+    database: Database, organization_id: str
+) -> None:
+    """Everybody in it is told, and the next one is served."""
+
+    def cutting() -> None:
+        units.engine().execute_sql("SELECT pg_terminate_backend(pg_backend_pid())").fetchall()
+
+    mine = [appending(organization_id, 1), cutting, appending(organization_id, 2)]
+    done = await gathered(database, organization_id, mine)
+    await database.write(appending(organization_id, 3), of=organization_id)
+    events = await database.read(lambda: outbox.after(organization_id, 0, 100))
+
+    assert [type(each) for each in done] == [Overloaded] * 3
+    assert [event.data for event in events] == ['{"index":0}', '{"index":3}']
+
+
+async def test_a_deadlock_in_a_group_is_resolved_without_a_loss_or_a_double(
+    database: Database, database_url: str, organization_id: str
+) -> None:
+    """Whichever of the two the server chooses to undo, both are done once in the end."""
+    contact = await database.write(lambda: contacts.upsert(organization_id, "+14165550123", None))
+    with psycopg.connect(database_url) as other:
+        other.execute("SELECT 1 FROM contact WHERE id = %s FOR UPDATE", (contact.id,))
+
+        def wanting_it() -> str:
+            units.engine().execute_sql("UPDATE contact SET name = 'x' WHERE id = %s", (contact.id,))
+            return appending(organization_id, 2)()
+
+        def wanting_the_organization() -> None:
+            try:
+                other.execute("UPDATE organization SET name = 'y' WHERE id = %s", (organization_id,))
+                other.commit()
+            except psycopg.errors.DeadlockDetected:
+                other.rollback()
+
+        mine = [appending(organization_id, 1), wanting_it, appending(organization_id, 3)]
+        done, _ = await asyncio.gather(
+            gathered(database, organization_id, mine), asyncio.to_thread(wanting_the_organization)
+        )
+    events = await database.read(lambda: outbox.after(organization_id, 0, 100))
+
+    assert all(isinstance(each, str) for each in done), done
+    assert sorted(event.data for event in events) == [f'{{"index":{index}}}' for index in range(4)]
+    assert [event.sequence for event in events] == [1, 2, 3, 4]
+
+
+async def test_whoever_goes_away_while_waiting_leaves_the_rest_alone(database: Database, organization_id: str) -> None:
+    """The unit is run all the same, as everywhere."""
+    holding, release = threading.Event(), threading.Event()
+
+    def first() -> None:
+        holding.set()
+        release.wait(5)
+
+    ahead = asyncio.ensure_future(database.write(first, of=organization_id))
+    await asyncio.to_thread(holding.wait, 5)
+    behind = [
+        asyncio.ensure_future(database.write(appending(organization_id, index), of=organization_id))
+        for index in range(3)
+    ]
+    await asyncio.sleep(0)
+    behind[1].cancel()
+    release.set()
+    await ahead
+    await asyncio.gather(*behind, return_exceptions=True)
+
+    assert await database.read(lambda: outbox.head(organization_id)) == 3
