@@ -56,7 +56,7 @@ def test_enforcement_lets_in_what_is_valid_and_nothing_else(fuzzed: Any, operati
     """Good data reaches the handler, bad data is answered as documented; openapi-core agrees about both."""
     operation = fuzzed.find_operation_by_id(operation_id)
 
-    @settings(max_examples=15, deadline=None, derandomize=True, database=None, suppress_health_check=list(HealthCheck))
+    @settings(max_examples=8, deadline=None, derandomize=True, database=None, suppress_health_check=list(HealthCheck))
     @given(case=operation.as_strategy(generation_mode=mode))
     def cases(case: Any) -> None:
         status = insist(case)
