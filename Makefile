@@ -43,7 +43,7 @@ migrate: $(RUNTIME) ## Bring the database up to date
 	$(BIN)/python manage.py migrate
 
 test: $(INSTALLED) ## Run every test
-	$(BIN)/python -m pytest --numprocesses auto --dist loadfile
+	$(BIN)/python -m pytest --numprocesses auto --dist loadfile --no-loadscope-reorder
 
 check: $(INSTALLED) ## Style, types, arrows between the rooms, and drift from the contract
 	$(BIN)/ruff check .

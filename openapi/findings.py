@@ -124,7 +124,10 @@ def _one_of(facts: Mapping[str, Any]) -> str:
 
 
 # Patterns of the overlay, in words.
-_PATTERNS = {r"\S": "must not be blank", r"^\+[1-9][0-9]{1,14}$": "must be an E.164 number such as +14155551234"}
+_PATTERNS = {
+    r"[^\s\x1c-\x1f]": "must not be blank",
+    r"^\+[1-9][0-9]{1,14}$": "must be an E.164 number such as +14155551234",
+}
 
 _RULES: dict[str, Callable[[Mapping[str, Any]], str]] = {
     "type": _kinds,

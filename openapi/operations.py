@@ -1962,7 +1962,7 @@ class GetEvents(Protocol[R_contra]):
 # What the server reads at start
 
 OPERATIONS: Final = Bindings(
-    "5b8ed07a4ec0d05f287a7ebe6424439cb66ded6edde342feaa6ff001581627e3",
+    "c802b682b3e4262259628266dc9e884c040ddb76b7741d893906f1eb85bbcf57",
     {
         "POST /api/calls/ingest": Binding(
             handler="calls.post_calls_ingest",

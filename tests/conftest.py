@@ -1,5 +1,6 @@
 """Fixtures every room shares: a database of its own for each test, on each engine, with one organization in it."""
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,6 +13,17 @@ from tests.support import chromium, postgresql
 collect_ignore = [] if chromium.EXECUTABLE else ["test_live_page.py"]
 
 ENGINES = ("sqlite", "postgresql")
+
+
+def pytest_xdist_auto_num_workers() -> int:
+    """Half as many again as there are cores: tests wait for processes, disks and clocks much of the time."""
+    cores = len(os.sched_getaffinity(0))
+    return cores + (cores + 1) // 2
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with what starts whole processes, so that nobody waits for it alone at the end."""
+    items.sort(key=lambda item: item.path.parent != Path(__file__).parent)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
