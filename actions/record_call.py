@@ -78,6 +78,11 @@ class FinishedCall:
     noted_by: str | None = None
 
     @property
+    def noted(self) -> str:
+        """What the note about the contact says, "" when there is to be none."""
+        return (self.summary or "").strip() if self.noted_by else ""
+
+    @property
     def goes_by_conversation(self) -> bool:
         """Whether the outside knows the call by nothing but the conversation of the voice agent."""
         return self.external_call_id is not None and self.external_call_id == self.elevenlabs_conversation_id
@@ -114,8 +119,7 @@ async def record_call(relay: Relay, organization_id: str, finished: FinishedCall
         known = await relay.database.read(lambda: _known(organization_id, finished))
         if known is None:
             return await _record_new(relay, organization_id, finished)
-        await _note_afterwards(relay, organization_id, finished, known)
-        return await _repeated(known, finished)
+        return await _repeated(relay, organization_id, known, finished)
 
 
 def _known(organization_id: str, finished: FinishedCall) -> Call | None:
@@ -155,7 +159,7 @@ async def _commit(
     known = await relay.database.read(lambda: _known(organization_id, finished))
     if known is None:
         raise RelayError("The call was recorded elsewhere and removed again; report it once more")
-    return await _repeated(known, finished)
+    return await _repeated(relay, organization_id, known, finished)
 
 
 def _row(call_id: str, finished: FinishedCall) -> dict[str, Any]:
@@ -242,34 +246,35 @@ def _join(organization_id: str, elevenlabs_conversation_id: str | None, call_id:
 
 
 def _noted(organization_id: str, finished: FinishedCall, call: dict[str, Any]) -> list[Event]:
-    if finished.noted_by is None or not (finished.summary or "").strip():
+    if not finished.noted:
         return []
     note = contact_notes.add_from_tool(
         organization_id,
         call["contact"],
-        (finished.summary or "").strip(),
-        tool=finished.noted_by,
+        finished.noted,
+        tool=finished.noted_by or "",
         elevenlabs_conversation_id=finished.elevenlabs_conversation_id,
         call_id=call["id"],
     )
     return [note_created(note)]
 
 
-async def _note_afterwards(relay: Relay, organization_id: str, finished: FinishedCall, call: Call) -> None:
+async def _note_afterwards(relay: Relay, organization_id: str, finished: FinishedCall, known: Call) -> None:
     """Write the note to a call that was recorded without it, because it came in another way before."""
 
-    def is_missing() -> bool:
-        return not contact_notes.is_written(organization_id, call.id, finished.noted_by or "")
+    def missing() -> Call | None:
+        call = calls.get(organization_id, known.id)
+        is_there = contact_notes.is_written(organization_id, known.id, finished.noted_by or "")
+        return None if call is None or call.contact_id is None or is_there else call
 
     def unit() -> None:
         outbox.hold(organization_id)
-        if is_missing():
-            outbox.append(
-                organization_id, _noted(organization_id, finished, {"id": call.id, "contact": call.contact_id})
-            )
+        # The person may have been erased, or the note written, since it was found to be missing.
+        if call := missing():
+            row = {"id": call.id, "contact": call.contact_id}
+            outbox.append(organization_id, _noted(organization_id, finished, row))
 
-    is_wanted = finished.noted_by is not None and call.contact_id is not None
-    if is_wanted and await relay.database.read(is_missing):
+    if finished.noted and (await relay.database.read(missing)) is not None:
         await relay.database.write(unit, of=organization_id)
 
 
@@ -336,7 +341,8 @@ async def discard(relay: Relay, stored: StoredAudio | None) -> None:
 # Repeats.
 
 
-async def _repeated(known: Call, finished: FinishedCall) -> RecordedCall:
+async def _repeated(relay: Relay, organization_id: str, known: Call, finished: FinishedCall) -> RecordedCall:
+    await _note_afterwards(relay, organization_id, finished, known)
     if known.contact_id is None:
         return RecordedCall(known.id, "", "", is_repeat=True, is_erased=True)
     before: dict[str, str] = load(known.payload_digests)

@@ -279,14 +279,14 @@ def _run_each(organization_id: str, jobs: list[Job]) -> list[Job]:
             with units.engine().atomic():
                 job.result = job.unit()
         except TROUBLE as error:
+            if units.engine().is_broken():
+                raise
             if _nothing_was_kept(error):
                 undone.append(job)
                 continue
             # Waiting as long for each of those behind would help nobody.
             for late in jobs[place:]:
                 late.error = _overloaded(error)
-            if units.engine().is_broken():
-                raise
             break
         except Exception as error:  # it belongs to whoever asked for the unit
             job.error = error

@@ -301,6 +301,37 @@ async def test_a_call_that_was_pushed_in_before_is_the_same_call(desk: Desk) -> 
     assert await names(desk.api, head) == ["note_created"]
 
 
+async def test_a_call_that_is_pushed_in_at_the_same_moment_gets_its_note_too(desk: Desk) -> None:
+    """Whichever of the two is faster, the summary is noted once."""
+    for number in range(10):
+        conversation = f"conv_race_{number}"
+        pushed = {
+            "direction": "inbound",
+            "fromNumber": "+14165550142",
+            "toNumber": OURS,
+            "duration": 0,
+            "status": "no-answer",
+            "externalCallId": f"vendor-race-{number}",
+            "metadata": {"conversation_id": conversation},
+        }
+        document = payload("transcription_inbound_sip", conversation_id=conversation)
+        first, second = await asyncio.gather(desk.api.ingest(pushed), desk.deliver(document))
+        assert (first.status_code, second.status_code) == (201, 200)
+    noted = [note.elevenlabs_conversation_id for note in await rows(desk.api, ContactNote)]
+
+    assert sorted(noted) == sorted(f"conv_race_{number}" for number in range(10))
+
+
+async def test_a_summary_that_is_blank_is_no_note_and_no_news(desk: Desk) -> None:
+    """Neither the first time nor when the call is reported again."""
+    blank = payload("transcription_inbound_sip", analysis={"transcript_summary": "  "})
+    for _ in range(2):
+        call_id(await desk.deliver(blank))
+
+    assert await rows(desk.api, ContactNote) == []
+    assert await names(desk.api) == ["call_initiated", "call_ended", "fetch_messages"]
+
+
 async def test_nothing_of_an_erased_person_comes_back(desk: Desk) -> None:
     """Late audio and a repeated transcription are acknowledged and let go."""
     recorded = call_id(await desk.deliver(payload("transcription_inbound_sip")))
