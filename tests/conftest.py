@@ -9,6 +9,7 @@ import pytest
 from persistence import organizations
 from persistence.database import Database, open_database
 from tests.support import chromium, postgresql
+from tests.support.api import engine_of_api
 
 collect_ignore = [] if chromium.EXECUTABLE else ["test_live_page.py"]
 
@@ -37,6 +38,14 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 def engine(request: pytest.FixtureRequest) -> str:
     """Name the engine; a test that uses it, or what is built on it, runs once on each."""
     return str(request.param)
+
+
+@pytest.fixture
+def on_engine(engine: str) -> Iterator[None]:
+    """Run every API of a test on each engine."""
+    before = engine_of_api.set(engine)
+    yield
+    engine_of_api.reset(before)
 
 
 @pytest.fixture

@@ -1,7 +1,7 @@
 """One call reported by ElevenLabs and the same call pushed in through ingest: the same rows, the same events."""
 
 import json
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +17,11 @@ from persistence.models import (
     Recording,
     TransferRequest,
 )
-from tests.support.api import Api, engine_of_api, running_api
+from tests.support.api import Api, running_api
 from tests.support.audio import mp3, mp3_base64
 from tests.support.vendors import FakeElevenLabs
+
+pytestmark = pytest.mark.usefixtures("on_engine")
 
 CONVERSATION = "conv_8f3d1b9c2e7a4f0b9a4d2c1e6e2f8c01"
 THEIRS, OURS = "+14165550142", "+12362320246"
@@ -74,13 +76,6 @@ PUSHED = {
     "callStartTime": "2026-12-01T09:30:00.000Z",
     "externalCallId": CONVERSATION,
 }
-
-
-@pytest.fixture(autouse=True)
-def on_engine(engine: str) -> Iterator[None]:
-    before = engine_of_api.set(engine)
-    yield
-    engine_of_api.reset(before)
 
 
 @pytest.fixture

@@ -1,6 +1,6 @@
 """Forgetting in time, on both engines."""
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -22,19 +22,14 @@ from persistence.models import (
     ToolInvocation,
 )
 from persistence.retention import Retention
-from tests.support.api import Api, engine_of_api, running_api
+from tests.support.api import Api, running_api
 from tests.support.audio import mp3, mp3_base64
 from tests.support.reading import OURS, THEIRS
 
+pytestmark = pytest.mark.usefixtures("on_engine")
+
 _DAY = 86_400
 MONTH = Retention(recordings=30, transcripts=30, events=30)
-
-
-@pytest.fixture(autouse=True)
-def on_engine(engine: str) -> Iterator[None]:
-    before = engine_of_api.set(engine)
-    yield
-    engine_of_api.reset(before)
 
 
 @pytest.fixture

@@ -1,18 +1,15 @@
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 
-from tests.support.api import Api, engine_of_api, running_api
+from tests.support.api import Api, running_api
 from tests.support.vendors import FakeElevenLabs, FakeTwilio
 
 
 @pytest.fixture(autouse=True)
-def on_engine(engine: str) -> Iterator[None]:
+def on_engine(on_engine: None) -> None:
     """Run every API of these tests on each engine."""
-    before = engine_of_api.set(engine)
-    yield
-    engine_of_api.reset(before)
 
 
 @pytest.fixture
