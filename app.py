@@ -68,6 +68,7 @@ def create_app(relay: Relay) -> ASGIApp:
         handlers=find_handlers(handlers, OPERATIONS),
         limits=relay.rates,
         max_body_bytes=relay.rules.max_body_bytes,
+        max_document_bytes=relay.rules.max_document_bytes,
         held_body_bytes=relay.rules.held_body_bytes,
     )
     registry.register(Refusals(relay.refusals))
@@ -99,6 +100,7 @@ def _relay(settings: Settings, database: Database, http: httpx.AsyncClient) -> R
             tool_secret_overlap=settings.tool_secret_overlap_minutes * 60,
             sms_timeout=settings.sms_timeout_seconds,
             max_body_bytes=settings.max_body_bytes,
+            max_document_bytes=settings.max_document_bytes,
             held_body_bytes=settings.held_body_bytes,
             max_recording_bytes=settings.max_recording_bytes,
             public_url=settings.public_url,

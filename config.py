@@ -72,6 +72,7 @@ class Settings(BaseSettings):
     log_format: Literal["auto", "json", "console"] = "auto"
 
     max_body_bytes: Annotated[int, Field(ge=1024)] = 48 * 1024 * 1024
+    max_document_bytes: Annotated[int, Field(ge=1024)] = 4 * 1024 * 1024
     request_head_seconds: Seconds = 10
     request_body_seconds: Seconds = 20
     held_body_bytes: Annotated[int, Field(ge=1024)] = 128 * 1024 * 1024

@@ -27,6 +27,7 @@ class Rules:
     tool_secret_overlap: float = 3600
     sms_timeout: float = 4
     max_body_bytes: int = 48 * 1024 * 1024
+    max_document_bytes: int = 4 * 1024 * 1024
     held_body_bytes: int = 128 * 1024 * 1024
     max_recording_bytes: int = 256 * 1024 * 1024
     public_url: str | None = None

@@ -61,8 +61,8 @@ class PayloadTooLarge(RelayError):
 
     code = "PAYLOAD_TOO_LARGE"
 
-    def __init__(self, limit: int) -> None:
-        super().__init__(f"Request body is larger than {limit} bytes")
+    def __init__(self, limit: int, what: str = "Request body") -> None:
+        super().__init__(f"{what} is larger than {limit} bytes")
         self.limit = limit
 
 

@@ -1,17 +1,20 @@
 """Clients that hold on to what they can: heads that never end, idle connections, trickling and enormous bodies.
 
-They have a process of their own (`python -m drills.hostile_clients PORT`), so that sending 640 MB does not hold up the
-one who measures how others are served.
+They have a process of their own (`python -m drills.hostile_clients PORT`), so that sending gigabytes does not hold up
+the one who measures how others are served. Whoever sends 64 MB begins anew when refused, until the others are through:
+half of them blanks, half a recording without end.
 """
 
 import asyncio
 import contextlib
+import functools
+import itertools
 import json
 import math
 import os
 import sys
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 
 import httpx
 
@@ -25,7 +28,9 @@ _LORISES = 200
 _TRICKLERS = 50
 _GIANTS = 10
 _GIANT_BYTES = 64 * 1024 * 1024
-_PIECE = b" " * 65536
+_PIECE_BYTES = 65536
+_BEGINNINGS = (b"", b'{"recording":"')
+_FILLINGS = (b" ", b"A")
 _MOST_MEMORY = 1024 * 1024 * 1024
 _PATIENCE_SECONDS = 10
 _REFUSALS = (400, 413, 503)
@@ -40,13 +45,15 @@ async def hostile_clients(engine: str, repetitions: int) -> Outcome:
         api = await stage.api()
         callers = Callers(stage, [api])
         took: list[float] = []
-        async with httpx.AsyncClient(trust_env=False, timeout=30) as http, _crowd(api, callers.api_key) as crowd:
-            for number in range(repetitions):
-                began = time.monotonic()
-                await callers.push(http, f"call-{number}")
-                took.append(time.monotonic() - began)
-            statuses = await crowd
-        insist(all(status in _REFUSALS for status in statuses), f"64 MB were answered {statuses}")
+        async with httpx.AsyncClient(trust_env=False, timeout=30) as http:
+            await callers.push(http, "call-before")
+            async with _crowd(api, callers.api_key) as crowd:
+                for number in range(repetitions):
+                    began = time.monotonic()
+                    await callers.push(http, f"call-{number}")
+                    took.append(time.monotonic() - began)
+                statuses = await crowd()
+        insist(statuses and all(status in _REFUSALS for status in statuses), f"64 MB were answered {statuses}")
         insist(max(took) < _PATIENCE_SECONDS, f"another caller waited {max(took):.1f} s")
         held = api.memory()
         insist(held < _MOST_MEMORY, f"it held {held >> 20} MB")
@@ -62,13 +69,14 @@ async def hostile_clients(engine: str, repetitions: int) -> Outcome:
         there.doubled,
         max(took),
         f"others were served within {_percentile(took, 50)} ms (median), {_percentile(took, 99)} ms (p99) and "
-        f"{_percentile(took, 100)} ms (worst); the process held {held >> 20} MB at most",
+        f"{_percentile(took, 100)} ms (worst) while 64 MB were refused {len(statuses)} times; the process held "
+        f"{held >> 20} MB at most",
     )
 
 
 @contextlib.asynccontextmanager
-async def _crowd(api: Process, token: str) -> AsyncIterator[asyncio.Task[list[int]]]:
-    """Have everybody at it during the block; the task returns how the enormous bodies were answered."""
+async def _crowd(api: Process, token: str) -> AsyncIterator[Callable[[], Awaitable[list[int]]]]:
+    """Have everybody at it during the block; what is yielded ends it and returns how enormous bodies were answered."""
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-W", "ignore", "-m", "drills.hostile_clients", str(api.port)),
         cwd=ROOT,
@@ -76,28 +84,31 @@ async def _crowd(api: Process, token: str) -> AsyncIterator[asyncio.Task[list[in
         stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,
     )
-    assert process.stdin is not None  # noqa: S101
-    assert process.stdout is not None  # noqa: S101
     try:
-        insist(await process.stdout.readline(), "the crowd did not come together")
-        answered = asyncio.create_task(_answered(process.stdout))
-        yield answered
-        process.stdin.close()
-        await process.wait()
+        insist(await _line_of(process), "the crowd did not come together")
+        yield functools.partial(_end, process)
     finally:
         if process.returncode is None:
             process.kill()
             await process.wait()
 
 
+async def _end(process: asyncio.subprocess.Process) -> list[int]:
+    assert process.stdin is not None  # noqa: S101
+    process.stdin.close()
+    statuses: list[int] = json.loads(await _line_of(process))
+    await process.wait()
+    return statuses
+
+
+async def _line_of(process: asyncio.subprocess.Process) -> bytes:
+    assert process.stdout is not None  # noqa: S101
+    return await process.stdout.readline()
+
+
 def _percentile(seconds: list[float], percent: int) -> int:
     """Return the milliseconds that so many percent of them stayed within."""
     return round(1000 * sorted(seconds)[max(0, math.ceil(len(seconds) * percent / 100) - 1)])
-
-
-async def _answered(reader: asyncio.StreamReader) -> list[int]:
-    statuses: list[int] = json.loads(await reader.readline())
-    return statuses
 
 
 # In the process of the crowd.
@@ -114,10 +125,12 @@ async def _be_hostile(port: int, token: str) -> None:
     at_it = [asyncio.create_task(_trickle(writer, b"X-A: 1\r\n")) for _, writer in lorises]
     at_it += [asyncio.create_task(_trickle(writer, b" ")) for _, writer in tricklers]
     _say([len(lines), len(lorises), len(tricklers)])
-    _say(await asyncio.gather(*(_giant(port, token) for _ in range(_GIANTS))))
-    await asyncio.to_thread(sys.stdin.read)
+    over = asyncio.create_task(asyncio.to_thread(sys.stdin.read))
+    giants = [_giants(port, token, number % len(_FILLINGS), over) for number in range(_GIANTS)]
+    statuses = await asyncio.gather(*giants)
     for task in at_it:
         task.cancel()
+    _say(list(itertools.chain(*statuses)))
 
 
 def _say(numbers: list[int]) -> None:
@@ -136,22 +149,35 @@ async def _trickle(writer: asyncio.StreamWriter, piece: bytes) -> None:
         await asyncio.sleep(1)
 
 
-async def _giant(port: int, token: str) -> int:
+async def _giants(port: int, token: str, kind: int, over: asyncio.Task[str]) -> list[int]:
+    """Send 64 MB again and again until it is over; return the statuses of the answers."""
+    statuses = []
+    while not over.done():
+        statuses.append(await _giant(port, token, kind))
+    return statuses
+
+
+async def _giant(port: int, token: str, kind: int) -> int:
     """Send 64 MB without saying so beforehand; return the status of the answer."""
     reader, writer = await _connect(port)
     writer.write(_head(token, "Transfer-Encoding: chunked"))
     answering = asyncio.create_task(reader.readline())
     try:
         with contextlib.suppress(ConnectionError):
-            for _ in range(_GIANT_BYTES // len(_PIECE)):
+            writer.write(_chunk(_BEGINNINGS[kind]))
+            for _ in range(_GIANT_BYTES // _PIECE_BYTES):
                 if answering.done():
                     break
-                writer.write(b"%x\r\n%b\r\n" % (len(_PIECE), _PIECE))
+                writer.write(_chunk(_FILLINGS[kind] * _PIECE_BYTES))
                 await writer.drain()
         line = await asyncio.wait_for(answering, 60)
     finally:
         writer.transport.abort()
     return int(line.split()[1]) if line else 0
+
+
+def _chunk(piece: bytes) -> bytes:
+    return b"%x\r\n%b\r\n" % (len(piece), piece) if piece else b""
 
 
 def _head(token: str, framing: str) -> bytes:

@@ -1,5 +1,6 @@
-"""Request bodies: received within their limit, and how much of them may be held in memory at once."""
+"""Request bodies: received within their limit, in turns, and how much of them may be held in memory at once."""
 
+import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from typing import Any
 
@@ -24,6 +25,7 @@ class BodyRoom:
     def __init__(self, limit: int) -> None:
         self._limit = limit
         self._held = 0
+        self._turnstile = asyncio.Lock()
 
     def share(self) -> "BodyShare":
         """Return a request's share, which is empty at first."""
@@ -42,6 +44,11 @@ class BodyRoom:
     def give_back(self, size: int) -> None:
         """Free so many bytes."""
         self._held -= size
+
+    async def turn(self) -> None:
+        """Let everybody else be served before the next piece of a large body is read, whoever's it is."""
+        async with self._turnstile:
+            await asyncio.sleep(0)
 
 
 class BodyShare:
@@ -65,6 +72,11 @@ class BodyShare:
             self._held = 0
             self._room.take(size)
             self._held = size
+
+    async def turn(self) -> None:
+        """Wait until it is this request's turn to read on; a small body has every turn."""
+        if self._held:
+            await self._room.turn()
 
     def free(self) -> None:
         """Give everything back."""
@@ -103,17 +115,22 @@ class IncomingBody:
             chunks.append(await self._next())
         return b"".join(chunks)
 
-    async def parts(self, name: str) -> list[Part]:
-        """Return all of it, the large texts of members called `name` apart."""
+    async def parts(self, name: str, most_besides: int) -> list[Part]:
+        """Return all of it, the large texts of members called `name` apart, and at most so many bytes besides."""
         self._insist_on_length()
-        first = await self._next()
-        if self._is_whole and len(first) <= LARGE:
-            return [(False, first)] if first else []
-        cutter = Cutter(name)
-        parts = list(cutter.feed(first))
-        while not self._is_whole:
-            parts.extend(cutter.feed(await self._next()))
-        return [*parts, cutter.finish()] if self._size else []
+        piece = await self._next()
+        if self._is_whole and len(piece) <= LARGE:
+            return [(False, piece)] if piece else []
+        cutter, parts, texts = Cutter(name), list[Part](), 0
+        while True:
+            fed = list(cutter.feed(piece))
+            parts += fed
+            texts += sum(len(part) for is_text, part in fed if is_text)
+            if self._size - texts > most_besides:
+                raise PayloadTooLarge(most_besides, f"Request body without its {name}")
+            if self._is_whole:
+                return [*parts, cutter.finish()] if self._size else []
+            piece = await self._next()
 
     async def chunks(self) -> AsyncIterator[bytes]:
         """Yield it as it arrives."""
@@ -130,6 +147,7 @@ class IncomingBody:
         self._share.grow_to(length)
 
     async def _next(self) -> bytes:
+        await self._share.turn()
         message = await self._receive()
         if message["type"] != "http.request":
             raise Disconnected

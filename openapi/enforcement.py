@@ -85,6 +85,7 @@ def build(
     handlers: Mapping[str, Handler],
     limits: Limits | None = None,
     max_body_bytes: int = 48 * 1024 * 1024,
+    max_document_bytes: int = 4 * 1024 * 1024,
     held_body_bytes: int = 128 * 1024 * 1024,
     pages: Mapping[str, bytes] | None = None,
     lifespan: Lifespan | None = None,
@@ -93,8 +94,9 @@ def build(
 
     `relay` is handed to every handler; `authenticate` believes a bearer token of a kind, or raises Unauthenticated.
     `bindings` are the generated ones and `handlers` the functions (see `registry`), both by METHOD and path. `pages`
-    are further JSON documents by path, served as they are. `limits` says who asks too often, `held_body_bytes` how much
-    of large bodies is held at once; whoever brings more is asked to come back. Nothing is opened or connected here.
+    are further JSON documents by path, served as they are. `limits` says who asks too often, `max_body_bytes` how long
+    a body may be, `max_document_bytes` the JSON of it that is parsed in one go, and `held_body_bytes` how much of large
+    bodies is held at once; whoever brings more is asked to come back. Nothing is opened or connected here.
 
     Raises:
         ConfigurationError: when the generated types are not of this contract, or an operation cannot be enforced.
@@ -110,7 +112,7 @@ def build(
     }
     room = BodyRoom(held_body_bytes)
     for one in enforced.values():
-        one.serve(relay, max_body_bytes, room, limits)
+        one.serve(relay, max_body_bytes, max_document_bytes, room, limits)
     own = {"/openapi.json": contract.served, "/contract": describe(contract, handlers)}
     served = {path: orjson.dumps(body) for path, body in own.items()} | dict(pages or {})
     app = ConnexionMiddleware(
@@ -203,12 +205,22 @@ class Enforced:
             self._order = property_order(document, self._body_schema)
             self._large_text = large_text_of(document, self._body_schema)
             self._read = TypeAdapter(binding.body).validator.validate_python
-        self.serve(None, 0, BodyRoom(0))
+        self.serve(None, 0, 0, BodyRoom(0))
 
-    def serve(self, relay: object, max_body_bytes: int, room: BodyRoom, limits: Limits | None = None) -> None:
-        """Hand over the services, the limit of bodies that set none of their own, and what all requests share."""
+    def serve(
+        self,
+        relay: object,
+        max_body_bytes: int,
+        max_document_bytes: int,
+        room: BodyRoom,
+        limits: Limits | None = None,
+    ) -> None:
+        """Hand over the services, the limits of bodies that set none of their own, and what all requests share."""
         self._relay, self._room, self._limits = relay, room, limits
         self._limit = int(self.operation.definition.get("x-max-body-bytes", max_body_bytes))
+        self._max_document = max_document_bytes
+        if self._body_schema is not None and self._large_text is None:
+            self._limit = min(self._limit, max_document_bytes)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
@@ -241,7 +253,7 @@ class Enforced:
         if self._large_text is None:
             raw = await incoming.whole()
             return (documents.load(raw) if raw else _ABSENT), None
-        parts = await incoming.parts(self._large_text)
+        parts = await incoming.parts(self._large_text, self._max_document)
         return large_texts.read(parts, self._large_text) if parts else (_ABSENT, None)
 
     def _body(self, value: Any) -> Any:

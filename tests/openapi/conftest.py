@@ -36,6 +36,7 @@ def _answers() -> dict[str, Response[Any]]:
 
 ANSWERS = _answers()
 MAX_BODY = 512 * 1024
+MAX_DOCUMENT = 256 * 1024
 
 
 @dataclass(frozen=True)
@@ -69,7 +70,8 @@ async def answer(request: Request[Lab], **arguments: Any) -> Response[Any]:
 async def served() -> AsyncIterator[Relay]:
     contract, lab = document.load(), Lab()
     handlers = {operation.key: answer for operation in contract.operations}
-    app = build(contract, lab, handlers, operations.OPERATIONS, max_body_bytes=MAX_BODY)
+    limits = {"max_body_bytes": MAX_BODY, "max_document_bytes": MAX_DOCUMENT}
+    app = build(contract, lab, handlers, operations.OPERATIONS, **limits)
     hooks = {"response": [second_opinion.hear]}
     async with serving(app) as url, httpx.AsyncClient(base_url=url, trust_env=False, event_hooks=hooks) as http:
         yield Relay(http, lab, "127.0.0.1", int(url.rpartition(":")[2]))

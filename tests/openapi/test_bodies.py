@@ -1,3 +1,5 @@
+import asyncio
+
 import pytest
 
 from domain.errors import Overloaded
@@ -47,3 +49,41 @@ def test_small_bodies_hold_nothing() -> None:
     room.share().grow_to(48 * MB)
 
     room.share().grow_to(MB)
+
+
+async def test_large_bodies_are_read_in_turns() -> None:
+    """However many there are, everybody else is served after each piece of any of them."""
+    room, rounds, read = BodyRoom(100 * MB), 0, [0] * 10
+
+    async def receive_one(number: int) -> None:
+        share = room.share()
+        share.grow_to(2 * MB)
+        while rounds < 100:
+            await share.turn()
+            read[number] += 1
+
+    async with asyncio.TaskGroup() as everybody:
+        for number in range(len(read)):
+            everybody.create_task(receive_one(number))
+        while rounds < 100:
+            await asyncio.sleep(0)
+            rounds += 1
+
+    assert sum(read) <= 100 + len(read)
+    assert min(read) >= 100 // len(read) // 3
+    assert max(read) - min(read) <= 1
+
+
+async def test_small_bodies_wait_for_no_turn() -> None:
+    """A tool call is read at once, whoever else is reading."""
+    room = BodyRoom(100 * MB)
+    large, small = room.share(), room.share()
+    large.grow_to(2 * MB)
+    small.grow_to(1024)
+    waiting = asyncio.create_task(large.turn())
+    await asyncio.sleep(0)
+
+    turn = small.turn()
+    with pytest.raises(StopIteration):
+        turn.send(None)
+    await waiting

@@ -11,7 +11,7 @@ from structlog.testing import capture_logs
 from domain import errors
 from openapi import document, models, operations
 from openapi.exchange import NotWritten, Response
-from tests.openapi.conftest import ANSWERS, CREATED, MAX_BODY, Relay
+from tests.openapi.conftest import ANSWERS, CREATED, MAX_BODY, MAX_DOCUMENT, Relay
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
@@ -333,11 +333,36 @@ async def test_announced_length_is_refused_before_the_body_is_read(relay: Relay)
 
 async def test_largest_body_is_accepted(relay: Relay) -> None:
     """The limit itself is within the limit; one byte more is not."""
-    body = json.dumps(EXAMPLES[INGEST]).encode()
-    padded = body + b" " * (MAX_BODY - len(body))
+    body = _with_recording(b"")
+    body = _with_recording(b"A" * (MAX_BODY - len(body)))
 
-    assert (await post(relay, INGEST, padded)).status_code == 201
-    assert (await post(relay, INGEST, padded + b" ")).status_code == 413
+    assert (await post(relay, INGEST, body)).status_code == 201
+    assert (await post(relay, INGEST, body + b" ")).status_code == 413
+
+
+async def test_json_is_refused_earlier_than_a_recording(relay: Relay) -> None:
+    """Everybody waits while it is parsed, so what is not the recording has a limit of its own."""
+    bare, recording = _with_recording(b""), b"A" * (MAX_DOCUMENT // 2)
+    blanks = b" " * (MAX_DOCUMENT - len(bare))
+
+    assert (await post(relay, INGEST, _with_recording(recording) + blanks)).status_code == 201
+    refused = await post(relay, INGEST, _with_recording(recording) + blanks + b" ")
+    assert refused.status_code == 413
+    assert refused.json()["error"] == f"Request body without its recording is larger than {MAX_DOCUMENT} bytes"
+
+
+async def test_a_body_without_recording_is_json_altogether(relay: Relay) -> None:
+    """What nobody marked as large is refused as soon as it is."""
+    body = json.dumps(EXAMPLES[CONFIG]).encode()
+    padded = body + b" " * (MAX_DOCUMENT - len(body))
+
+    assert (await post(relay, CONFIG, padded)).status_code == 200
+    refused = await post(relay, CONFIG, padded + b" ")
+    assert refused.status_code == 413
+
+
+def _with_recording(text: bytes) -> bytes:
+    return json.dumps({**EXAMPLES[INGEST], "recording": "AUDIO"}).encode().replace(b"AUDIO", text)
 
 
 @pytest.mark.parametrize("path", POSTS)
