@@ -127,13 +127,16 @@ class Replay:
             if missing is None:
                 return False
             task = self._fills[organization_id] = asyncio.create_task(self._fill_ring(missing))
-            task.add_done_callback(lambda _: self._fills.pop(organization_id, None))
         await asyncio.shield(task)
         return True
 
     async def _fill_ring(self, missing: Below) -> None:
-        events = await self._read(missing, missing.up_to - missing.after)
-        self._broadcaster.fill(missing.organization_id, events)
+        try:
+            events = await self._read(missing, missing.up_to - missing.after)
+            self._broadcaster.fill(missing.organization_id, events)
+        finally:
+            # In the same step, or whoever looks in between would wait for what is over, again and again.
+            del self._fills[missing.organization_id]
 
     async def _read(self, below: Below, limit: int) -> list[StoredEvent]:
         return await self._database.read(
