@@ -63,7 +63,10 @@ class Doorbell:
 
 
 class Listener:
-    """Waits for commits to the database at `path`; `data_version` changes with every one of another connection."""
+    """Waits for commits to the database at `path`; `data_version` changes with every one of another connection.
+
+    Made and used in a running event loop.
+    """
 
     def __init__(self, path: Path, data_version: Callable[[], int]) -> None:
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
@@ -71,21 +74,26 @@ class Listener:
         self._address = self._bind(_doorbell_folder(path))
         self._data_version = data_version
         self._seen = data_version()
+        self._rang = asyncio.Event()
+        asyncio.get_running_loop().add_reader(self._socket, self._hear)
 
     async def wait(self, timeout: float) -> bool:
         """Return True as soon as something may have been committed, False after `timeout` seconds."""
         loop = asyncio.get_running_loop()
         deadline = loop.time() + timeout
-        while not self._drain() and not self._changed():
+        while not (self._changed() or self._rang.is_set()):
             remaining = deadline - loop.time()
             if remaining <= 0:
                 return False
-            await self._readable(min(remaining, _POLL_SECONDS))
-        self._changed()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(min(remaining, _POLL_SECONDS)):
+                    await self._rang.wait()
+        self._rang.clear()
         return True
 
     def close(self) -> None:
         """Let go of the socket and its name."""
+        asyncio.get_running_loop().remove_reader(self._socket)
         self._socket.close()
         self._address.unlink(missing_ok=True)
         with contextlib.suppress(OSError):  # others may still listen
@@ -105,21 +113,8 @@ class Listener:
         before, self._seen = self._seen, self._data_version()
         return self._seen != before
 
-    def _drain(self) -> bool:
-        rang = False
+    def _hear(self) -> None:
+        self._rang.set()
         with contextlib.suppress(BlockingIOError):
             while self._socket.recv(16):
-                rang = True
-        return rang
-
-    async def _readable(self, timeout: float) -> None:
-        loop = asyncio.get_running_loop()
-        ready = asyncio.Event()
-        loop.add_reader(self._socket, ready.set)
-        try:
-            async with asyncio.timeout(timeout):
-                await ready.wait()
-        except TimeoutError:
-            pass
-        finally:
-            loop.remove_reader(self._socket)
+                pass

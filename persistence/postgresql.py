@@ -247,13 +247,11 @@ class Notifications:
     async def wait(self, timeout: float) -> bool:
         """Return True as soon as something may have been committed, False after `timeout` seconds."""
         deadline = asyncio.get_running_loop().time() + timeout
-        while not await self._changed():
-            remaining = deadline - asyncio.get_running_loop().time()
-            if remaining <= 0:
-                return False
-            if await self._notified(min(remaining, _POLL_SECONDS)):
-                break
-        return True
+        while (remaining := deadline - asyncio.get_running_loop().time()) > 0:
+            # What was committed since the last wait has its notification waiting here already.
+            if await self._notified(min(remaining, _POLL_SECONDS)) or await self._changed():
+                return True
+        return False
 
     async def _notified(self, timeout: float) -> bool:
         async for _ in self._connection.notifies(timeout=timeout, stop_after=1):

@@ -12,7 +12,7 @@ What it guarantees, and why:
 """
 
 from collections import deque
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import Generic, NamedTuple, Protocol, TypeVar
@@ -52,12 +52,17 @@ class Filter:
 EVERYTHING = Filter()
 
 
-class Listener:
-    """Someone who follows one organization; the shell's subclass knows how to reach it."""
+# Takes frames and returns how many bytes of them it took; fewer than all is for the shell to deal with.
+Send = Callable[[bytes], int]
 
-    __slots__ = ("__weakref__", "feed", "filter", "is_live", "position")
+
+class Listener:
+    """Someone who follows one organization; the shell's subclass says how to reach it."""
+
+    __slots__ = ("__weakref__", "feed", "filter", "is_live", "position", "send")
 
     def __init__(self) -> None:
+        self.send: Send = len
         self.feed: Feed | None = None
         self.filter = EVERYTHING
         self.is_live = False
@@ -68,6 +73,12 @@ class Listener:
         """Everything up to here was handed over, or was not admitted by the filter."""
         return self.feed.head if self.is_live and self.feed else self.position
 
+    def reach_by(self, send: Send) -> None:
+        """Have live frames handed to `send` from here on."""
+        self.send = send
+        if self.is_live and self.feed:
+            self.feed.groups[self.filter][self] = send
+
 
 L = TypeVar("L", bound=Listener)
 
@@ -75,7 +86,8 @@ L = TypeVar("L", bound=Listener)
 class Delivery(NamedTuple, Generic[L]):
     """Joined frames, and the listeners that get them; read it before changing anything in the broadcaster.
 
-    A listener that cannot take them is rewound to `after`, once the pass is over.
+    Where `listeners` is a dictionary, how to reach each stands beside it. A listener that cannot take them is rewound
+    to `after`, once the pass is over.
     """
 
     listeners: Collection[L]
@@ -130,7 +142,8 @@ class Feed:
         self.is_idle = False
         self.members = 0
         # In the order they came: what belongs to them lies in memory in that order as well.
-        self.groups: dict[Filter, dict[Listener, None]] = {}
+        # How to reach them stands beside them, because to look it up in each costs more than the rest of a write.
+        self.groups: dict[Filter, dict[Listener, Send]] = {}
         self.ahead: set[Listener] = set()
 
     @property
@@ -371,7 +384,7 @@ class Broadcaster(Generic[L]):
             feed.ahead.add(listener)
         else:
             listener.is_live = True
-            feed.groups.setdefault(listener.filter, {})[listener] = None
+            feed.groups.setdefault(listener.filter, {})[listener] = listener.send
 
     def _detach(self, listener: Listener) -> None:
         feed = listener.feed

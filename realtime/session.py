@@ -1,19 +1,24 @@
 """One listener's connection: a `Listener` of the broadcaster that can be written to.
 
-Frames go straight to the transport. That is sound because a session never sends fragmented messages, and because
-nothing is written once the closing handshake has begun (RFC 6455 §5.5.1 forbids data after a close frame).
+Frames go past the library: to the transport, and live ones straight to the socket. That is sound because a session
+never sends fragmented messages, because nothing is written once the closing handshake has begun (RFC 6455 §5.5.1
+forbids data after a close frame), and because nothing goes to the socket while the transport holds something back.
 """
 
 import asyncio
+import socket
 
 from websockets.asyncio.server import ServerConnection
 from websockets.protocol import OPEN
 
 from domain.principals import Principal
-from realtime.broadcaster import Listener
+from realtime.broadcaster import Listener, Send
 from realtime.handshake import Handshake
 
 _CLOSE_SECONDS = 10.0  # long enough for a peer that was busy to read what is unsent, and why it was closed
+_LONGEST_ANSWERS = 256 << 10  # bytes, beside what live frames and replays may leave unsent
+NO_ROOM = -1  # what a session's `send` returns when too much is unsent already
+
 _LONGEST_REASON = 123  # bytes, RFC 6455 §5.5
 
 
@@ -22,12 +27,27 @@ class Peer(ServerConnection):
 
     asked: Handshake
     principal: Principal | None = None
+    session: "Session | None" = None
     is_silent = False
 
     def data_received(self, data: bytes) -> None:
         """Take whatever comes as a sign of life."""
         self.is_silent = False
         super().data_received(data)
+
+    def send_data(self) -> None:
+        """Write what the library has to say, which may have been the last; cut off who pings and reads no answer."""
+        super().send_data()
+        if self.session:
+            self.session.settle()
+            if self.session.unsent > self.session.room + _LONGEST_ANSWERS:
+                self.transport.abort()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Take note of the end."""
+        super().connection_lost(exc)
+        if self.session:
+            self.session.settle()
 
     def forget_handshake(self) -> None:
         """Let go of the heads of the request and of its answer, which the library keeps as long as the connection."""
@@ -37,7 +57,7 @@ class Peer(ServerConnection):
 
 
 class Session(Listener):
-    """State of one connection, from its handshake to its end."""
+    """State of one connection, from its handshake to its end; at most `room` bytes wait for the peer to read."""
 
     __slots__ = (
         "address",
@@ -47,21 +67,27 @@ class Session(Listener):
         "principal",
         "protocol",
         "replay",
+        "room",
+        "straight",
         "timer",
         "transport",
     )
 
-    def __init__(self, connection: Peer) -> None:
+    def __init__(self, connection: Peer, room: int) -> None:
         super().__init__()
         self.connection = connection
         self.protocol = connection.protocol
         self.transport = connection.transport
+        self.room = room
+        self.straight = _send_of(self.transport)
         self.address = address_of(connection)
         self.principal: Principal | None = None
         self.replay: asyncio.Task[None] | None = None
         self.timer: asyncio.TimerHandle | None = None
         self.budget = 0.0
         self.budget_at = 0.0
+        connection.session = self
+        self.settle()
 
     @property
     def is_open(self) -> bool:
@@ -77,6 +103,36 @@ class Session(Listener):
         """Write ready frames, unless the connection is closing."""
         if data and self.protocol.state is OPEN:
             self.transport.write(data)
+            self.settle()
+
+    def settle(self) -> None:
+        """Choose the way of live frames; everything that writes, or learns of an end, does this afterwards."""
+        if self.protocol.state is not OPEN:
+            self.ignore()
+        elif self.straight is None or self.unsent:
+            self.reach_by(self._queue)
+        elif self.send is not self.straight:
+            self.reach_by(self.straight)
+
+    def ignore(self) -> None:
+        """Let live frames go nowhere, until settled."""
+        self.reach_by(len)
+
+    @property
+    def is_ignored(self) -> bool:
+        """Whether live frames go nowhere, because of the connection's end or because it was asked for."""
+        return self.send is len
+
+    def finish(self, data: bytes, sent: int) -> None:
+        """Have the rest of `data` written as soon as the peer takes it."""
+        self.transport.write(data[sent:])
+        self.settle()
+
+    def _queue(self, data: bytes) -> int:
+        if self.unsent + len(data) > self.room:
+            return NO_ROOM
+        self.write(data)
+        return len(data)
 
     async def drained(self) -> None:
         """Wait until the peer has read most of what was written."""
@@ -104,6 +160,15 @@ class Session(Listener):
         if self.timer:
             self.timer.cancel()
         self.timer = timer
+
+
+def _send_of(transport: asyncio.Transport) -> Send | None:
+    """Return the `send` of the socket itself, if it has one.
+
+    asyncio hands out a wrapper without it, so that nobody writes between two of its own writes; see above.
+    """
+    inner: socket.socket | None = getattr(transport.get_extra_info("socket"), "_sock", None)
+    return inner.send if inner else None
 
 
 def address_of(connection: ServerConnection) -> str:

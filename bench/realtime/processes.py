@@ -1,5 +1,6 @@
 """The processes of a measurement: servers on the first core, the load generator on the last, both asked from there."""
 
+import array
 import asyncio
 import contextlib
 import json
@@ -114,19 +115,19 @@ async def peer(name: str) -> AsyncIterator[Server]:
 
 @dataclass(frozen=True)
 class Report:
-    """What a swarm saw: processor seconds, ages in milliseconds, and pings answered."""
+    """What a swarm saw: processor seconds, pings answered, and of each event (its mark, its arrival) in nanoseconds."""
 
     cpu: float
-    p50: float
-    p99: float
     pings: int
+    arrivals: list[tuple[int, int]]
 
 
 class Swarm:
     """The load generator: many listeners in one process."""
 
-    def __init__(self, process: asyncio.subprocess.Process) -> None:
+    def __init__(self, process: asyncio.subprocess.Process, arrivals: Path | None) -> None:
         self._process = process
+        self._arrivals = arrivals
 
     async def done(self) -> None:
         """Wait until all listeners have one batch more."""
@@ -143,10 +144,14 @@ class Swarm:
         async with asyncio.timeout(PATIENCE):
             async for line in self._process.stdout:
                 if line.startswith(b"report"):
-                    least, most, cpu, p50, p99, _, pings = (float(number) for number in line.split()[1:])
+                    least, most, cpu, pings = (float(number) for number in line.split()[1:])
                     assert least == most == expected, f"between {least:.0f} and {most:.0f} of {expected} events came"
-                    return Report(cpu, p50, p99, int(pings))
+                    return Report(cpu, int(pings), self._read_arrivals())
         raise AssertionError("the load generator is gone")
+
+    def _read_arrivals(self) -> list[tuple[int, int]]:
+        numbers = array.array("Q", self._arrivals.read_bytes() if self._arrivals else b"")
+        return list(zip(numbers[::2], numbers[1::2], strict=True))
 
 
 @contextlib.asynccontextmanager
@@ -154,11 +159,12 @@ async def swarm(
     server: Server, listeners: int, tokens: str = "", *, batch: int = 1, measured: bool = False, query: str = ""
 ) -> AsyncIterator[Swarm]:
     """Connect `listeners`; `tokens` is one, or @ and a file with one in each line."""
-    numbers = [str(server.port), str(listeners), server.prefix, str(int(measured)), str(batch)]
+    arrivals = TOOLS / f"arrivals-{server.port}" if measured else None
+    numbers = [str(server.port), str(listeners), server.prefix, str(arrivals or ""), str(batch)]
     words = [server.path + query, tokens, *([server.greeting] if server.greeting else [])]
     process = await start([str(TOOLS / "swarm"), *numbers, *words], CORES[-1], stdin=asyncio.subprocess.PIPE)
     try:
-        yield Swarm(process)
+        yield Swarm(process, arrivals)
     finally:
         await _end(process)
 

@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench.realtime.processes import PAYLOAD, Send, Server, ours, peer, swarm
+from bench.realtime.processes import PAYLOAD, Report, Send, Server, ours, peer, swarm
 from bench.realtime.tenants import Tenants
 
 MEGABYTE = 1e6
@@ -47,23 +47,48 @@ async def flat_out(name: str, tenants: Tenants, *, listeners: int, batch: int, s
 
 @dataclass(frozen=True)
 class Age:
-    """How old events were when they arrived, in milliseconds from the moment they were due."""
+    """How old events were when they arrived, in milliseconds."""
 
     p50: float
     p99: float
 
 
-async def steady(tenants: Tenants, *, rate: float, seconds: float, wakes: bool = True) -> Age:
-    """Commit that many events a second, to the organizations in turn; 1,000 listeners are spread over them."""
+@dataclass(frozen=True)
+class Steady:
+    """How old events were: since they were due, and since the writer knew that they were committed."""
+
+    since_due: Age
+    since_commit: Age
+
+
+async def steady(tenants: Tenants, name: str = "ours", *, rate: float, seconds: float, wakes: bool = True) -> Steady:
+    """Commit that many events a second, to the organizations in turn; 1,000 listeners are spread over them.
+
+    A peer has one organization and commits nothing: an event is handed to it over a socket.
+    """
+    committed: dict[int, int] = {}
     async with (
-        ours(tenants, wakes=wakes) as server,
-        swarm(server, 1000, f"@{tenants.tokens}", measured=True) as crowd,
+        ours(tenants, wakes=wakes) if name == "ours" else peer(name) as server,
+        swarm(server, 1000, _token(name, tenants), measured=True) as crowd,
     ):
         count = int(rate * seconds)
-        await _open_loop(server.send, rate, count)
+        async for due in _moments(rate, count):
+            await server.send(1, due)
+            committed[due] = time.monotonic_ns()
         await asyncio.sleep(1)
         report = await crowd.finish(count // len(tenants.organizations))
-    return Age(report.p50, report.p99)
+    since_commit = [arrived - committed[due] for due, arrived in report.arrivals]
+    return Steady(_since_due(report), _age(since_commit))
+
+
+def _since_due(report: Report) -> Age:
+    return _age([arrived - due for due, arrived in report.arrivals])
+
+
+def _age(nanoseconds: list[int]) -> Age:
+    nanoseconds.sort()
+    p50, p99 = (nanoseconds[int(share * len(nanoseconds))] / 1e6 for share in (0.5, 0.99))
+    return Age(p50, p99)
 
 
 @dataclass(frozen=True)
@@ -122,7 +147,7 @@ async def storm(tenants: Tenants, *, listeners: int, missed: int) -> Storm:
                 await crowd.finish(missed)
             await asyncio.sleep(0.5)
             report = await others.finish(sent)
-    return Storm(seconds, busy, Age(report.p50, report.p99))
+    return Storm(seconds, busy, _since_due(report))
 
 
 @dataclass(frozen=True)
@@ -230,11 +255,6 @@ def _server(name: str, tenants: Tenants) -> contextlib.AbstractAsyncContextManag
 
 def _token(name: str, tenants: Tenants) -> str:
     return f"@{tenants.tokens}" if name == "ours" else ""
-
-
-async def _open_loop(send: Send, rate: float, count: int) -> None:
-    async for due in _moments(rate, count):
-        await send(1, due)
 
 
 async def _until(stop: asyncio.Event, send: Send, rate: float) -> int:

@@ -1,12 +1,13 @@
 // The load generator: thousands of WebSocket listeners in one thread, so that the server is the limit and not the client.
 //
-//   swarm PORT LISTENERS PREFIX MEASURE BATCH PATH [TOKENS] [GREETING]
+//   swarm PORT LISTENERS PREFIX ARRIVALS BATCH PATH [TOKENS] [GREETING]
 //
 // Connects and shakes hands, many at once; TOKENS is a token for the header or @FILE with one in each line, GREETING is
 // sent after the handshake. Says "ready" when all are in, and answers pings. It counts frames whose payload begins with
-// PREFIX and says "done N" whenever all listeners together have N * BATCH more. With MEASURE 1 every such frame holds
-// "t":<nanoseconds of CLOCK_MONOTONIC>, and the age of each is kept. On end of input it says "report" with fewest and
-// most frames per listener, CPU seconds since then, the ages' quantiles (50, 99, 99.9) in milliseconds, and the pings answered.
+// PREFIX and says "done N" whenever all listeners together have N * BATCH more. If ARRIVALS is not empty every such frame
+// holds "t":<nanoseconds of CLOCK_MONOTONIC>, and the file of that name gets this number and the moment of arrival of
+// each, as two 64-bit integers. On end of input it says "report" with fewest and most frames per listener, CPU seconds
+// since then, and the pings answered.
 #define _GNU_SOURCE
 #include <arpa/inet.h>
 #include <errno.h>
@@ -25,7 +26,7 @@
 // on one machine that costs more than the frame. So it looks a few times in a millisecond, if it need not look at clocks.
 static const struct timespec nap = {0, 200000};
 
-enum { HEAD = 256, SLOTS = 200000, AT_ONCE = 500 };  // ages are kept in slots of 0.05 ms
+enum { HEAD = 256, AT_ONCE = 500 };
 
 typedef struct {
   int fd, have, is_in;       // have: bytes of the current frame's beginning that are kept in head
@@ -34,7 +35,10 @@ typedef struct {
   unsigned char head[HEAD + 16];
 } Listener;
 
-static uint64_t slots[SLOTS], counted, pings, in;
+typedef struct { uint64_t stamp, at; } Arrival;
+
+static Arrival *arrivals;
+static uint64_t arrived, room, counted, pings, in;
 static const char *prefix, *greeting;
 static size_t prefix_size;
 static int measure, queue;
@@ -81,8 +85,8 @@ static void finish(Listener *who, uint64_t at) {
   counted++;
   if (!measure) return;
   char *stamp = memmem(payload, who->have - who->need, "\"t\":", 4);
-  uint64_t age = stamp ? (at - strtoull(stamp + 4, NULL, 10)) / 50000 : 0;
-  slots[age < SLOTS ? age : SLOTS - 1]++;
+  if (arrived == room && !(arrivals = realloc(arrivals, (room = room ? 2 * room : 1 << 16) * sizeof *arrivals))) fail("memory");
+  arrivals[arrived++] = (Arrival){stamp ? strtoull(stamp + 4, NULL, 10) : 0, at};
 }
 
 static void take(Listener *who, const unsigned char *data, size_t size, uint64_t at) {
@@ -141,17 +145,16 @@ static double used(void) {
   return used.ru_utime.tv_sec + used.ru_stime.tv_sec + (used.ru_utime.tv_usec + used.ru_stime.tv_usec) / 1e6;
 }
 
-static void report(Listener *all, int count) {
-  uint64_t least = UINT64_MAX, most = 0, total = 0, seen = 0;
+static void report(Listener *all, int count, const char *path) {
+  uint64_t least = UINT64_MAX, most = 0;
   for (int i = 0; i < count; i++) {
     if (all[i].frames < least) least = all[i].frames;
     if (all[i].frames > most) most = all[i].frames;
   }
-  for (int i = 0; i < SLOTS; i++) total += slots[i];
-  double marks[] = {0.5, 0.99, 0.999}, found[] = {0, 0, 0};
-  for (int i = 0, m = 0; i < SLOTS && m < 3; i++)
-    for (seen += slots[i]; m < 3 && total && seen >= marks[m] * total; m++) found[m] = (i + 1) * 0.05;
-  printf("report %lu %lu %.3f %.2f %.2f %.2f %lu\n", least, most, used() - connecting, found[0], found[1], found[2], pings);
+  double busy = used() - connecting;
+  FILE *file = measure ? fopen(path, "w") : NULL;
+  if (measure && (!file || fwrite(arrivals, sizeof *arrivals, arrived, file) != arrived || fclose(file))) fail("arrivals");
+  printf("report %lu %lu %.3f %lu\n", least, most, busy, pings);
   fflush(stdout);
 }
 
@@ -170,7 +173,7 @@ static char **read_tokens(const char *given, int *count) {
 int main(int argc, char **argv) {
   if (argc < 7) return 2;
   int port = atoi(argv[1]), count = atoi(argv[2]), known;
-  prefix = argv[3], prefix_size = strlen(prefix), measure = atoi(argv[4]);
+  prefix = argv[3], prefix_size = strlen(prefix), measure = *argv[4] != 0;
   uint64_t batch = strtoull(argv[5], NULL, 10) * count, told = 0;
   char **tokens = read_tokens(argc > 7 ? argv[7] : "", &known);
   greeting = argc > 8 ? argv[8] : NULL;
@@ -191,5 +194,5 @@ int main(int argc, char **argv) {
     while (counted - told * batch >= batch) { printf("done %lu\n", ++told); fflush(stdout); }
     if (!measure && counted % batch) nanosleep(&nap, NULL);
   } while (turn(-1));
-  return report(all, count), 0;
+  return report(all, count, argv[4]), 0;
 }

@@ -9,15 +9,16 @@ from typing import Any
 
 import pytest
 from websockets.asyncio.client import connect
-from websockets.exceptions import InvalidStatus
+from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from domain.errors import ConfigurationError
 from domain.events import EventName
 from domain.principals import Principal, TokenKind
 from persistence import outbox, retention
 from realtime.limits import Limits
-from tests.realtime.conftest import BOTH_ENGINES, CONTACT, CONVERSATION, Station, World, make_event
+from tests.realtime.conftest import BOTH_ENGINES, CONTACT, CONVERSATION, Radio, Station, World, make_event
 
+PING = bytes([0x89, 0x80 | 125, 0, 0, 0, 0]) + b"x" * 125  # masked with zeros, so that it can be repeated cheaply
 QUICK = Limits(drain_seconds=0.1, auth_seconds=0.2)
 
 
@@ -595,6 +596,58 @@ async def test_a_slow_reader_is_served_at_its_own_pace(world: World) -> None:
         assert await slow.until(3000) == list(range(1, 3001))
         last = await world.commit(make_event())
         assert await slow.until(last) == [last]
+
+
+@pytest.mark.parametrize("filling", ["events", "pings"])
+async def test_answers_and_live_events_do_not_get_between_each_other(world: World, filling: str) -> None:
+    """Whoever asks much and reads little gets whole frames, however many of them wait half written."""
+    limits = Limits(drain_seconds=0.1, unsent_bytes=16 << 20, messages_per_second=1000, message_burst=1000)
+    async with world.broadcaster(limits=limits) as station, station.listener() as radio:
+        await radio.next()
+        radio.connection.transport.pause_reading()
+        if filling == "events":
+            await world.commit(*(make_event(padding=4000) for _ in range(2000)))
+            await until_metrics_say(station, r"realtime_deliveries_total 2000\.0")
+        else:
+            radio.connection.transport.write(PING * 80_000)
+            await radio.connection.drain()
+        radio.connection.transport.resume_reading()
+
+        asking = asyncio.create_task(_ask_much(world, radio, 100))
+        seen, pongs = list[int](), 0
+        last = 4000 if filling == "events" else 2000
+        while len(seen) < last or pongs < 100:
+            frame = await radio.next()
+            if frame["type"] == "event":
+                seen.append(frame["seq"])
+            else:
+                pongs += 1
+        await asking
+
+    assert seen == list(range(1, last + 1))
+
+
+async def _ask_much(world: World, radio: Radio, times: int) -> None:
+    for number in range(times):
+        await radio.connection.ping(str(number) * 30)
+        await radio.send(type="ping")
+        await world.commit(*(make_event(padding=4000) for _ in range(20)))
+
+
+async def test_who_pings_without_reading_the_answers_is_cut_off(world: World) -> None:
+    """The library answers every ping at once, so nothing else would bound what is kept for such a listener."""
+    limits = Limits(drain_seconds=0.1, unsent_bytes=16 << 10)
+    async with world.broadcaster(limits=limits) as station, station.listener() as radio:
+        await radio.next()
+        radio.connection.transport.pause_reading()
+        with contextlib.suppress(ConnectionClosed, ConnectionError):
+            async with asyncio.timeout(20):
+                while True:
+                    radio.connection.transport.write(PING * 1000)
+                    await radio.connection.drain()
+                    if radio.connection.transport.is_closing():
+                        break
+        await until_metrics_say(station, r"realtime_listeners 0\.0")
 
 
 # Life.
