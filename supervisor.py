@@ -1,17 +1,37 @@
 """Running the API and the broadcaster side by side, as one thing that starts and stops."""
 
+import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Sequence
 from types import FrameType
 
 GRACE_SECONDS = 12
 
+# Names the reading end of a pipe nobody writes to: it comes to its end with the supervisor, however that goes.
+_LIFELINE = "SUPERVISOR_LIFELINE"
+
+
+def follow() -> None:
+    """Stop this process, as a SIGTERM would, once the supervisor that started it is gone; if none did, do nothing."""
+    lifeline = os.environ.pop(_LIFELINE, None)
+    if lifeline is not None:
+        threading.Thread(target=_stop_at_end_of, args=(int(lifeline),), name="lifeline", daemon=True).start()
+
+
+def _stop_at_end_of(lifeline: int) -> None:
+    os.read(lifeline, 1)
+    os.kill(os.getpid(), signal.SIGTERM)
+
 
 class Supervisor:
-    """Starts commands, waits, and stops all of them as soon as one ends or a signal says so."""
+    """Starts commands, waits, and stops all of them as soon as one ends or a signal says so.
+
+    Commands that `follow` stop by themselves when it is killed.
+    """
 
     def __init__(self, commands: Sequence[Sequence[str]]) -> None:
         self._commands = commands
@@ -21,11 +41,14 @@ class Supervisor:
     def __enter__(self) -> "Supervisor":
         for name in (signal.SIGINT, signal.SIGTERM):
             signal.signal(name, self._on_signal)
-        self._children = [subprocess.Popen([sys.executable, *command]) for command in self._commands]  # noqa: S603
+        theirs, self._lifeline = os.pipe()
+        self._children = [self._start(command, theirs) for command in self._commands]
+        os.close(theirs)
         return self
 
     def __exit__(self, *_: object) -> None:
         self._stop()
+        os.close(self._lifeline)
 
     @property
     def is_running(self) -> bool:
@@ -39,6 +62,10 @@ class Supervisor:
         if self._stopping:
             return 0
         return next((child.returncode for child in self._children if child.returncode), 1)
+
+    def _start(self, command: Sequence[str], lifeline: int) -> subprocess.Popen[bytes]:
+        environment = os.environ | {_LIFELINE: str(lifeline)}
+        return subprocess.Popen([sys.executable, *command], env=environment, pass_fds=[lifeline])  # noqa: S603
 
     def _on_signal(self, _: int, __: FrameType | None) -> None:
         self._stopping = True

@@ -10,7 +10,7 @@ from actions import administer
 from actions.set_up_demo import set_up_demo
 from app import open_relay
 from config import Settings
-from domain.errors import ConfigurationError
+from domain.errors import ConfigurationError, NotFound
 
 _DEMO_FILE = "demo.json"
 _DEMO_KEYS = {"superadminEmail", "superadminPassword", "apiKey", "toolSecret", "contactPhone", "organizationPhone"}
@@ -48,7 +48,10 @@ async def prepare(settings: Settings) -> dict[str, str]:
                 "organizationPhone": made.organization_phone,
             }
         if known:
-            token = await administer.issue_token(relay, known["superadminEmail"], _TOKEN_DAYS * 86_400)
+            try:
+                token = await administer.issue_token(relay, known["superadminEmail"], _TOKEN_DAYS * 86_400)
+            except NotFound:
+                return {}  # they are of another database, and stay for when that is used again
             known |= {
                 "apiUrl": settings.local_url,
                 "realtimeUrl": settings.local_realtime_url,

@@ -15,6 +15,7 @@ import typer
 import uvicorn
 import uvloop
 
+import supervisor
 from actions.authenticate import identify, revoked
 from actions.relay import Relay
 from actions.text_caller import recover_stranded
@@ -25,7 +26,6 @@ from config import Settings
 from domain.errors import ConfigurationError
 from handlers.protocol import reading_within
 from persistence.database import open_database
-from supervisor import Supervisor
 
 _START_SECONDS = 30
 _GRACE_SECONDS = 8
@@ -46,16 +46,17 @@ def up() -> None:
         _bind(host, port, name).close()
     open_and_migrate(settings)
     credentials = asyncio.run(demo.prepare(settings))
-    with Supervisor([[sys.argv[0], "serve"], [sys.argv[0], "broadcast"]]) as supervisor:
-        if _wait_until_ready(settings, lambda: supervisor.is_running):
+    with supervisor.Supervisor([[sys.argv[0], "serve"], [sys.argv[0], "broadcast"]]) as both:
+        if _wait_until_ready(settings, lambda: both.is_running):
             demo.show(credentials, settings)
-        status = supervisor.wait()
+        status = both.wait()
     sys.exit(status)
 
 
 @serving.command()
 def serve() -> None:
     """Start the API."""
+    supervisor.follow()
     settings = read_settings()
     listening = _bind(settings.api_host, settings.api_port, "API")
     uvloop.run(_serve(settings, listening))
@@ -64,6 +65,7 @@ def serve() -> None:
 @serving.command()
 def broadcast() -> None:
     """Start the realtime broadcaster."""
+    supervisor.follow()
     settings = read_settings()
     asyncio.run(_broadcast(settings))
 

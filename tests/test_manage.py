@@ -7,6 +7,7 @@ import re
 import signal
 import socket
 import stat
+import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -247,6 +248,30 @@ def test_when_one_dies_the_other_is_stopped_and_the_exit_is_not_zero(rested: Res
 
     assert status != 0
     assert not any(_is_alive(child) for child in children)
+
+
+def test_credentials_of_another_database_do_not_stand_in_the_way(rested: Rested, tmp_path: Path) -> None:
+    """A database of one's own is served beside the demo's file, which is left as it is."""
+    env = rested.house.env | {"DATABASE_URL": f"sqlite:///{tmp_path}/own.db"}
+    before = rested.house.demo_file.read_bytes()
+    for words in (("migrate",), ("org", "add", "Own", "--region", "CA")):
+        assert run(*words, env=env, folder=rested.house.folder).returncode == 0
+    with running("up", env=env, folder=rested.house.folder) as process:
+        process.until(lambda: "Tether Relay is running at" in process.output)
+        assert process.stop(signal.SIGTERM) == 0
+
+    assert rested.house.demo_file.read_bytes() == before
+
+
+def test_when_the_supervisor_is_killed_nobody_is_left_behind(rested: Rested) -> None:
+    """What could not be told to stop stops by itself, and the ports are free for the next start."""
+    with rested.house.start("up") as process:
+        process.until(lambda: said_it_runs(process))
+        process.stop(signal.SIGKILL)
+        deadline = time.monotonic() + 20
+        while accepts(rested.house.env["API_PORT"]) or accepts(rested.house.env["REALTIME_PORT"]):
+            assert time.monotonic() < deadline, "somebody goes on without the supervisor"
+            time.sleep(0.05)
 
 
 def test_a_signal_before_everything_runs_stops_it_all_the_same(rested: Rested) -> None:
