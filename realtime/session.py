@@ -16,7 +16,6 @@ from realtime.broadcaster import Listener, Send
 from realtime.handshake import Handshake
 
 _CLOSE_SECONDS = 10.0  # long enough for a peer that was busy to read what is unsent, and why it was closed
-_LONGEST_ANSWERS = 256 << 10  # bytes, beside what live frames and replays may leave unsent
 NO_ROOM = -1  # what a session's `send` returns when too much is unsent already
 
 _LONGEST_REASON = 123  # bytes, RFC 6455 §5.5
@@ -29,6 +28,7 @@ class Peer(ServerConnection):
     principal: Principal | None = None
     session: "Session | None" = None
     is_silent = False
+    unread_answers = 0  # bytes of what the library said since the write buffer was empty
 
     def data_received(self, data: bytes) -> None:
         """Take whatever comes as a sign of life."""
@@ -37,10 +37,13 @@ class Peer(ServerConnection):
 
     def send_data(self) -> None:
         """Write what the library has to say, which may have been the last; cut off who pings and reads no answer."""
+        before = self.transport.get_write_buffer_size()
         super().send_data()
+        after = self.transport.get_write_buffer_size()
+        self.unread_answers = self.unread_answers + after - before if before else after
         if self.session:
             self.session.settle()
-            if self.session.unsent > self.session.room + _LONGEST_ANSWERS:
+            if self.unread_answers > self.session.room:
                 self.transport.abort()
 
     def connection_lost(self, exc: Exception | None) -> None:

@@ -178,7 +178,7 @@ async def measure(bench: Bench, names: Iterable[str]) -> None:
 def main() -> None:
     """Build the tools, take the last core, and measure."""
     parser = argparse.ArgumentParser()
-    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=2)
     parser.add_argument("--only", nargs="+", choices=PARTS, default=list(PARTS))
     given = parser.parse_args()
