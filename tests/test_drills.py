@@ -16,14 +16,14 @@ from drills.vendor_trouble import configuring_trouble, text_trouble
 @pytest.mark.parametrize(
     ("drill", "engine", "repetitions"),
     [
-        (killed_api, "sqlite", 2),
+        (killed_api, "sqlite", 3),
         (killed_api, "postgresql", 2),
         (stopped_api, "sqlite", 1),
         (stopped_api, "postgresql", 1),
         (stopped_in_flight, "sqlite", 1),
         (stopped_in_flight, "postgresql", 1),
-        (killed_broadcaster, "sqlite", 1),
-        (killed_broadcaster, "postgresql", 1),
+        (killed_broadcaster, "sqlite", 2),
+        (killed_broadcaster, "postgresql", 2),
         (several_processes, "sqlite", 15),
         (several_processes, "postgresql", 15),
         (database_locked, "sqlite", 1),
