@@ -5,21 +5,34 @@ What differs between engines is in `sqlite.py` and `postgresql.py`, and nowhere 
 """
 
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Protocol, TypeVar
 
 from domain.errors import ConfigurationError
 from persistence.sqlite import EmbeddedDatabase
+from persistence.statements import Questions
 
 R = TypeVar("R")
 
 
-class Wakeups(Protocol):
-    """Tells that something may have been committed, here or in another process."""
+class Follower(Protocol):
+    """Tells that something may have been committed, here or in another process, and reads what it was."""
 
-    async def wait(self, timeout: float) -> bool:
-        """Return True as soon as something may have been committed, False after `timeout` seconds."""
+    async def wait(self, timeout: float) -> Collection[str] | None:
+        """Return as soon as something may have been committed, or after `timeout` seconds.
+
+        Returns:
+            the organizations that may have new events, None when it may be any of them, and nobody when time is up.
+        """
+        ...
+
+    def has_news(self) -> bool:
+        """Tell whether something has come that the loop has yet to look at; takes a microsecond."""
+        ...
+
+    async def read(self, questions: Questions[R]) -> R:
+        """Have questions answered one after the other, while the loop goes on; return what came of them."""
         ...
 
 
@@ -45,7 +58,7 @@ class Database(Protocol):
         """
         ...
 
-    def wakeups(self) -> contextlib.AbstractAsyncContextManager[Wakeups]:
+    def follow(self) -> contextlib.AbstractAsyncContextManager[Follower]:
         """Listen for commits of every process on this database."""
         ...
 

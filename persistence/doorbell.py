@@ -8,6 +8,7 @@ import asyncio
 import contextlib
 import hashlib
 import os
+import select
 import socket
 import tempfile
 from collections.abc import Callable
@@ -75,21 +76,27 @@ class Listener:
         self._data_version = data_version
         self._seen = data_version()
         self._rang = asyncio.Event()
+        self._arrivals = select.poll()
+        self._arrivals.register(self._socket, select.POLLIN)
         asyncio.get_running_loop().add_reader(self._socket, self._hear)
 
-    async def wait(self, timeout: float) -> bool:
-        """Return True as soon as something may have been committed, False after `timeout` seconds."""
+    async def wait(self, timeout: float) -> tuple[()] | None:
+        """Return None as soon as something may have been committed, nobody after `timeout` seconds."""
         loop = asyncio.get_running_loop()
         deadline = loop.time() + timeout
         while not (self._changed() or self._rang.is_set()):
             remaining = deadline - loop.time()
             if remaining <= 0:
-                return False
+                return ()
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(min(remaining, _POLL_SECONDS)):
                     await self._rang.wait()
         self._rang.clear()
-        return True
+        return None
+
+    def has_news(self) -> bool:
+        """Tell whether it rang since the loop last looked."""
+        return bool(self._arrivals.poll(0))
 
     def close(self) -> None:
         """Let go of the socket and its name."""

@@ -10,7 +10,7 @@ SQLite, with its single writer, row ids are the order of commits. On PostgreSQL 
 order, and `id > last` would miss events, so there a position is one sequence per organization.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Sequence
 from typing import Any, NamedTuple
 
 from peewee import fn
@@ -19,12 +19,12 @@ from domain.documents import dump
 from domain.events import Event, StoredEvent
 from domain.times import now
 from persistence import models
-from persistence.statements import Given, Insertion, Statement
+from persistence.statements import Given, Insertion, Questions, Statement, answered
 from persistence.units import announce, ids_follow_commits
 
 _EVENT = Insertion(models.Event)
 
-Cursor = int | Mapping[str, int]
+Cursor = int | dict[str, int]
 
 
 class Passage(NamedTuple):
@@ -51,7 +51,7 @@ def append(organization_id: str, events: Sequence[Event]) -> int:
                 data=dump(event.data).decode(),
             )
         )
-    announce()
+    announce(organization_id)
     return head
 
 
@@ -83,9 +83,7 @@ def oldest(organization_id: str) -> int | None:
 
 def after(organization_id: str, sequence: int, limit: int, up_to: int | None = None) -> list[StoredEvent]:
     """Return at most `limit` events of the organization after `sequence` (and not after `up_to`), in order."""
-    last = _NO_LAST if up_to is None else up_to
-    rows = _AFTER.run(organization=organization_id, after=sequence, last=last, limit=limit).fetchall()
-    return [StoredEvent(*row) for row in rows]
+    return answered(_after(organization_id, sequence, limit, _NO_LAST if up_to is None else up_to))
 
 
 def tail_position() -> Cursor:
@@ -93,9 +91,13 @@ def tail_position() -> Cursor:
     return _last_id() if ids_follow_commits() else heads()
 
 
-def following(cursor: Cursor, limit: int) -> Passage:
-    """Return about `limit` events committed after `cursor`; each organization's come in sequence and without a gap."""
-    return _after_id(cursor, limit) if isinstance(cursor, int) else _after_heads(cursor, limit)
+def following(cursor: Cursor, limit: int, among: Collection[str] | None = None) -> Questions[Passage]:
+    """Ask for about `limit` events committed after `cursor`; each organization's come in sequence and without a gap.
+
+    Where events are looked for in each organization, only those `among` are asked, if given. A cursor that is a mapping
+    is itself moved on, once everything was answered.
+    """
+    return _after_id(cursor, limit) if isinstance(cursor, int) else _after_heads(cursor, limit, among)
 
 
 def prune(before: str, limit: int) -> int:
@@ -119,22 +121,29 @@ def _last_id() -> int:
     return models.Event.select(fn.MAX(models.Event.id)).scalar() or 0
 
 
-def _after_id(cursor: int, limit: int) -> Passage:
-    rows = _AFTER_ID.run(after=cursor, limit=limit).fetchall()
+def _after(organization_id: str, sequence: int, limit: int, last: int) -> Questions[list[StoredEvent]]:
+    rows = yield _AFTER.ask(organization=organization_id, after=sequence, last=last, limit=limit)
+    return [StoredEvent(*row) for row in rows]
+
+
+def _after_id(cursor: int, limit: int) -> Questions[Passage]:
+    rows = yield _AFTER_ID.ask(after=cursor, limit=limit)
     events = [StoredEvent(*row[:-1]) for row in rows]
     return Passage(rows[-1][-1] if rows else cursor, events, len(rows) == limit)
 
 
-def _after_heads(cursor: Mapping[str, int], limit: int) -> Passage:
-    behind = [organization for organization, newest in heads().items() if newest > cursor.get(organization, 0)]
-    share = max(1, limit // max(1, len(behind)))  # so that a busy organization does not hold up the others
-    position, events, has_more = dict(cursor), list[StoredEvent](), False
-    for organization in behind:
-        found = after(organization, position.get(organization, 0), share)
+def _after_heads(cursor: dict[str, int], limit: int, among: Collection[str] | None) -> Questions[Passage]:
+    if among is None:
+        newest = yield _HEADS.ask()
+        among = [organization for organization, head in newest if head > cursor.get(organization, 0)]
+    share = max(1, limit // max(1, len(among)))  # so that a busy organization does not hold up the others
+    events, has_more = list[StoredEvent](), False
+    for organization in among:
+        found = yield from _after(organization, cursor.get(organization, 0), share, _NO_LAST)
         events += found
-        position[organization] = found[-1].sequence if found else position.get(organization, 0)
         has_more = has_more or len(found) == share
-    return Passage(position, events, has_more)
+    cursor.update({event.organization_id: event.sequence for event in events})
+    return Passage(cursor, events, has_more)
 
 
 def _advance(organization_id: str, by: int) -> int:

@@ -10,7 +10,8 @@ while a vendor is asked: a unit never waits for anything but the database.
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable, Iterator
+import select
+from collections.abc import AsyncIterator, Callable, Collection, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, TypeVar
@@ -23,7 +24,8 @@ from playhouse.migrations import Runner
 from domain.errors import CommitUnknown, ConfigurationError, Overloaded
 from persistence import outbox, units
 from persistence.gathering import Gathering, Job
-from persistence.units import TROUBLE, running_on, take_announcement
+from persistence.statements import Questions
+from persistence.units import TROUBLE, running_on, take_announcements
 
 R = TypeVar("R")
 T = TypeVar("T")
@@ -35,6 +37,7 @@ _MIGRATION_LOCK = 7_302_212_213
 _CONNECTIONS = 8
 _WAIT_SECONDS = 5
 _POLL_SECONDS = 0.05
+_SILENCE_SECONDS = 15
 _TRIES = 3
 _OPTIONS = "-c statement_timeout=10s -c lock_timeout=5s -c idle_in_transaction_session_timeout=15s"
 
@@ -82,12 +85,14 @@ class ServerDatabase:
         return await self._gathering.run(of, unit)
 
     @contextlib.asynccontextmanager
-    async def wakeups(self) -> AsyncIterator["Notifications"]:
+    async def follow(self) -> AsyncIterator["Follower"]:
         """Listen for NOTIFY; the server's own transaction counter, polled, is the truth."""
-        connection = await psycopg.AsyncConnection.connect(self._url, autocommit=True, connect_timeout=5)
+        connection = await psycopg.AsyncConnection.connect(
+            self._url, autocommit=True, connect_timeout=5, options=_OPTIONS, application_name="tether-relay"
+        )
         try:
             await connection.execute(f"LISTEN {CHANNEL}")
-            yield Notifications(connection)
+            yield Follower(connection, self._engine)
         finally:
             await connection.close()
 
@@ -155,15 +160,15 @@ class ServerDatabase:
                 job.error = error
 
     def _transact(self, unit: Callable[[], R]) -> R:
-        take_announcement()
+        take_announcements()
         with self._healed():
             self._engine.connect(reuse_if_open=True)
             self._engine.begin()
             try:
                 with _inside(self._engine):
                     result = unit()
-                if take_announcement():
-                    self._engine.execute_sql(f"NOTIFY {CHANNEL}")
+                for organization_id in take_announcements():
+                    self._engine.execute_sql("SELECT pg_notify(%s, %s)", (CHANNEL, organization_id))
             except BaseException:
                 self._roll_back()
                 raise
@@ -237,26 +242,54 @@ class _Engine(peewee.PostgresqlDatabase):
             self._opened.pop().close()
 
 
-class Notifications:
-    """Waits for commits on a connection of its own."""
+class Follower:
+    """Waits for commits, and reads them, on a connection of its own.
 
-    def __init__(self, connection: psycopg.AsyncConnection[Any]) -> None:
+    It needs no thread: one that reads while the loop writes to a thousand sockets is kept waiting for the interpreter
+    for milliseconds, again and again.
+    """
+
+    def __init__(self, connection: psycopg.AsyncConnection[Any], engine: peewee.Database) -> None:
         self._connection = connection
+        self._engine = engine
         self._seen = ""
+        self._arrivals = select.poll()
+        self._arrivals.register(connection.fileno(), select.POLLIN)
 
-    async def wait(self, timeout: float) -> bool:
-        """Return True as soon as something may have been committed, False after `timeout` seconds."""
+    async def wait(self, timeout: float) -> Collection[str] | None:
+        """Return the organizations named in notifications, None when they or a look at the server name none."""
         deadline = asyncio.get_running_loop().time() + timeout
         while (remaining := deadline - asyncio.get_running_loop().time()) > 0:
             # What was committed since the last wait has its notification waiting here already.
-            if await self._notified(min(remaining, _POLL_SECONDS)) or await self._changed():
-                return True
-        return False
+            if named := await self._notified(min(remaining, _POLL_SECONDS)):
+                return None if "" in named else named
+            if await self._changed():
+                return None
+        return ()
 
-    async def _notified(self, timeout: float) -> bool:
-        async for _ in self._connection.notifies(timeout=timeout, stop_after=1):
-            return True
-        return False
+    def has_news(self) -> bool:
+        """Tell whether a notification or an answer has come since the loop last looked."""
+        return bool(self._arrivals.poll(0))
+
+    async def read(self, questions: Questions[R]) -> R:
+        """Answer questions.
+
+        Raises:
+            TimeoutError: when the server does not answer at all.
+        """
+        try:
+            question = next(questions)
+            while True:
+                async with asyncio.timeout(_SILENCE_SECONDS):
+                    cursor = await self._connection.execute(*question.statement.rendered(self._engine, question.values))
+                    rows = await cursor.fetchall()
+                question = questions.send(rows)
+        except StopIteration as end:
+            result: R = end.value
+            return result
+
+    async def _notified(self, timeout: float) -> set[str]:
+        return {notice.payload async for notice in self._connection.notifies(timeout=timeout, stop_after=1)}
 
     async def _changed(self) -> bool:
         cursor = await self._connection.execute("SELECT pg_current_snapshot()::text")

@@ -21,7 +21,8 @@ from playhouse.migrations import Runner
 
 from domain.errors import ConfigurationError, Overloaded
 from persistence.doorbell import Doorbell, Listener
-from persistence.units import TROUBLE, running_on, take_announcement
+from persistence.statements import Questions, answered
+from persistence.units import TROUBLE, running_on, take_announcements
 
 R = TypeVar("R")
 
@@ -88,11 +89,11 @@ class EmbeddedDatabase:
         return await future
 
     @contextlib.asynccontextmanager
-    async def wakeups(self) -> AsyncIterator[Listener]:
+    async def follow(self) -> AsyncIterator["Follower"]:
         """Listen for commits: a datagram is the hint, `PRAGMA data_version` the truth."""
         listener = Listener(self._path, self._data_version)
         try:
-            yield listener
+            yield Follower(listener, self._engine)
         finally:
             listener.close()
 
@@ -162,7 +163,7 @@ class EmbeddedDatabase:
             for job in batch:
                 job.error = error
         else:
-            if take_announcement():
+            if take_announcements():
                 self._doorbell.ring()
         for job in batch:
             job.done(job)
@@ -178,6 +179,27 @@ class EmbeddedDatabase:
             job.error = error
             self._engine.execute_sql("ROLLBACK TO unit")
         self._engine.execute_sql("RELEASE unit")
+
+
+@dataclass
+class Follower:
+    """Waits at the doorbell, and reads where it is asked to."""
+
+    bell: Listener
+    _engine: peewee.Database
+
+    async def wait(self, timeout: float) -> tuple[()] | None:
+        """Return None as soon as something may have been committed, nobody after `timeout` seconds."""
+        return await self.bell.wait(timeout)
+
+    def has_news(self) -> bool:
+        """Tell whether it rang since the loop last looked."""
+        return self.bell.has_news()
+
+    async def read(self, questions: Questions[R]) -> R:
+        """Answer questions; a WAL reader never waits."""
+        with running_on(self._engine):
+            return answered(questions)
 
 
 def _settle(future: asyncio.Future[Any], job: _Job) -> None:

@@ -5,16 +5,17 @@ first time it runs on a kind of engine; afterwards only its values travel. Value
 them.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Generator, Iterable, Mapping
 from dataclasses import dataclass
 from itertools import islice
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, NamedTuple, TypeVar
 
 import peewee
 
 from persistence.units import Row, engine
 
 M = TypeVar("M", bound=Row)
+R = TypeVar("R")
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,18 +54,47 @@ class Statement:
         row = self._run(values).fetchone()
         return row[0] if row else None
 
-    def _run(self, values: Mapping[str, Any]) -> Any:
-        database = engine()
+    def ask(self, **values: Any) -> "Question":
+        """Leave it to somebody else to run it."""
+        return Question(self, values)
+
+    def rendered(self, database: peewee.Database, values: Mapping[str, Any]) -> tuple[str, list[Any]]:
+        """Return the SQL for that kind of engine, and its parameters."""
         rendered = self._rendered.get(type(database))
         if rendered is None:
             rendered = self._rendered[type(database)] = self._render(database)
         sql, parameters = rendered
-        given = [values[one.name] if type(one) is _Name else one for one in parameters]
-        return database.execute_sql(sql, given)
+        return sql, [values[one.name] if type(one) is _Name else one for one in parameters]
+
+    def _run(self, values: Mapping[str, Any]) -> Any:
+        database = engine()
+        return database.execute_sql(*self.rendered(database, values))
 
     def _render(self, database: peewee.Database) -> tuple[str, list[Any]]:
         sql, parameters = database.get_sql_context().sql(self._build()).query()
         return sql, list(parameters)
+
+
+class Question(NamedTuple):
+    """A statement to be run with values, by whoever knows how to get at the database; the answer is all its rows."""
+
+    statement: Statement
+    values: Mapping[str, Any]
+
+
+# Asks one thing after the other, is sent the answers, and returns what it made of them.
+Questions = Generator[Question, list[tuple[Any, ...]], R]
+
+
+def answered(questions: Questions[R]) -> R:
+    """Run what is asked where this unit runs; return what the questions return."""
+    try:
+        question = next(questions)
+        while True:
+            question = questions.send(question.statement.run(**question.values).fetchall())
+    except StopIteration as end:
+        result: R = end.value
+        return result
 
 
 class Lookup(Statement, Generic[M]):

@@ -51,7 +51,7 @@ def running_on(engine: peewee.Database) -> Iterator[None]:
         Overloaded: when the engine is in trouble.
     """
     before = getattr(_current, "engine", None)
-    _current.engine, _current.announced = engine, False
+    _current.engine, _current.announced = engine, set()
     try:
         yield
     except TROUBLE as error:
@@ -70,14 +70,15 @@ def ids_follow_commits() -> bool:
     return isinstance(_current.engine, peewee.SqliteDatabase)
 
 
-def announce() -> None:
-    """Have those who wait for events woken once the running unit is committed."""
-    _current.announced = True
+def announce(organization_id: str) -> None:
+    """Have those who wait for the organization's events woken once the running unit is committed."""
+    _current.announced.add(organization_id)
 
 
-def take_announcement() -> bool:
-    """Tell whether an announcement was made since the last time, or since the unit began."""
-    announced, _current.announced = getattr(_current, "announced", False), False
+def take_announcements() -> set[str]:
+    """Return the organizations that were announced since the last time, or since the unit began."""
+    announced: set[str] = getattr(_current, "announced", set())
+    _current.announced = set()
     return announced
 
 

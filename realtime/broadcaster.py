@@ -2,17 +2,22 @@
 
 What it guarantees, and why:
 
-1. A listener is *live* or *behind*. A live one has been handed every frame its filter admits, up to its feed's head.
+1. A listener is *live* or *behind*. Live ones stand in rows of those who want the same and have the same: everybody in
+   a row has been handed every frame the filter admits, up to the row's position.
 2. Only `advance` makes a listener live, in the same step that finds nothing left to replay. Nothing can be published
    in between, so live and replay meet without a hole.
 3. A replay never passes the head: what the tail has not published yet will come from the tail, once. A listener
    that already knows more than we do (it comes from a broadcaster that is ahead of this one) waits until we get there.
 4. No frame outlives the erasure of its person: it is dropped from memory, and the outbox no longer tells.
 5. Sequences of an organization have no gaps. Where one shows nevertheless, listeners are told with a `gap` frame.
+
+`publish` writes to nobody: it makes rows due, and `deliver` hands over one row after the other, round and round. What
+is published while a round is under way goes along, in one write, to those it has not come to yet; so nobody waits
+longer than a round, and the fuller the day, the more is joined.
 """
 
 from collections import deque
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import Generic, NamedTuple, Protocol, TypeVar
@@ -25,7 +30,7 @@ class Filterable(Protocol):
     """What a filter looks at."""
 
     @property
-    def name(self) -> str: ...  # noqa: D102
+    def name(self) -> str | None: ...  # noqa: D102
     @property
     def contact_id(self) -> str | None: ...  # noqa: D102
     @property
@@ -34,7 +39,7 @@ class Filterable(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Filter:
-    """What a listener wants to see; None admits all."""
+    """What a listener wants to see; None admits all. What has no name is for everybody."""
 
     events: frozenset[str] | None = None
     contact_id: str | None = None
@@ -42,7 +47,7 @@ class Filter:
 
     def admits(self, event: Filterable) -> bool:
         """Tell whether `event` passes."""
-        return (
+        return event.name is None or (
             (self.events is None or event.name in self.events)
             and (self.contact_id is None or event.contact_id == self.contact_id)
             and (self.conversation_id is None or event.conversation_id == self.conversation_id)
@@ -51,7 +56,6 @@ class Filter:
 
 EVERYTHING = Filter()
 
-
 # Takes frames and returns how many bytes of them it took; fewer than all is for the shell to deal with.
 Send = Callable[[bytes], int]
 
@@ -59,41 +63,46 @@ Send = Callable[[bytes], int]
 class Listener:
     """Someone who follows one organization; the shell's subclass says how to reach it."""
 
-    __slots__ = ("__weakref__", "feed", "filter", "is_live", "position", "send")
+    __slots__ = ("__weakref__", "feed", "filter", "position", "row", "send")
 
     def __init__(self) -> None:
         self.send: Send = len
         self.feed: Feed | None = None
         self.filter = EVERYTHING
-        self.is_live = False
+        self.row: Row | None = None
         self.position = 0
+
+    @property
+    def is_live(self) -> bool:
+        """Whether what is published will be handed over without being asked for."""
+        return self.row is not None
 
     @property
     def sequence(self) -> int:
         """Everything up to here was handed over, or was not admitted by the filter."""
-        return self.feed.head if self.is_live and self.feed else self.position
+        return self.row.position if self.row else self.position
 
     def reach_by(self, send: Send) -> None:
         """Have live frames handed to `send` from here on."""
         self.send = send
-        if self.is_live and self.feed:
-            self.feed.groups[self.filter][self] = send
+        if self.row:
+            self.row.members[self] = send
 
 
 L = TypeVar("L", bound=Listener)
 
 
 class Delivery(NamedTuple, Generic[L]):
-    """Joined frames, and the listeners that get them; read it before changing anything in the broadcaster.
+    """Joined frames, and the listeners that get them, with how to reach each; written before anything else is asked.
 
-    Where `listeners` is a dictionary, how to reach each stands beside it. A listener that cannot take them is rewound
-    to `after`, once the pass is over.
+    A listener that cannot take them is rewound to `after`. The oldest of the events is of the time `at`.
     """
 
-    listeners: Collection[L]
+    listeners: Mapping[L, Send]
     data: bytes
     frames: int
     after: int
+    at: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,28 +116,55 @@ class Below:
 
 class _Held(NamedTuple):
     sequence: int
-    name: str
+    name: str | None
     contact_id: str | None
     conversation_id: str | None
     frame: bytes
+    at: str
+
+
+class _Joined(NamedTuple):
+    data: bytes
+    frames: int
+    up_to: int
+    at: str
+
+
+class Row:
+    """Some of an organization's live listeners, who want the same and have everything up to the same sequence.
+
+    How to reach them stands beside them, because to look it up in each costs more than the rest of a write. They stand
+    in the order they came: what belongs to them lies in memory in that order as well.
+    """
+
+    __slots__ = ("filter", "members", "position")
+
+    def __init__(self, wanted: Filter, position: int) -> None:
+        self.filter = wanted
+        self.position = position
+        self.members: dict[Listener, Send] = {}
 
 
 class Feed:
     """One organization: its newest sequence, the frames still in memory, and who follows.
 
-    A cold feed has had no listener for a while: it counts, but builds and keeps no frames.
+    The ring is kept for those who come back. What some row has yet to be handed is in `fresh`; such rows are `due`. A
+    cold feed has had no listener for a while: it counts, but builds and keeps no frames.
     """
 
     __slots__ = (
         "ahead",
-        "groups",
+        "due",
+        "fresh",
         "head",
         "is_filled",
         "is_idle",
         "is_warm",
+        "joined",
         "members",
         "organization_id",
         "ring",
+        "rows",
         "size",
     )
 
@@ -141,9 +177,10 @@ class Feed:
         self.is_filled = False
         self.is_idle = False
         self.members = 0
-        # In the order they came: what belongs to them lies in memory in that order as well.
-        # How to reach them stands beside them, because to look it up in each costs more than the rest of a write.
-        self.groups: dict[Filter, dict[Listener, Send]] = {}
+        self.rows: dict[Filter, list[Row]] = {}
+        self.due: deque[Row] = deque()
+        self.fresh: deque[_Held] = deque()
+        self.joined: dict[tuple[Filter, int], _Joined] = {}
         self.ahead: set[Listener] = set()
 
     @property
@@ -160,6 +197,21 @@ class Feed:
         self.size = 0
         self.is_filled = True
 
+    def close_ranks(self, most: int) -> None:
+        """Put those who are left in thinned rows together, at most so many in each."""
+        for rows in self.rows.values():
+            kept: list[Row] = []
+            for row in rows:
+                last = kept[-1] if kept else row
+                if last is row or len(last.members) + len(row.members) > most or row.position != last.position:
+                    kept.append(row)
+                    continue
+                for listener in row.members:
+                    listener.row = last
+                last.members |= row.members
+                row.members.clear()  # it may be due
+            rows[:] = kept
+
     def cool(self) -> None:
         """Forget the frames."""
         self.ring.clear()
@@ -170,11 +222,15 @@ class Feed:
 class Broadcaster(Generic[L]):
     """Feeds and their listeners; `start` it with the heads before anything else."""
 
-    def __init__(self, *, ring_events: int = 2000, ring_bytes: int = 2 << 20, page_bytes: int = 64 << 10) -> None:
+    def __init__(
+        self, *, ring_events: int = 2000, ring_bytes: int = 2 << 20, page_bytes: int = 64 << 10, row: int = 25
+    ) -> None:
         self._ring_events = ring_events
         self._ring_bytes = ring_bytes
         self._page_bytes = page_bytes
+        self._row = row
         self._feeds: dict[str, Feed] = {}
+        self._due: deque[Feed] = deque()
 
     # What the tail calls.
 
@@ -189,19 +245,42 @@ class Broadcaster(Generic[L]):
         feed = self._feeds.get(organization_id)
         return feed.head if feed else 0
 
-    def publish(self, events: Iterable[StoredEvent]) -> list[Delivery[L]]:
-        """Take committed events, in order within each organization, and say what to write to whom.
+    def publish(self, events: Iterable[StoredEvent]) -> None:
+        """Take committed events, in order within each organization, for `deliver` to hand over.
 
         Events at or below the head are repeats and are ignored.
         """
         by_organization: dict[str, list[StoredEvent]] = {}
         for event in events:
             by_organization.setdefault(event.organization_id, []).append(event)
-        return [
-            delivery
-            for organization_id, batch in by_organization.items()
-            for delivery in self._publish(self._feed(organization_id), batch)
-        ]
+        for organization_id, batch in by_organization.items():
+            self._publish(self._feed(organization_id), batch)
+
+    @property
+    def outstanding(self) -> int:
+        """How many published events wait for somebody to be handed them."""
+        return sum(len(feed.fresh) for feed in self._due)
+
+    def deliver(self) -> Delivery[L] | None:
+        """Take the next row that is due, and say what to write to it; None when everybody has everything.
+
+        Organizations take turns, so that none waits for all the rows of another.
+        """
+        while self._due:
+            feed = self._due.popleft()
+            row = feed.due.popleft()
+            after, joined = row.position, self._join(feed, row)
+            row.position = joined.up_to
+            if joined.up_to < feed.head:
+                feed.due.append(row)
+            if feed.due:
+                self._due.append(feed)
+            else:
+                feed.fresh.clear()
+                feed.joined.clear()
+            if joined.data and row.members:
+                return Delivery(row.members, joined.data, joined.frames, after, joined.at)  # type: ignore[arg-type]
+        return None
 
     # What the shell calls for a listener.
 
@@ -210,7 +289,7 @@ class Broadcaster(Generic[L]):
         feed = self._feed(organization_id)
         feed.members += 1
         feed.is_warm, feed.is_idle = True, False
-        listener.feed, listener.filter, listener.is_live = feed, wanted, False
+        listener.feed, listener.filter, listener.row = feed, wanted, None
         listener.position = feed.head if since is None else since
 
     def advance(self, listener: L) -> bytes | Below | None:
@@ -247,9 +326,7 @@ class Broadcaster(Generic[L]):
 
     def hold(self, listener: L) -> None:
         """Stop handing frames to a listener that cannot keep up; `advance` takes it on from where it is."""
-        position = listener.sequence
         self._detach(listener)
-        listener.position = position
 
     def subscribe(self, listener: L, wanted: Filter) -> None:
         """Replace the listener's filter, from here on."""
@@ -293,8 +370,9 @@ class Broadcaster(Generic[L]):
             feed.size += len(held.frame)
 
     def cool(self) -> None:
-        """Forget the frames of every organization that had no listener since the last call either."""
+        """Close the ranks, and forget the frames of organizations that had no listener since the last call either."""
         for feed in self._feeds.values():
+            feed.close_ranks(self._row)
             if feed.is_warm and not feed.members:
                 if feed.is_idle:
                     feed.cool()
@@ -308,58 +386,83 @@ class Broadcaster(Generic[L]):
             feed = self._feeds[organization_id] = Feed(organization_id, 0)
         return feed
 
-    def _publish(self, feed: Feed, batch: list[StoredEvent]) -> list[Delivery[L]]:
-        deliveries: list[Delivery[L]] = []
+    def _publish(self, feed: Feed, batch: list[StoredEvent]) -> None:
         run: list[StoredEvent] = []
         for event in batch:
             expected = (run[-1].sequence if run else feed.head) + 1
             if event.sequence < expected:
                 continue
             if event.sequence > expected:
-                deliveries += self._publish_run(feed, run) + self._admit_hole(feed, event.sequence)
+                self._publish_run(feed, run)
+                self._admit_hole(feed, event)
                 run = []
             run.append(event)
-        return deliveries + self._publish_run(feed, run)
+        self._publish_run(feed, run)
 
-    def _publish_run(self, feed: Feed, run: list[StoredEvent]) -> list[Delivery[L]]:
-        after = feed.head
-        feed.head += len(run)
+    def _publish_run(self, feed: Feed, run: list[StoredEvent]) -> None:
         if not run or not feed.is_warm:
-            return []
+            feed.head += len(run)
+            return
         if any(event.name == EventName.CONTACT_ERASED for event in run):
             feed.forget()
         held = [_hold(event) for event in run]
         feed.ring.extend(held)
         feed.size += sum(len(entry.frame) for entry in held)
+        self._move_on(feed, run[-1].sequence, held)
         self._trim(feed)
-        # Groups are handed out as they are, except where listeners are about to be added to them.
-        deliveries: list[Delivery[L]] = [
-            Delivery(list(group) if feed.ahead else group, b"".join(admitted), len(admitted), after)  # type: ignore[arg-type]
-            for wanted, group in feed.groups.items()
-            if (admitted := [entry.frame for entry in held if wanted.admits(entry)])
-        ]
-        return deliveries + self._catch_ahead(feed, held)
 
-    def _catch_ahead(self, feed: Feed, held: list[_Held]) -> list[Delivery[L]]:
-        deliveries: list[Delivery[L]] = []
-        for listener in [each for each in feed.ahead if each.position <= feed.head]:
-            new = [e.frame for e in held if e.sequence > listener.position and listener.filter.admits(e)]
-            if new:
-                deliveries.append(Delivery([listener], b"".join(new), len(new), listener.position))  # type: ignore[list-item]
-            self._attach(feed, listener)
-        return deliveries
-
-    def _admit_hole(self, feed: Feed, first: int) -> list[Delivery[L]]:
-        lost, after = frames.gap(feed.head, first), feed.head
+    def _admit_hole(self, feed: Feed, before: StoredEvent) -> None:
         feed.ring.clear()
         feed.size = 0
-        feed.head = first - 1
-        told = {after: [listener for group in feed.groups.values() for listener in group]}
-        for listener in [each for each in feed.ahead if each.position <= feed.head]:
-            if listener.position < feed.head:
-                told.setdefault(listener.position, []).append(listener)
+        notice = frames.gap(feed.head, before.sequence)
+        self._move_on(feed, before.sequence - 1, [_Held(before.sequence - 1, None, None, None, notice, before.at)])
+
+    def _move_on(self, feed: Feed, head: int, held: list[_Held]) -> None:
+        """Make `head` the newest sequence: rows that want anything of what leads there are due, others have it."""
+        was, feed.head = feed.head, head
+        is_waiting = bool(feed.due)
+        for wanted, rows in feed.rows.items():
+            wants = any(wanted.admits(entry) for entry in held)
+            for row in rows:
+                if row.position < was:
+                    continue  # it is due already
+                if wants:
+                    feed.due.append(row)
+                else:
+                    row.position = head
+        for listener in [each for each in feed.ahead if each.position <= head]:
             self._attach(feed, listener)
-        return [Delivery(who, lost, 1, after) for after, who in told.items() if who]  # type: ignore[arg-type]
+        self._drop_stale(feed)
+        if feed.due:
+            feed.fresh.extend(held)
+            if not is_waiting:
+                self._due.append(feed)
+
+    def _drop_stale(self, feed: Feed) -> None:
+        feed.joined.clear()
+        everybody_has = min((row.position for row in feed.due), default=feed.head)
+        while feed.fresh and feed.fresh[0].sequence <= everybody_has:
+            feed.fresh.popleft()
+
+    def _join(self, feed: Feed, row: Row) -> _Joined:
+        """Join what the row has yet to be handed, about a page of it; the same for all rows that are where it is."""
+        key = (row.filter, row.position)
+        joined = feed.joined.get(key)
+        if joined is None:
+            joined = feed.joined[key] = self._join_after(feed, row.position, row.filter)
+        return joined
+
+    def _join_after(self, feed: Feed, position: int, wanted: Filter) -> _Joined:
+        parts: list[bytes] = []
+        size, at = 0, ""
+        for entry in feed.fresh:
+            if entry.sequence > position and wanted.admits(entry):
+                if size >= self._page_bytes:
+                    return _Joined(b"".join(parts), len(parts), entry.sequence - 1, at)
+                parts.append(entry.frame)
+                size += len(entry.frame)
+                at = at or entry.at
+        return _Joined(b"".join(parts), len(parts), feed.head, at)
 
     def _trim(self, feed: Feed) -> None:
         ring = feed.ring
@@ -380,24 +483,35 @@ class Broadcaster(Generic[L]):
 
     def _attach(self, feed: Feed, listener: Listener) -> None:
         feed.ahead.discard(listener)
-        if listener.position > feed.head:
+        position = listener.position
+        if position > feed.head:
             feed.ahead.add(listener)
-        else:
-            listener.is_live = True
-            feed.groups.setdefault(listener.filter, {})[listener] = listener.send
+            return
+        rows = feed.rows.setdefault(listener.filter, [])
+        if not rows or rows[-1].position != position or len(rows[-1].members) >= self._row:
+            rows.append(Row(listener.filter, position))
+            if position < feed.head:
+                feed.due.append(rows[-1])
+        listener.row = rows[-1]
+        listener.row.members[listener] = listener.send
 
     def _detach(self, listener: Listener) -> None:
-        feed = listener.feed
+        """Take a listener out of its row, where it is."""
+        feed, row = listener.feed, listener.row
         if feed is None:
             return
         feed.ahead.discard(listener)
-        if listener.is_live:
-            listener.is_live = False
-            group = feed.groups[listener.filter]
-            group.pop(listener, None)
-            if not group:
-                del feed.groups[listener.filter]
+        if row is None:
+            return
+        listener.position, listener.row = row.position, None
+        del row.members[listener]
+        if not row.members:
+            rows = feed.rows[row.filter]
+            rows.remove(row)
+            if not rows:
+                del feed.rows[row.filter]
 
 
 def _hold(event: StoredEvent) -> _Held:
-    return _Held(event.sequence, event.name, event.contact_id, event.conversation_id, frames.event(event))
+    frame = frames.event(event)
+    return _Held(event.sequence, event.name, event.contact_id, event.conversation_id, frame, event.at)

@@ -6,8 +6,6 @@ from datetime import datetime
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
-from domain.events import StoredEvent
-
 Number = Callable[[], float]
 
 _LAG_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1, 5, 30)
@@ -35,11 +33,10 @@ class Metrics:
         self._gauge("realtime_listeners_behind", "Listeners that are catching up", behind)
         self._gauge("realtime_tail_idle_seconds", "Seconds since the outbox was last read", tail_idle)
 
-    def delivered(self, events: list[StoredEvent], count: int) -> None:
-        """Count one pass: its events, and the frames written for them."""
-        self.events.inc(len(events))
+    def delivered(self, count: int, at: str) -> None:
+        """Count frames that were written just now; the oldest is of the time `at`."""
         self.deliveries.inc(count)
-        self.lag_seconds = max(0.0, time.time() - datetime.fromisoformat(events[0].at).timestamp())
+        self.lag_seconds = max(0.0, time.time() - datetime.fromisoformat(at).timestamp())
         self._lag.observe(self.lag_seconds)
 
     def exposition(self) -> bytes:

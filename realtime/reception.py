@@ -7,7 +7,7 @@ the tail's pass, straight to the transports.
 import asyncio
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable, Collection, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from datetime import UTC, datetime
 from http import HTTPStatus
 
@@ -16,12 +16,11 @@ from websockets.exceptions import ConnectionClosed
 
 from domain import times
 from domain.errors import InvalidRequest, RelayError, Unauthenticated
-from domain.events import StoredEvent
 from domain.principals import Principal, TokenKind
 from persistence import outbox
 from persistence.database import Database
 from realtime import frames
-from realtime.broadcaster import Broadcaster, Delivery, Filter
+from realtime.broadcaster import Broadcaster, Delivery, Filter, Send
 from realtime.frames import Close
 from realtime.handshake import Handshake, Refused
 from realtime.keeping import Keeping
@@ -293,25 +292,18 @@ class Reception:
 
     # Live.
 
-    def deliver(self, events: list[StoredEvent], deliveries: list[Delivery[Session]]) -> None:
-        """Write what a pass of the tail brought; whose buffer has no room for it is taken out of live delivery."""
-        full: dict[Session, int] = {}
-        written = 0
-        for listeners, data, count, after in deliveries:
-            reached = len(listeners) - sum(session in listeners for session in full)
-            for session in self._send(listeners, data):
-                full[session] = after
-                session.ignore()
-                reached -= 1
-            written += count * reached
-        self._metrics.delivered(events, written)
-        for session, after in full.items():
+    def deliver(self, delivery: Delivery[Session]) -> int:
+        """Write to one row and count the frames; whose buffer has no room for them is taken out of live delivery."""
+        listeners = delivery.listeners
+        full = self._send(listeners, delivery.data)
+        written = delivery.frames * (len(listeners) - len(full))
+        for session in full:
             self._metrics.held.inc()
-            self._broadcaster.rewind(session, after)
-            session.settle()
+            self._broadcaster.rewind(session, delivery.after)
             self._replay.start(session)
+        return written
 
-    def _send(self, listeners: Collection[Session], data: bytes) -> list[Session]:
+    def _send(self, listeners: Mapping[Session, Send], data: bytes) -> list[Session]:
         """Write to everybody, and return those that have no room."""
         size = len(data)
         if size > self._limits.unsent_bytes:
@@ -319,7 +311,7 @@ class Reception:
         unfinished: dict[int, int] = {}
         # Everything else waits for this loop. It touches nothing of a listener but what it writes to: what belongs to a
         # thousand of them is in no cache, and looking at it took a fifth of the time.
-        for send in listeners.values() if isinstance(listeners, dict) else [each.send for each in listeners]:
+        for send in listeners.values():
             try:
                 sent = send(data)
             except OSError:
@@ -328,10 +320,10 @@ class Reception:
                 unfinished[id(send)] = sent
         return self._finish(listeners, data, unfinished) if unfinished else []
 
-    def _finish(self, listeners: Collection[Session], data: bytes, unfinished: dict[int, int]) -> list[Session]:
+    def _finish(self, listeners: Mapping[Session, Send], data: bytes, unfinished: dict[int, int]) -> list[Session]:
         full = []
-        for session in listeners:
-            sent = unfinished.get(id(session.send))
+        for session, send in listeners.items():
+            sent = unfinished.get(id(send))
             if sent == NO_ROOM:
                 full.append(session)
             elif sent is not None:

@@ -140,7 +140,7 @@ class RealtimeServer:
         )
         self._heartbeat = Heartbeat(lambda: self._reception.sessions, self._reception.close, self._metrics.heartbeats)
         self._revocation = Revocation(revoked, lambda: self._reception.sessions, self._reception.close)
-        self._tail = Tail(database, self._broadcaster, self._reception.deliver)
+        self._tail = Tail(database, self._broadcaster, self._reception.deliver, self._metrics)
 
     @contextlib.asynccontextmanager
     async def running(self, host: str, port: int) -> AsyncIterator[int]:

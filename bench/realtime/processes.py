@@ -74,7 +74,7 @@ async def ours(tenants: Tenants, *, wakes: bool = True) -> AsyncIterator[Server]
             def unit() -> None:
                 outbox.append(chosen, made)
                 if not wakes:
-                    units.take_announcement()
+                    units.take_announcements()
 
             await database.write(unit)
 

@@ -4,6 +4,7 @@ from functools import partial
 from domain.events import Event, EventName
 from persistence import organizations, outbox
 from persistence.database import Database
+from persistence.statements import answered
 
 
 def happened(index: int) -> Event:
@@ -34,13 +35,17 @@ async def test_replay_is_bounded_on_both_sides(database: Database, organization_
     assert [event.sequence for event in short] == [4, 5]
 
 
+def read_on(cursor: outbox.Cursor) -> outbox.Passage:
+    return answered(outbox.following(cursor, 3))
+
+
 async def test_following_the_log_yields_every_event_once(database: Database, organization_id: str) -> None:
     """Reading on from the returned position never repeats and never skips."""
     start = await database.read(outbox.tail_position)
     await append(database, organization_id, *range(7))
     seen, cursor = [], start
     while True:
-        cursor, events, _ = await database.read(partial(outbox.following, cursor, 3))
+        cursor, events, _ = await database.read(partial(read_on, cursor))
         if not events:
             break
         seen += [event.sequence for event in events]

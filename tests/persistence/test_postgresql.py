@@ -13,6 +13,7 @@ from persistence import contacts, organizations, outbox, units
 from persistence.database import Database, open_database
 from persistence.models import Organization
 from persistence.postgresql import ServerDatabase
+from persistence.statements import answered
 
 
 @pytest.fixture
@@ -83,6 +84,10 @@ async def test_a_deadlock_is_tried_again_until_both_units_are_done(database: Dat
     assert heads == {one: 2, two: 2}
 
 
+def read_on(cursor: outbox.Cursor) -> outbox.Passage:
+    return answered(outbox.following(cursor, 50))
+
+
 async def test_events_committed_in_another_order_than_they_began_are_all_followed_in_sequence(
     database: Database, database_url: str
 ) -> None:
@@ -99,11 +104,11 @@ async def test_events_committed_in_another_order_than_they_began_are_all_followe
     slow = asyncio.ensure_future(database.write(late))
     await asyncio.to_thread(holding.wait, 5)
     await database.write(lambda: outbox.append(second, [happened(2)]))
-    cursor, early, _ = await database.read(lambda: outbox.following(cursor, 100))
+    cursor, early, _ = await database.read(partial(read_on, cursor))
     release.set()
     await slow
     await database.write(lambda: outbox.append(second, [happened(3)]))
-    cursor, rest, _ = await database.read(lambda: outbox.following(cursor, 100))
+    cursor, rest, _ = await database.read(partial(read_on, cursor))
 
     assert [(event.organization_id, event.sequence) for event in early] == [(second, 1)]
     assert sorted((event.organization_id, event.sequence) for event in rest) == sorted([(first, 1), (second, 2)])
@@ -122,7 +127,7 @@ async def test_eight_writers_that_hold_their_transactions_open_lose_no_event(dat
     writing = asyncio.gather(*[database.write(partial(unit, index)) for index in range(400)])
     while True:
         finished = writing.done()
-        cursor, events, _ = await database.read(partial(outbox.following, cursor, 50))
+        cursor, events, _ = await database.read(partial(read_on, cursor))
         for event in events:
             seen[event.organization_id].append(event.sequence)
         if finished and not events:
@@ -136,13 +141,29 @@ async def test_a_commit_elsewhere_wakes_even_when_its_notification_is_lost(
     database: Database, database_url: str, organization_id: str
 ) -> None:
     """A writer that notifies nobody (here psycopg itself) is found by polling."""
-    async with database.wakeups() as wakeups:
-        while await wakeups.wait(0.1):
+    async with database.follow() as follower:
+        while await follower.wait(0.1) != ():
             pass
         with psycopg.connect(database_url) as stranger:
             stranger.execute("UPDATE organization SET name = 'Renamed'")
 
-        assert await wakeups.wait(5)
+        assert await follower.wait(5) is None
+
+
+async def test_a_notification_names_the_organization(database: Database, organization_id: str) -> None:
+    """Whoever follows the log need not ask all the others."""
+    other = (await database.write(lambda: organizations.add("x", None))).id
+    async with database.follow() as follower:
+        while await follower.wait(0.1) != ():
+            pass
+        await database.write(lambda: outbox.append(organization_id, [happened(1)]))
+        named = await follower.wait(5)
+        await database.write(lambda: outbox.append(other, [happened(1)]))
+        passage = await follower.read(outbox.following({}, 10, named))
+
+    assert named == {organization_id}
+    assert [event.organization_id for event in passage.events] == [organization_id]
+    assert passage.cursor == {organization_id: 1}
 
 
 async def test_two_units_that_create_the_same_contact_end_with_one(database: Database, organization_id: str) -> None:

@@ -52,20 +52,20 @@ async def test_a_commit_is_noticed_even_when_its_hint_is_lost(
     database: Database, organization_id: str, tmp_path: Path
 ) -> None:
     """A writer that rings no bell (here the sqlite3 module itself) is found by polling."""
-    async with database.wakeups() as wakeups:
-        await wakeups.wait(0.1)
+    async with database.follow() as follower:
+        await follower.wait(0.1)
         stranger = sqlite3.connect(tmp_path / "relay.db")
         stranger.execute("UPDATE organization SET name = 'Renamed'")
         stranger.commit()
         stranger.close()
 
-        assert await wakeups.wait(5)
+        assert await follower.wait(5) is None
 
 
 async def test_a_listener_that_died_is_forgotten(database: Database) -> None:
     """The socket of a process that was killed does not disturb writers."""
-    async with database.wakeups() as dead:
-        dead._socket.close()  # type: ignore[attr-defined]
+    async with database.follow() as dead:
+        dead.bell._socket.close()  # type: ignore[attr-defined]
         await database.write(lambda: organizations.add("One", None))
         await database.write(lambda: organizations.add("Two", None))
 

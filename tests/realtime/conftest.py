@@ -2,6 +2,7 @@ import asyncio
 import contextlib
 import json
 from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
 from typing import Any, cast
 
 import pytest
@@ -12,7 +13,7 @@ from domain.errors import Overloaded, Unauthenticated
 from domain.events import Event, EventName
 from domain.principals import Principal, TokenKind
 from persistence import organizations, outbox
-from persistence.database import Database
+from persistence.database import Database, Follower
 from realtime.broadcaster import Broadcaster
 from realtime.limits import Limits
 from realtime.server import RealtimeServer
@@ -109,17 +110,30 @@ class Deaf:
 
     def __init__(self, database: Database, told: asyncio.Event) -> None:
         self._told = told
+        self._database = database
         self.read = database.read
         self.write = database.write
 
     @contextlib.asynccontextmanager
-    async def wakeups(self) -> AsyncIterator["Deaf"]:
-        yield self
+    async def follow(self) -> AsyncIterator["DeafFollower"]:
+        async with self._database.follow() as follower:
+            yield DeafFollower(follower, self._told)
 
-    async def wait(self, timeout: float) -> bool:
-        await self._told.wait()
-        self._told.clear()
-        return True
+
+@dataclass
+class DeafFollower:
+    follower: Follower
+    told: asyncio.Event
+
+    async def read(self, questions: Any) -> Any:
+        return await self.follower.read(questions)
+
+    def has_news(self) -> bool:
+        return self.follower.has_news()
+
+    async def wait(self, timeout: float) -> None:
+        await self.told.wait()
+        self.told.clear()
 
 
 class Station:

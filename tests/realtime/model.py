@@ -89,7 +89,7 @@ class BroadcasterMachine(RuleBasedStateMachine):
         self.finished: list[Client] = []
 
     def fresh(self) -> Broadcaster[Client]:
-        return self.make(ring_events=4, ring_bytes=2000, page_bytes=400)
+        return self.make(ring_events=4, ring_bytes=2000, page_bytes=400, row=2)
 
     # The world.
 
@@ -108,22 +108,20 @@ class BroadcasterMachine(RuleBasedStateMachine):
         published = min(each.head(organization) for each in self.broadcasters)
         self.pruned[organization] = max(self.pruned[organization], min(published, len(self.log[organization])) - keep)
 
-    @rule(where=which, batch=st.integers(1, 5), full=st.sets(anyone, max_size=2))
-    def tail(self, where: int, batch: int, full: Collection[int] = ()) -> None:
-        # What is published in one pass is not written to those whose buffers are full.
-        without_room = {id(client) for index, (_, client) in enumerate(self.clients) if index in full}
-        put_back: dict[Client, int] = {}
+    @rule(where=which, batch=st.integers(1, 5))
+    def tail(self, where: int, batch: int) -> None:
         events = self.committed[self.cursors[where] : self.cursors[where] + batch]
-        for listeners, data, count, after in self.broadcasters[where].publish(events):
-            assert count == len(list(decode(data)))
-            for client in listeners:
-                if id(client) in without_room:
-                    put_back.setdefault(client, after)
-                else:
-                    client.receive(data)
+        self.broadcasters[where].publish(events)
         self.cursors[where] += len(events)
-        for client, after in put_back.items():
-            self.broadcasters[where].rewind(client, after)
+
+    @rule(where=which, full=st.sets(anyone, max_size=2))
+    def deliver(self, where: int, full: Collection[int]) -> None:
+        self.write_to_row(where, full)
+
+    @rule(where=which)
+    def deliver_all(self, where: int) -> None:
+        while self.write_to_row(where):
+            pass
 
     @rule(where=which)
     def restart(self, where: int) -> None:
@@ -204,15 +202,31 @@ class BroadcasterMachine(RuleBasedStateMachine):
     def teardown(self) -> None:
         for where, cursor in enumerate(getattr(self, "cursors", [])):
             self.tail(where, len(self.committed) - cursor)
+            self.deliver_all(where)
         for where, client in getattr(self, "clients", []):
             for _ in range(200):
                 if client.is_live:
                     break
                 self.step_client(where, client)
             assert client.is_live
+            assert self.broadcasters[where].outstanding == 0
             self.check(client, len(self.log[client.organization]))
 
     # How it is done.
+
+    def write_to_row(self, where: int, full: Collection[int] = ()) -> bool:
+        """Write what the next row is due, except to those whose buffers are full; False when none is due."""
+        without_room = {id(client) for index, (_, client) in enumerate(self.clients) if index in full}
+        delivery = self.broadcasters[where].deliver()
+        if delivery is None:
+            return False
+        assert delivery.frames == len(list(decode(delivery.data)))
+        for client in list(delivery.listeners):
+            if id(client) in without_room:
+                self.broadcasters[where].rewind(client, delivery.after)
+            else:
+                client.receive(delivery.data)
+        return True
 
     def join_at(self, where: int, organization: str, wanted: Filter, since: int) -> None:
         client = Client(organization, wanted, since)

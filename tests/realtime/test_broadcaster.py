@@ -3,27 +3,40 @@ from typing import Any
 from hypothesis import settings
 
 from domain.events import StoredEvent
-from realtime.broadcaster import Below, Broadcaster, Filter, Listener
+from realtime.broadcaster import Below, Broadcaster, Delivery, Filter, Listener
 from tests.realtime.model import BroadcasterMachine, decode
 
 TestBroadcasterMachine: Any = BroadcasterMachine.TestCase
 TestBroadcasterMachine.settings = settings(max_examples=150, stateful_step_count=60, deadline=None)
 
 
-def event(sequence: int, name: str = "call_ended", contact: str | None = None, size: int = 2) -> StoredEvent:
+def event(
+    sequence: int, name: str = "call_ended", contact: str | None = None, size: int = 2, organization: str = "org"
+) -> StoredEvent:
     data = "{" + " " * (size - 2) + "}"
-    return StoredEvent("org", sequence, name, "2026-05-15T09:10:00.000Z", data, contact)
+    return StoredEvent(organization, sequence, name, "2026-05-15T09:10:00.000Z", data, contact)
 
 
 def sequences(data: bytes) -> list[int]:
     return [frame["seq"] for frame in decode(data) if frame["type"] == "event"]
 
 
-def live(broadcaster: Broadcaster[Listener], since: int | None = None, wanted: Filter | None = None) -> Listener:
+def live(
+    broadcaster: Broadcaster[Listener],
+    since: int | None = None,
+    wanted: Filter | None = None,
+    organization: str = "org",
+) -> Listener:
     listener = Listener()
-    broadcaster.join(listener, "org", wanted or Filter(), since)
+    broadcaster.join(listener, organization, wanted or Filter(), since)
     assert broadcaster.advance(listener) is None
     return listener
+
+
+def delivered(broadcaster: Broadcaster[Listener], *events: StoredEvent) -> list[Delivery[Listener]]:
+    """Publish, and deliver until nothing is due."""
+    broadcaster.publish(events)
+    return list(iter(broadcaster.deliver, None))
 
 
 def test_listeners_with_one_filter_share_one_joined_write() -> None:
@@ -31,9 +44,9 @@ def test_listeners_with_one_filter_share_one_joined_write() -> None:
     broadcaster: Broadcaster[Listener] = Broadcaster()
     listeners = {live(broadcaster) for _ in range(3)}
 
-    deliveries = broadcaster.publish([event(1), event(2)])
+    deliveries = delivered(broadcaster, event(1), event(2))
 
-    assert [(set(group), sequences(data), count) for group, data, count, _ in deliveries] == [(listeners, [1, 2], 2)]
+    assert [(set(each.listeners), sequences(each.data), each.frames) for each in deliveries] == [(listeners, [1, 2], 2)]
 
 
 def test_filters_make_groups_of_their_own() -> None:
@@ -43,12 +56,96 @@ def test_filters_make_groups_of_their_own() -> None:
     notes = live(broadcaster, wanted=Filter(events=frozenset({"note_created"})))
     live(broadcaster, wanted=Filter(contact_id="nobody"))
 
-    deliveries = broadcaster.publish([event(1), event(2, "note_created")])
+    deliveries = delivered(broadcaster, event(1), event(2, "note_created"))
 
-    assert [(list(group), sequences(data)) for group, data, _, _ in deliveries] == [
+    assert [(list(each.listeners), sequences(each.data)) for each in deliveries] == [
         ([everything], [1, 2]),
         ([notes], [2]),
     ]
+
+
+def test_what_is_published_during_a_round_goes_along_with_the_rest_of_it() -> None:
+    """Who has not had a turn yet gets old and new in one write, and before those who had one get the new."""
+    broadcaster: Broadcaster[Listener] = Broadcaster(row=1)
+    first, second, third = (live(broadcaster) for _ in range(3))
+    broadcaster.publish([event(1)])
+    early = broadcaster.deliver()
+    assert early
+    late = delivered(broadcaster, event(2))
+
+    assert [(list(each.listeners), sequences(each.data)) for each in [early, *late]] == [
+        ([first], [1]),
+        ([second], [1, 2]),
+        ([third], [1, 2]),
+        ([first], [2]),
+    ]
+    assert late[0].data is late[1].data
+
+
+def test_a_listener_that_becomes_live_during_a_round_gets_what_comes_after_it() -> None:
+    """It starts at the newest event, whatever others have yet to be handed."""
+    broadcaster: Broadcaster[Listener] = Broadcaster()
+    waiting = live(broadcaster)
+    broadcaster.publish([event(1)])
+    newcomer = live(broadcaster)
+    deliveries = delivered(broadcaster, event(2))
+
+    assert [(list(each.listeners), sequences(each.data)) for each in deliveries] == [
+        ([waiting], [1, 2]),
+        ([newcomer], [2]),
+    ]
+
+
+def test_who_had_no_room_goes_on_from_before_what_was_not_written() -> None:
+    """Its row has moved on; it has not."""
+    broadcaster: Broadcaster[Listener] = Broadcaster()
+    full, ready = live(broadcaster), live(broadcaster)
+    broadcaster.publish([event(1), event(2)])
+    delivery = broadcaster.deliver()
+    assert delivery
+    broadcaster.rewind(full, delivery.after)
+    page = broadcaster.advance(full)
+
+    assert isinstance(page, bytes)
+    assert sequences(page) == [1, 2]
+    assert (full.sequence, ready.sequence) == (2, 2)
+
+
+def test_organizations_take_turns() -> None:
+    """One with a single row of listeners does not wait for all the rows of another."""
+    broadcaster: Broadcaster[Listener] = Broadcaster(row=1)
+    large = [live(broadcaster) for _ in range(3)]
+    small = live(broadcaster, organization="small")
+
+    deliveries = delivered(broadcaster, event(1), event(1, organization="small"))
+
+    assert [list(each.listeners) for each in deliveries] == [[large[0]], [small], [large[1]], [large[2]]]
+
+
+def test_what_is_joined_for_a_row_is_bounded() -> None:
+    """A row that lags gets about a page at a time, and the others have turns in between."""
+    broadcaster: Broadcaster[Listener] = Broadcaster(page_bytes=1000, row=1)
+    live(broadcaster)
+    live(broadcaster)
+
+    deliveries = delivered(broadcaster, *(event(sequence, size=400) for sequence in range(1, 6)))
+
+    assert [sequences(each.data) for each in deliveries] == [[1, 2, 3], [1, 2, 3], [4, 5], [4, 5]]
+    assert broadcaster.outstanding == 0
+
+
+def test_thinned_rows_are_put_together_even_while_they_are_due() -> None:
+    """Those who are left share a write again, and get what they were due once."""
+    broadcaster: Broadcaster[Listener] = Broadcaster(row=2)
+    listeners = [live(broadcaster) for _ in range(4)]
+    broadcaster.publish([event(1)])
+    for listener in listeners[1::2]:
+        broadcaster.leave(listener)
+    broadcaster.cool()
+
+    deliveries = delivered(broadcaster, event(2))
+
+    assert [(list(each.listeners), sequences(each.data)) for each in deliveries] == [(listeners[0::2], [1, 2])]
 
 
 def test_an_event_published_twice_is_delivered_once() -> None:
@@ -56,10 +153,10 @@ def test_an_event_published_twice_is_delivered_once() -> None:
     broadcaster: Broadcaster[Listener] = Broadcaster()
     live(broadcaster)
 
-    first = broadcaster.publish([event(1), event(1), event(2)])
-    again = broadcaster.publish([event(1), event(2), event(3)])
+    first = delivered(broadcaster, event(1), event(1), event(2))
+    again = delivered(broadcaster, event(1), event(2), event(3))
 
-    assert [sequences(data) for _, data, _, _ in first + again] == [[1, 2], [3]]
+    assert [sequences(each.data) for each in first + again] == [[1, 2], [3]]
 
 
 def test_a_hole_is_told_to_live_listeners() -> None:
@@ -67,9 +164,9 @@ def test_a_hole_is_told_to_live_listeners() -> None:
     broadcaster: Broadcaster[Listener] = Broadcaster()
     live(broadcaster, wanted=Filter(events=frozenset({"note_created"})))
 
-    deliveries = broadcaster.publish([event(1), event(4, "note_created")])
+    deliveries = delivered(broadcaster, event(1), event(4, "note_created"))
 
-    told = [frame for _, data, _, _ in deliveries for frame in decode(data)]
+    told = [frame for each in deliveries for frame in decode(each.data)]
     assert [(frame["type"], frame.get("oldest") or frame.get("seq")) for frame in told] == [("gap", 4), ("event", 4)]
     assert told[0]["since"] == 1
 
@@ -80,9 +177,9 @@ def test_a_listener_ahead_of_the_tail_gets_nothing_twice() -> None:
     listener = live(broadcaster, since=2)
     follower = live(broadcaster)
 
-    deliveries = broadcaster.publish([event(1), event(2), event(3)])
+    deliveries = delivered(broadcaster, event(1), event(2), event(3))
 
-    assert [(list(group), sequences(data)) for group, data, _, _ in deliveries] == [
+    assert [(list(each.listeners), sequences(each.data)) for each in deliveries] == [
         ([follower], [1, 2, 3]),
         ([listener], [3]),
     ]

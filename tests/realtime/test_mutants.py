@@ -98,6 +98,18 @@ class AheadIsLive(BroadcasterMachine):
     make = LiveBelowItsPosition
 
 
+class CountsOnPromptness(Broadcaster[Any]):
+    """Lets go of what rows are due as soon as something newer comes."""
+
+    def _drop_stale(self, feed: Feed) -> None:
+        super()._drop_stale(feed)
+        feed.fresh.clear()
+
+
+class DueIsForgotten(BroadcasterMachine):
+    make = CountsOnPromptness
+
+
 class ForgetsFilters(Broadcaster[Any]):
     """Replays from the outbox without looking at the filter."""
 
@@ -136,6 +148,7 @@ class SilentGap(BroadcasterMachine):
         RingFloorOffByOne,
         RestartForgetsHeads,
         AheadIsLive,
+        DueIsForgotten,
         UnfilteredReplay,
         SilentGap,
     ],
