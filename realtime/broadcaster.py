@@ -8,7 +8,8 @@ What it guarantees, and why:
    in between, so live and replay meet without a hole.
 3. A replay never passes the head: what the tail has not published yet will come from the tail, once. A listener
    that already knows more than we do (it comes from a broadcaster that is ahead of this one) waits until we get there.
-4. No frame outlives the erasure of its person: it is dropped from memory, and the outbox no longer tells.
+4. No frame outlives the erasure of its person: it is dropped from memory, and the outbox no longer tells. Only what a
+   round that is under way has yet to hand over still goes, before the erasure, as it was committed.
 5. Sequences of an organization have no gaps. Where one shows nevertheless, listeners are told with a `gap` frame.
 
 `publish` writes to nobody: it makes rows due, and `deliver` hands over one row after the other, round and round. What
@@ -163,6 +164,7 @@ class Feed:
         "joined",
         "members",
         "organization_id",
+        "page",
         "ring",
         "rows",
         "size",
@@ -182,6 +184,8 @@ class Feed:
         self.fresh: deque[_Held] = deque()
         self.joined: dict[tuple[Filter, int], _Joined] = {}
         self.ahead: set[Listener] = set()
+        # A crowd that comes back at once asks for the same page of the ring.
+        self.page: tuple[Filter, int, bytes, int] | None = None
 
     @property
     def floor(self) -> int:
@@ -195,6 +199,7 @@ class Feed:
         """
         self.ring.clear()
         self.size = 0
+        self.page = None
         self.is_filled = True
 
     def close_ranks(self, most: int) -> None:
@@ -216,6 +221,7 @@ class Feed:
         """Forget the frames."""
         self.ring.clear()
         self.size = 0
+        self.page = None
         self.is_warm = self.is_filled = False
 
 
@@ -419,7 +425,7 @@ class Broadcaster(Generic[L]):
 
     def _move_on(self, feed: Feed, head: int, held: list[_Held]) -> None:
         """Make `head` the newest sequence: rows that want anything of what leads there are due, others have it."""
-        was, feed.head = feed.head, head
+        was, feed.head, feed.page = feed.head, head, None
         is_waiting = bool(feed.due)
         for wanted, rows in feed.rows.items():
             wants = any(wanted.admits(entry) for entry in held)
@@ -470,16 +476,22 @@ class Broadcaster(Generic[L]):
             feed.size -= len(ring.popleft().frame)
 
     def _page(self, feed: Feed, listener: L) -> bytes:
+        if feed.page is None or feed.page[:2] != (listener.filter, listener.position):
+            feed.page = self._page_after(feed, listener.filter, listener.position)
+        *_, data, listener.position = feed.page
+        return data
+
+    def _page_after(self, feed: Feed, wanted: Filter, position: int) -> tuple[Filter, int, bytes, int]:
         parts: list[bytes] = []
-        size = 0
-        for entry in islice(feed.ring, listener.position - feed.floor, None):
-            listener.position = entry.sequence
-            if listener.filter.admits(entry):
+        size, up_to = 0, position
+        for entry in islice(feed.ring, position - feed.floor, None):
+            up_to = entry.sequence
+            if wanted.admits(entry):
                 parts.append(entry.frame)
                 size += len(entry.frame)
                 if size >= self._page_bytes:
                     break
-        return b"".join(parts)
+        return wanted, position, b"".join(parts), up_to
 
     def _attach(self, feed: Feed, listener: Listener) -> None:
         feed.ahead.discard(listener)

@@ -236,6 +236,27 @@ def test_pages_of_a_replay_are_bounded() -> None:
     assert late.is_live
 
 
+def test_a_crowd_that_comes_back_shares_its_pages() -> None:
+    """Who asks for the same gets the very same bytes, until something new is published."""
+    broadcaster: Broadcaster[Listener] = Broadcaster()
+    live(broadcaster)
+    broadcaster.publish([event(1), event(2, "note_created")])
+
+    def page(since: int, wanted: Filter | None = None) -> bytes:
+        listener = Listener()
+        broadcaster.join(listener, "org", wanted or Filter(), since)
+        data = broadcaster.advance(listener)
+        assert isinstance(data, bytes)
+        return data
+
+    first, again = page(0), page(0)
+    others = [page(1), page(0, Filter(events=frozenset({"note_created"})))]
+    broadcaster.publish([event(3)])
+
+    assert again is first
+    assert [sequences(data) for data in [first, *others, page(0)]] == [[1, 2], [2], [2], [1, 2, 3]]
+
+
 def test_no_frame_outlives_the_erasure_of_its_person() -> None:
     """What was in memory is dropped, and so is what was read for it before; the outbox is asked again."""
     broadcaster: Broadcaster[Listener] = Broadcaster()
