@@ -108,6 +108,7 @@ class Tail(Generic[L]):
                 await self._written.wait()
 
     async def _write(self, follower: Follower) -> None:
+        self._left_over.set()  # whoever was due when the loops last failed still is
         while await self._left_over.wait():
             if not self.write_some(follower):
                 self._left_over.clear()
@@ -118,9 +119,9 @@ class Tail(Generic[L]):
         """Write until it is the others' turn, or news has come; False when nobody is left to write to."""
         reached, written, oldest = 0, 0, ""
         while delivery := self._broadcaster.deliver():
-            written += self._deliver(delivery)
             reached += len(delivery.listeners)
             oldest = delivery.at
+            written += self._deliver(delivery)
             if reached >= _TURN or follower.has_news():
                 break
         if oldest:

@@ -2,6 +2,7 @@ import asyncio
 import subprocess
 import sys
 import threading
+import time
 from functools import partial
 
 from persistence import contacts, outbox
@@ -72,6 +73,30 @@ async def test_a_commit_of_another_process_wakes_a_listener(database: Database, 
         woken = await follower.wait(5)
 
     assert (quiet, woken) == ((), None)
+
+
+async def test_news_is_known_before_the_loop_looks(database: Database, database_url: str, organization_id: str) -> None:
+    """A commit that came while the loop was busy shows at once, until the loop has looked."""
+    script = (
+        "import asyncio, sys; from persistence.database import open_database; from persistence import outbox\n"
+        "from domain.events import Event, EventName\n"
+        "database = open_database(sys.argv[1])\n"
+        "event = Event(EventName.NOTE_CREATED, {})\n"
+        "asyncio.run(database.write(lambda: outbox.append(sys.argv[2], [event])))\n"
+        "database.close()\n"
+    )
+    async with database.follow() as follower:
+        while await follower.wait(0.1) != ():
+            pass
+        quiet = follower.has_news()
+        subprocess.run([sys.executable, "-c", script, database_url, organization_id], check=True)  # noqa: ASYNC221
+        deadline = time.monotonic() + 5
+        while not (has_news := follower.has_news()) and time.monotonic() < deadline:
+            pass
+        while await follower.wait(0.1) != ():
+            pass
+
+        assert (quiet, has_news, follower.has_news()) == (False, True, False)
 
 
 async def test_events_of_a_failed_unit_leave_no_hole_in_the_sequence(database: Database, organization_id: str) -> None:

@@ -166,6 +166,17 @@ async def test_a_notification_names_the_organization(database: Database, organiz
     assert passage.cursor == {organization_id: 1}
 
 
+async def test_a_notification_without_a_name_may_be_about_anybody(database: Database, database_url: str) -> None:
+    """Whoever notifies by hand, or comes from before names, is heard too."""
+    async with database.follow() as follower:
+        while await follower.wait(0.1) != ():
+            pass
+        with psycopg.connect(database_url, autocommit=True) as stranger:
+            stranger.execute("NOTIFY relay_events")
+
+        assert await follower.wait(5) is None
+
+
 async def test_two_units_that_create_the_same_contact_end_with_one(database: Database, organization_id: str) -> None:
     """The unique index decides, not a look beforehand."""
     ids = await asyncio.gather(
