@@ -28,7 +28,7 @@ class Follower(Protocol):
         ...
 
     def has_news(self) -> bool:
-        """Tell whether something has come that the loop has yet to look at; takes a microsecond."""
+        """Tell whether something has come that whoever waits or reads has yet to look at; takes a microsecond."""
         ...
 
     async def read(self, questions: Questions[R]) -> R:

@@ -8,12 +8,13 @@ import asyncio
 import contextlib
 import hashlib
 import os
-import select
 import socket
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+
+from persistence.arrivals import Arrivals
 
 _POLL_SECONDS = 0.05
 
@@ -75,32 +76,28 @@ class Listener:
         self._address = self._bind(_doorbell_folder(path))
         self._data_version = data_version
         self._seen = data_version()
-        self._rang = asyncio.Event()
-        self._arrivals = select.poll()
-        self._arrivals.register(self._socket, select.POLLIN)
-        asyncio.get_running_loop().add_reader(self._socket, self._hear)
+        self._rang = False
+        self._arrivals = Arrivals(self._socket.fileno(), self._hear)
 
     async def wait(self, timeout: float) -> tuple[()] | None:
         """Return None as soon as something may have been committed, nobody after `timeout` seconds."""
         loop = asyncio.get_running_loop()
         deadline = loop.time() + timeout
-        while not (self._changed() or self._rang.is_set()):
+        while not (self._changed() or self._rang):
             remaining = deadline - loop.time()
             if remaining <= 0:
                 return ()
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(min(remaining, _POLL_SECONDS)):
-                    await self._rang.wait()
-        self._rang.clear()
+            await self._arrivals.wait(min(remaining, _POLL_SECONDS))
+        self._rang = False
         return None
 
     def has_news(self) -> bool:
-        """Tell whether it rang since the loop last looked."""
-        return bool(self._arrivals.poll(0))
+        """Tell whether it rang since we last looked."""
+        return self._arrivals.are_pending()
 
     def close(self) -> None:
         """Let go of the socket and its name."""
-        asyncio.get_running_loop().remove_reader(self._socket)
+        self._arrivals.close()
         self._socket.close()
         self._address.unlink(missing_ok=True)
         with contextlib.suppress(OSError):  # others may still listen
@@ -121,7 +118,7 @@ class Listener:
         return self._seen != before
 
     def _hear(self) -> None:
-        self._rang.set()
+        self._rang = True
         with contextlib.suppress(BlockingIOError):
             while self._socket.recv(16):
                 pass

@@ -10,36 +10,31 @@ while a vendor is asked: a unit never waits for anything but the database.
 
 import asyncio
 import contextlib
-import select
-from collections.abc import AsyncIterator, Callable, Collection, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, TypeVar
 
 import peewee
-import psycopg
 import structlog
 from playhouse.migrations import Runner
 
 from domain.errors import CommitUnknown, ConfigurationError, Overloaded
 from persistence import outbox, units
 from persistence.gathering import Gathering, Job
-from persistence.statements import Questions
+from persistence.listening import CHANNEL, Follower, listening
 from persistence.units import TROUBLE, running_on, take_announcements
 
 R = TypeVar("R")
 T = TypeVar("T")
 
-CHANNEL = "relay_events"
-
 _MIGRATIONS = Path(__file__).parent / "migrations"
 _MIGRATION_LOCK = 7_302_212_213
 _CONNECTIONS = 8
 _WAIT_SECONDS = 5
-_POLL_SECONDS = 0.05
-_SILENCE_SECONDS = 15
 _TRIES = 3
 _OPTIONS = "-c statement_timeout=10s -c lock_timeout=5s -c idle_in_transaction_session_timeout=15s"
+_CONNECTING: dict[str, Any] = {"connect_timeout": 5, "options": _OPTIONS, "application_name": "tether-relay"}
 
 # SQLSTATE 40001 and 40P01: the server undid the transaction and asks for it to be tried again.
 _TRY_AGAIN = ("40001", "40P01")
@@ -53,9 +48,7 @@ class ServerDatabase:
     def __init__(self, url: str, connections: int = _CONNECTIONS, wait_seconds: float = _WAIT_SECONDS) -> None:
         self._url = url
         self._wait_seconds = wait_seconds
-        self._engine: Any = _Engine(
-            url, prefer_psycopg3=True, connect_timeout=5, options=_OPTIONS, application_name="tether-relay"
-        )
+        self._engine: Any = _Engine(url, prefer_psycopg3=True, **_CONNECTING)
         try:
             self._engine.connect(reuse_if_open=True)
         except peewee.OperationalError as error:
@@ -85,16 +78,10 @@ class ServerDatabase:
         return await self._gathering.run(of, unit)
 
     @contextlib.asynccontextmanager
-    async def follow(self) -> AsyncIterator["Follower"]:
+    async def follow(self) -> AsyncIterator[Follower]:
         """Listen for NOTIFY; the server's own transaction counter, polled, is the truth."""
-        connection = await psycopg.AsyncConnection.connect(
-            self._url, autocommit=True, connect_timeout=5, options=_OPTIONS, application_name="tether-relay"
-        )
-        try:
-            await connection.execute(f"LISTEN {CHANNEL}")
-            yield Follower(connection, self._engine)
-        finally:
-            await connection.close()
+        async with listening(self._url, self._engine, **_CONNECTING) as follower:
+            yield follower
 
     def migrate(self) -> list[str]:
         """Apply what is missing; of several processes one works and the others wait for it."""
@@ -240,62 +227,6 @@ class _Engine(peewee.PostgresqlDatabase):
         """Close the connections of every thread; nobody may be using them."""
         while self._opened:
             self._opened.pop().close()
-
-
-class Follower:
-    """Waits for commits, and reads them, on a connection of its own.
-
-    It needs no thread: one that reads while the loop writes to a thousand sockets is kept waiting for the interpreter
-    for milliseconds, again and again.
-    """
-
-    def __init__(self, connection: psycopg.AsyncConnection[Any], engine: peewee.Database) -> None:
-        self._connection = connection
-        self._engine = engine
-        self._seen = ""
-        self._arrivals = select.poll()
-        self._arrivals.register(connection.fileno(), select.POLLIN)
-
-    async def wait(self, timeout: float) -> Collection[str] | None:
-        """Return the organizations named in notifications, None when they or a look at the server name none."""
-        deadline = asyncio.get_running_loop().time() + timeout
-        while (remaining := deadline - asyncio.get_running_loop().time()) > 0:
-            # What was committed since the last wait has its notification waiting here already.
-            if named := await self._notified(min(remaining, _POLL_SECONDS)):
-                return None if "" in named else named
-            if await self._changed():
-                return None
-        return ()
-
-    def has_news(self) -> bool:
-        """Tell whether a notification or an answer has come since the loop last looked."""
-        return bool(self._arrivals.poll(0))
-
-    async def read(self, questions: Questions[R]) -> R:
-        """Answer questions.
-
-        Raises:
-            TimeoutError: when the server does not answer at all.
-        """
-        try:
-            question = next(questions)
-            while True:
-                async with asyncio.timeout(_SILENCE_SECONDS):
-                    cursor = await self._connection.execute(*question.statement.rendered(self._engine, question.values))
-                    rows = await cursor.fetchall()
-                question = questions.send(rows)
-        except StopIteration as end:
-            result: R = end.value
-            return result
-
-    async def _notified(self, timeout: float) -> set[str]:
-        return {notice.payload async for notice in self._connection.notifies(timeout=timeout, stop_after=1)}
-
-    async def _changed(self) -> bool:
-        cursor = await self._connection.execute("SELECT pg_current_snapshot()::text")
-        row = await cursor.fetchone()
-        before, self._seen = self._seen, str(row[0]) if row else ""
-        return before not in ("", self._seen)
 
 
 def _run_each(organization_id: str, jobs: list[Job]) -> list[Job]:

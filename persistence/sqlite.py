@@ -193,7 +193,7 @@ class Follower:
         return await self.bell.wait(timeout)
 
     def has_news(self) -> bool:
-        """Tell whether it rang since the loop last looked."""
+        """Tell whether it rang since we last looked."""
         return self.bell.has_news()
 
     async def read(self, questions: Questions[R]) -> R:

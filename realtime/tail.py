@@ -110,7 +110,8 @@ class Tail(Generic[L]):
     async def _write(self, follower: Follower) -> None:
         self._left_over.set()  # whoever was due when the loops last failed still is
         while await self._left_over.wait():
-            if not self.write_some(follower):
+            # What has come is read first: it takes the loop a few steps, and then goes along with what is left.
+            if not follower.has_news() and not self.write_some(follower):
                 self._left_over.clear()
             self._written.set()
             await asyncio.sleep(0)

@@ -20,7 +20,7 @@ from typing import NamedTuple, TypeVar
 
 from bench.realtime import scenarios, tenants
 from bench.realtime.processes import CORES, HERE, TOOLS
-from bench.realtime.scenarios import Age, Flow
+from bench.realtime.scenarios import Age, Flow, Steady
 from bench.realtime.tenants import Tenants
 
 CAPTIONS = {"ws": "Node ws", "joined": "Node ws, joined", "socketio": "socket.io", "floor": "bare C loop"}
@@ -100,16 +100,20 @@ async def ages(bench: Bench) -> None:
 
 async def _age(bench: Bench, what: str, goal: float, tenant: Tenants, rate: float, *, wakes: bool = True) -> None:
     run = partial(scenarios.steady, tenant, rate=rate, seconds=3)
-    found = [await attempt(partial(run, wakes=wakes)) for _ in range(bench.rounds)]
-    ages = [each.since_commit for each in found]
+    names = ("ours", "floor") if len(tenant.organizations) == 1 else ("ours",)
+    found: dict[str, list[Steady]] = {name: [] for name in names}
+    for number in range(bench.rounds):
+        for name in names if number % 2 == 0 else reversed(names):
+            found[name].append(await attempt(partial(run, name, wakes=wakes)))
+    ages = [each.since_commit for each in found["ours"]]
     p99 = statistics.median(age.p99 for age in ages)
     beside = NOBODY
-    if len(tenant.organizations) == 1:
-        floor = [(await attempt(partial(run, "floor"))).since_commit for _ in range(bench.rounds)]
+    if "floor" in found:
+        floor = [each.since_commit for each in found["floor"]]
         ratios = [mine.p99 / other.p99 for mine, other in zip(ages, floor, strict=True)]
         beside = Beside(CAPTIONS["floor"], _ages(floor), _spread(ratios))
     bench.add(what, _ages(ages), f"p99 ≤ {goal:.0f} ms", p99 <= goal, beside)
-    bench.add("… from the moment it was due, with the commit", _ages([each.since_due for each in found]))
+    bench.add("… from the moment it was due, with the commit", _ages([each.since_due for each in found["ours"]]))
 
 
 def _ages(found: list[Age]) -> str:

@@ -6,7 +6,7 @@ import time
 from functools import partial
 
 from persistence import contacts, outbox
-from persistence.database import Database
+from persistence.database import Database, Follower
 from persistence.models import Contact
 
 NUMBERS = [f"+1416555{index:04}" for index in range(40)]
@@ -75,8 +75,8 @@ async def test_a_commit_of_another_process_wakes_a_listener(database: Database, 
     assert (quiet, woken) == ((), None)
 
 
-async def test_news_is_known_before_the_loop_looks(database: Database, database_url: str, organization_id: str) -> None:
-    """A commit that came while the loop was busy shows at once, until the loop has looked."""
+def commit_elsewhere(database_url: str, organization_id: str) -> None:
+    """Commit an event in another process."""
     script = (
         "import asyncio, sys; from persistence.database import open_database; from persistence import outbox\n"
         "from domain.events import Event, EventName\n"
@@ -85,18 +85,43 @@ async def test_news_is_known_before_the_loop_looks(database: Database, database_
         "asyncio.run(database.write(lambda: outbox.append(sys.argv[2], [event])))\n"
         "database.close()\n"
     )
+    subprocess.run([sys.executable, "-c", script, database_url, organization_id], check=True)
+
+
+async def until_quiet(follower: Follower) -> None:
+    while await follower.wait(0.1) != ():
+        pass
+
+
+async def test_news_is_known_before_the_loop_looks(database: Database, database_url: str, organization_id: str) -> None:
+    """A commit that came while the loop was busy shows at once, until the loop has looked."""
     async with database.follow() as follower:
-        while await follower.wait(0.1) != ():
-            pass
+        await until_quiet(follower)
         quiet = follower.has_news()
-        subprocess.run([sys.executable, "-c", script, database_url, organization_id], check=True)  # noqa: ASYNC221
+        commit_elsewhere(database_url, organization_id)
         deadline = time.monotonic() + 5
         while not (has_news := follower.has_news()) and time.monotonic() < deadline:
             pass
-        while await follower.wait(0.1) != ():
-            pass
+        await until_quiet(follower)
 
         assert (quiet, has_news, follower.has_news()) == (False, True, False)
+
+
+async def test_news_is_known_until_whoever_waits_goes_on(
+    database: Database, database_url: str, organization_id: str
+) -> None:
+    """The loop takes some steps to hand on what has come; it shows all the while, and no longer."""
+    async with database.follow() as follower:
+        await until_quiet(follower)
+        waiting = asyncio.create_task(follower.wait(5))
+        await asyncio.sleep(0)
+        commit_elsewhere(database_url, organization_id)
+        known = []
+        while not waiting.done():
+            known.append(follower.has_news())
+            await asyncio.sleep(0)
+
+        assert (len(known) > 1, all(known), follower.has_news()) == (True, True, False)
 
 
 async def test_events_of_a_failed_unit_leave_no_hole_in_the_sequence(database: Database, organization_id: str) -> None:

@@ -13,7 +13,10 @@ from persistence import contacts, organizations, outbox, units
 from persistence.database import Database, open_database
 from persistence.models import Organization
 from persistence.postgresql import ServerDatabase
-from persistence.statements import answered
+from persistence.statements import Given, Questions, Statement, answered
+
+OTHERS = "FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
+CUT = f"SELECT pg_terminate_backend(pid) {OTHERS}"
 
 
 @pytest.fixture
@@ -44,11 +47,7 @@ async def test_whoever_finds_every_connection_busy_is_told_so(database_url: str)
 async def test_a_connection_that_the_server_closed_is_replaced(database: Database, organization_id: str) -> None:
     """After all of them are cut, reads go on at once and writes at the latest on the second try."""
     await asyncio.gather(*[database.read(lambda: outbox.head(organization_id)) for _ in range(20)])
-    cut = (
-        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
-        "WHERE datname = current_database() AND pid <> pg_backend_pid()"
-    )
-    await database.read(lambda: units.engine().execute_sql(cut).fetchall())
+    await database.read(lambda: units.engine().execute_sql(CUT).fetchall())
     head = await database.read(lambda: outbox.head(organization_id))
     for _ in range(10):
         try:
@@ -175,6 +174,65 @@ async def test_a_notification_without_a_name_may_be_about_anybody(database: Data
             stranger.execute("NOTIFY relay_events")
 
         assert await follower.wait(5) is None
+
+
+def asking(what: peewee.Node, **values: object) -> Questions[list[tuple[object, ...]]]:
+    """Ask for one expression."""
+    rows = yield Statement(lambda: peewee.Select(None, [what])).ask(**values)
+    return rows
+
+
+async def test_a_follower_asks_more_than_a_socket_takes_at_once(database: Database) -> None:
+    """A question of megabytes goes out as the server takes it, and so does the answer come in."""
+    text = "ä" * 10_000_000
+    async with database.follow() as follower:
+        (answer,) = await follower.read(asking(peewee.fn.UPPER(Given("text")), text=text))
+
+    assert answer == ("Ä" * 10_000_000,)
+
+
+async def test_a_follower_says_what_the_server_refused_and_goes_on(database: Database, organization_id: str) -> None:
+    """An error is the answer to one question; the next is answered, and notifications come."""
+    async with database.follow() as follower:
+        with pytest.raises(psycopg.OperationalError, match="division by zero"):
+            await follower.read(asking(peewee.SQL("1 / 0")))
+        answer = await follower.read(asking(peewee.fn.LENGTH(Given("text")), text="four"))
+        while await follower.wait(0.1) != ():
+            pass
+        await database.write(lambda: outbox.append(organization_id, [happened(1)]))
+        named = await follower.wait(5)
+
+    assert (answer, named) == ([(4,)], {organization_id})
+
+
+async def test_a_follower_does_not_wait_for_ever(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A server that says nothing at all is given up."""
+    monkeypatch.setattr("persistence.listening._SILENCE_SECONDS", 0.1)
+    async with database.follow() as follower:
+        with pytest.raises(TimeoutError, match="does not answer"):
+            await follower.read(asking(peewee.fn.pg_sleep(5)))
+
+
+@pytest.mark.parametrize("is_waiting", [True, False])
+async def test_a_follower_whose_connection_is_cut_says_so(
+    database: Database, database_url: str, is_waiting: bool
+) -> None:
+    """Whether it waited just then or not; it does not go on as if nothing came."""
+    async with database.follow() as follower:
+        while await follower.wait(0.1) != ():
+            pass
+        waiting = asyncio.ensure_future(follower.wait(5)) if is_waiting else None
+        await asyncio.sleep(0)
+        with psycopg.connect(database_url, autocommit=True) as stranger:
+            stranger.execute(CUT)
+            while stranger.execute(f"SELECT {OTHERS}").fetchall():
+                pass
+        for _ in range(10):
+            await asyncio.sleep(0)
+
+        with pytest.raises(psycopg.OperationalError, match="closed the connection"):
+            await (waiting or follower.wait(5))
+        assert not follower.has_news()
 
 
 async def test_two_units_that_create_the_same_contact_end_with_one(database: Database, organization_id: str) -> None:

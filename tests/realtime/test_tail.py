@@ -4,13 +4,14 @@ import random
 import time
 from collections import Counter
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
 
 from domain.errors import Overloaded
 from persistence import organizations, outbox, units
-from persistence.database import Database
+from persistence.database import Database, open_database
 from realtime.broadcaster import Broadcaster, Delivery, Listener
 from realtime.metrics import Metrics
 from realtime.tail import Tail
@@ -159,6 +160,37 @@ async def test_no_more_is_read_than_can_be_handed_over(world: World) -> None:
 
     assert max(outstanding) <= 20
     assert Counter(scribe.heard[world.ours]) == dict.fromkeys(range(1, 101), 2000)
+
+
+async def test_what_is_committed_during_a_round_goes_along_with_all_that_is_left(
+    world: World, database_url: str
+) -> None:
+    """Nobody is written to twice who could have had both at once."""
+    scribe = Scribe(world.database, [world.ours])
+    told: list[int] = []
+
+    def commit_elsewhere() -> None:
+        database = open_database(database_url)
+        asyncio.run(database.write(lambda: outbox.append(world.ours, [make_event()])))
+        database.close()
+
+    def deliver(delivery: Delivery[Listener]) -> int:
+        told.append(delivery.frames)
+        if len(told) == 11:  # the first ten rows are a turn of their own
+            with ThreadPoolExecutor() as thread:
+                thread.submit(commit_elsewhere).result()
+        return scribe._deliver(delivery)
+
+    scribe.tail._deliver = deliver
+    await scribe.start()
+    for _ in range(499):
+        scribe.add(world.ours)
+    await world.commit(make_event())
+    running = asyncio.create_task(scribe.tail.run())
+    await scribe.until(2 * 500)
+    running.cancel()
+
+    assert told == [1] * 11 + [2] * 9 + [1] * 11
 
 
 @BOTH_ENGINES
