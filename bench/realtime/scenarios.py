@@ -66,7 +66,7 @@ async def steady(tenants: Tenants, name: str = "ours", *, rate: float, seconds: 
     """Commit that many events a second, to the organizations in turn; 1,000 listeners are spread over them.
 
     A peer has one organization and commits nothing: an event is handed to it over a socket. The first second does not
-    count, because rounds on new connections take up to twice as long.
+    count, because rounds on new connections take half as long again.
     """
     committed: dict[int, int] = {}
     async with (

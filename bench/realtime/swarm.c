@@ -6,8 +6,9 @@
 // sent after the handshake. Says "ready" when all are in, and answers pings. It counts frames whose payload begins with
 // PREFIX and says "done N" whenever all listeners together have N * BATCH more. If ARRIVALS is not empty every such frame
 // holds "t":<nanoseconds of CLOCK_MONOTONIC>, and the file of that name gets this number and the moment of arrival of
-// each, as two 64-bit integers. On end of input it says "report" with fewest and most frames per listener, CPU seconds
-// since then, and the pings answered.
+// each, as two 64-bit integers. It arrived when the kernel had it for the listener (SO_TIMESTAMPNS): when it is read
+// depends on what else this core has to do. Of frames that are read together the last one's moment counts for all. On end
+// of input it says "report" with fewest and most frames per listener, CPU seconds since then, and the pings answered.
 #define _GNU_SOURCE
 #include <arpa/inet.h>
 #include <errno.h>
@@ -23,7 +24,7 @@
 #include <unistd.h>
 
 // Whoever is quicker than the server falls asleep after every frame, and the server pays for waking it up each time:
-// on one machine that costs more than the frame. So it looks a few times in a millisecond, if it need not look at clocks.
+// on one machine that costs more than the frame. So it looks a few times in a millisecond; arrivals are dated all the same.
 static const struct timespec nap = {0, 200000};
 
 enum { HEAD = 256, AT_ONCE = 500 };
@@ -42,14 +43,17 @@ static uint64_t arrived, room, counted, pings, in;
 static const char *prefix, *greeting;
 static size_t prefix_size;
 static int measure, queue;
+static uint64_t epoch;     // what CLOCK_REALTIME, which the kernel dates by, is ahead of CLOCK_MONOTONIC
 static double connecting;  // processor seconds before all were in
 
 static void fail(const char *what) { perror(what); exit(1); }
 
-static uint64_t now(void) {
+static uint64_t nanoseconds(const struct timespec *t) { return (uint64_t)t->tv_sec * 1000000000u + t->tv_nsec; }
+
+static uint64_t clock_says(clockid_t which) {
   struct timespec t;
-  clock_gettime(CLOCK_MONOTONIC, &t);
-  return (uint64_t)t.tv_sec * 1000000000u + t.tv_nsec;
+  clock_gettime(which, &t);
+  return nanoseconds(&t);
 }
 
 static void send_frame(int fd, int opcode, const void *payload, size_t size) {  // at most 125 bytes; masked with zeros
@@ -63,6 +67,7 @@ static void ask(Listener *who, int port, const char *path, const char *token) {
   struct sockaddr_in address = {.sin_family = AF_INET, .sin_port = htons(port), .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
   if (fd < 0 || connect(fd, (struct sockaddr *)&address, sizeof address)) fail("connect");
   setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
+  if (measure && setsockopt(fd, SOL_SOCKET, SO_TIMESTAMPNS, &one, sizeof one)) fail("SO_TIMESTAMPNS");
   char request[2048];
   int size = snprintf(request, sizeof request,
     "GET %s HTTP/1.1\r\nHost: 127.0.0.1\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\n"
@@ -109,9 +114,24 @@ static void take(Listener *who, const unsigned char *data, size_t size, uint64_t
   }
 }
 
+static ssize_t receive(int fd, void *data, size_t room, uint64_t *at) {
+  if (!measure) return read(fd, data, room);
+  union { struct cmsghdr aligned; char bytes[128]; } notes;
+  struct iovec into = {data, room};
+  struct msghdr message = {.msg_iov = &into, .msg_iovlen = 1, .msg_control = &notes, .msg_controllen = sizeof notes};
+  ssize_t size = recvmsg(fd, &message, 0);
+  struct cmsghdr *note = size > 0 ? CMSG_FIRSTHDR(&message) : NULL;
+  while (note && note->cmsg_type != SCM_TIMESTAMPNS) note = CMSG_NXTHDR(&message, note);
+  struct timespec t;
+  if (note) memcpy(&t, CMSG_DATA(note), sizeof t);
+  *at = note ? nanoseconds(&t) - epoch : clock_says(CLOCK_MONOTONIC);  // the very first may be without a date
+  return size;
+}
+
 static void hear(Listener *who) {
   static unsigned char data[(1 << 18) + 1];
-  ssize_t size = read(who->fd, data, sizeof data - 1);
+  uint64_t at = 0;
+  ssize_t size = receive(who->fd, data, sizeof data - 1, &at);
   if (size < 0 && errno == EAGAIN) return;
   if (size <= 0) { fprintf(stderr, "a listener was cut off\n"); exit(1); }
   unsigned char *start = data;
@@ -125,12 +145,13 @@ static void hear(Listener *who) {
     in++;
     if (greeting) send_frame(who->fd, 1, greeting, strlen(greeting));
   }
-  take(who, start, data + size - start, measure ? now() : 0);
+  take(who, start, data + size - start, at);
 }
 
 static int turn(int patience) {  // returns 0 at the end of input
   struct epoll_event events[512];
   int ready = epoll_wait(queue, events, 512, patience);
+  if (measure) epoch = clock_says(CLOCK_REALTIME) - clock_says(CLOCK_MONOTONIC);
   for (int i = 0; i < ready; i++) {
     char byte;
     if (events[i].data.ptr) hear(events[i].data.ptr);
@@ -192,7 +213,7 @@ int main(int argc, char **argv) {
   fflush(stdout);
   do {
     while (counted - told * batch >= batch) { printf("done %lu\n", ++told); fflush(stdout); }
-    if (!measure && counted % batch) nanosleep(&nap, NULL);
+    if (counted % batch) nanosleep(&nap, NULL);
   } while (turn(-1));
   return report(all, count, argv[4]), 0;
 }
