@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Protocol, TypeVar
 
 from domain.errors import ConfigurationError
+from persistence.arrivals import Steps
 from persistence.sqlite import EmbeddedDatabase
 from persistence.statements import Questions
 
@@ -17,9 +18,12 @@ R = TypeVar("R")
 
 
 class Follower(Protocol):
-    """Tells that something may have been committed, here or in another process, and reads what it was."""
+    """Tells that something may have been committed, here or in another process, and reads what it was.
 
-    async def wait(self, timeout: float) -> Collection[str] | None:
+    It does so in steps, which `run` takes. One at a time may run.
+    """
+
+    def wait(self, timeout: float) -> Steps[Collection[str] | None]:
         """Return as soon as something may have been committed, or after `timeout` seconds.
 
         Returns:
@@ -27,12 +31,20 @@ class Follower(Protocol):
         """
         ...
 
-    def has_news(self) -> bool:
-        """Tell whether something has come that whoever waits or reads has yet to look at; takes a microsecond."""
+    def read(self, questions: Questions[R]) -> Steps[R]:
+        """Have questions answered one after the other; return what came of them."""
         ...
 
-    async def read(self, questions: Questions[R]) -> R:
-        """Have questions answered one after the other, while the loop goes on; return what came of them."""
+    async def run(self, steps: Steps[R], then: Callable[[], bool] = bool) -> R:
+        """Take steps, in the caller's loop, as what they wait for comes; return what they return.
+
+        When a step was taken because something came, or time was up, `then` is called; and once more when the others
+        had their turn, if it says that there is more to do. What it raises is raised here.
+        """
+        ...
+
+    def look(self) -> None:
+        """Take in what has come and take the next step at once; for `then`, and a microsecond when nothing has."""
         ...
 
 

@@ -4,17 +4,17 @@ Every listener binds a datagram socket in a folder that belongs to the database;
 it committed events. A lost byte costs one poll interval, nothing else.
 """
 
-import asyncio
 import contextlib
 import hashlib
 import os
 import socket
 import tempfile
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from persistence.arrivals import Arrivals
+from persistence.arrivals import Arrivals, Steps
 
 _POLL_SECONDS = 0.05
 
@@ -77,27 +77,22 @@ class Listener:
         self._data_version = data_version
         self._seen = data_version()
         self._rang = False
-        self._arrivals = Arrivals(self._socket.fileno(), self._hear)
+        self.arrivals = Arrivals(self._socket.fileno(), self._hear)
 
-    async def wait(self, timeout: float) -> tuple[()] | None:
+    def wait(self, timeout: float) -> Steps[tuple[()] | None]:
         """Return None as soon as something may have been committed, nobody after `timeout` seconds."""
-        loop = asyncio.get_running_loop()
-        deadline = loop.time() + timeout
+        deadline = time.monotonic() + timeout
         while not (self._changed() or self._rang):
-            remaining = deadline - loop.time()
+            remaining = deadline - time.monotonic()
             if remaining <= 0:
                 return ()
-            await self._arrivals.wait(min(remaining, _POLL_SECONDS))
+            yield min(remaining, _POLL_SECONDS)
         self._rang = False
         return None
 
-    def has_news(self) -> bool:
-        """Tell whether it rang since we last looked."""
-        return self._arrivals.are_pending()
-
     def close(self) -> None:
         """Let go of the socket and its name."""
-        self._arrivals.close()
+        self.arrivals.close()
         self._socket.close()
         self._address.unlink(missing_ok=True)
         with contextlib.suppress(OSError):  # others may still listen

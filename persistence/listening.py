@@ -4,10 +4,10 @@ It uses libpq's own calls for that (PostgreSQL's manual, "Asynchronous Command P
 cursor costs several times as much, and all of it is paid between two writes to a crowd.
 """
 
-import asyncio
 import contextlib
 import re
-from collections.abc import AsyncIterator, Collection, Sequence
+import time
+from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from itertools import count
 from typing import Any, TypeVar
 
@@ -16,7 +16,7 @@ import psycopg
 from psycopg import pq
 from psycopg.adapt import PyFormat, Transformer
 
-from persistence.arrivals import Arrivals
+from persistence.arrivals import Arrivals, Steps
 from persistence.statements import Questions
 
 R = TypeVar("R")
@@ -45,25 +45,21 @@ class Follower:
         self._prepared: dict[str, bytes] = {}
         self._arrivals = Arrivals(self._server.socket, self._take)
 
-    async def wait(self, timeout: float) -> Collection[str] | None:
+    def wait(self, timeout: float) -> Steps[Collection[str] | None]:
         """Return the organizations named in notifications, None when they or a look at the server name none."""
-        deadline = asyncio.get_running_loop().time() + timeout
-        while (remaining := deadline - asyncio.get_running_loop().time()) > 0:
+        deadline = time.monotonic() + timeout
+        while (remaining := deadline - time.monotonic()) > 0:
             # What was committed since the last wait has been named already.
             if not self._named:
-                await self._arrivals.wait(min(remaining, _POLL_SECONDS))
+                yield min(remaining, _POLL_SECONDS)
             if self._named:
                 named, self._named = self._named, set()
                 return None if "" in named else named
-            if await self._changed():
+            if (yield from self._changed()):
                 return None
         return ()
 
-    def has_news(self) -> bool:
-        """Tell whether a notification or an answer has come since we last looked."""
-        return self._arrivals.are_pending()
-
-    async def read(self, questions: Questions[R]) -> R:
+    def read(self, questions: Questions[R]) -> Steps[R]:
         """Answer questions; not to be used again when that was interrupted.
 
         Raises:
@@ -72,54 +68,62 @@ class Follower:
         try:
             question = next(questions)
             while True:
-                rows = await self._ask(*question.statement.rendered(self._engine, question.values))
+                rows = yield from self._ask(*question.statement.rendered(self._engine, question.values))
                 question = questions.send(rows)
         except StopIteration as end:
             result: R = end.value
             return result
 
+    async def run(self, steps: Steps[R], then: Callable[[], bool] = bool) -> R:
+        """Take steps, in this loop."""
+        return await self._arrivals.run(steps, then)
+
+    def look(self) -> None:
+        """Take in notifications and answers, and take the next step."""
+        self._arrivals.look()
+
     async def listen(self) -> None:
         """Have the server notify us from here on."""
-        await self._ask(f"LISTEN {CHANNEL}")
+        await self.run(self._ask(f"LISTEN {CHANNEL}"))
 
     def leave(self) -> None:
         """Let go of the connection."""
         self._arrivals.close()
 
-    async def _changed(self) -> bool:
-        ((snapshot,),) = await self._ask(_SNAPSHOT)
+    def _changed(self) -> Steps[bool]:
+        ((snapshot,),) = yield from self._ask(_SNAPSHOT)
         before, self._seen = self._seen, snapshot
         return before not in ("", snapshot)
 
-    async def _ask(self, sql: str, values: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
-        name = self._prepared.get(sql) or await self._prepare(sql)
+    def _ask(self, sql: str, values: Sequence[Any] = ()) -> Steps[list[tuple[Any, ...]]]:
+        name = self._prepared.get(sql) or (yield from self._prepare(sql))
         texts = self._types.dump_sequence(values, [PyFormat.TEXT] * len(values))
         self._server.send_query_prepared(name, texts)
-        answer = await self._answer()
+        answer = yield from self._answer()
         self._types.set_pgresult(answer)
         return self._types.load_rows(0, answer.ntuples, tuple)
 
-    async def _prepare(self, sql: str) -> bytes:
+    def _prepare(self, sql: str) -> Steps[bytes]:
         name, places = b"asked_%d" % len(self._prepared), count(1)
         # libpq counts the places of values, peewee does not. What they hold is for the server to find out.
         self._server.send_prepare(name, re.sub("%s", lambda _: f"${next(places)}", sql).encode())
-        await self._answer()
+        yield from self._answer()
         self._prepared[sql] = name
         return name
 
-    async def _answer(self) -> pq.abc.PGresult:
+    def _answer(self) -> Steps[pq.abc.PGresult]:
         while self._server.flush():
-            await self._arrivals.room(_SILENCE_SECONDS)
-        answer = await self._next_answer()
-        while following := await self._next_answer():
+            yield 0
+        answer = yield from self._next_answer()
+        while following := (yield from self._next_answer()):
             answer = following
         if answer is None or answer.status not in _GOOD:
             raise psycopg.OperationalError(answer.get_error_message() if answer else "PostgreSQL had nothing to say")
         return answer
 
-    async def _next_answer(self) -> pq.abc.PGresult | None:
+    def _next_answer(self) -> Steps[pq.abc.PGresult | None]:
         while self._server.is_busy():
-            if not await self._arrivals.wait(_SILENCE_SECONDS):
+            if not (yield _SILENCE_SECONDS):
                 raise TimeoutError("PostgreSQL does not answer")
         return self._server.get_result()
 

@@ -20,6 +20,7 @@ import peewee
 from playhouse.migrations import Runner
 
 from domain.errors import ConfigurationError, Overloaded
+from persistence.arrivals import Steps
 from persistence.doorbell import Doorbell, Listener
 from persistence.statements import Questions, answered
 from persistence.units import TROUBLE, running_on, take_announcements
@@ -188,16 +189,21 @@ class Follower:
     bell: Listener
     _engine: peewee.Database
 
-    async def wait(self, timeout: float) -> tuple[()] | None:
+    def wait(self, timeout: float) -> Steps[tuple[()] | None]:
         """Return None as soon as something may have been committed, nobody after `timeout` seconds."""
-        return await self.bell.wait(timeout)
+        return self.bell.wait(timeout)
 
-    def has_news(self) -> bool:
-        """Tell whether it rang since we last looked."""
-        return self.bell.has_news()
+    async def run(self, steps: Steps[R], then: Callable[[], bool] = bool) -> R:
+        """Take steps, in this loop."""
+        return await self.bell.arrivals.run(steps, then)
 
-    async def read(self, questions: Questions[R]) -> R:
-        """Answer questions; a WAL reader never waits."""
+    def look(self) -> None:
+        """Take note when it rang, and take the next step."""
+        self.bell.arrivals.look()
+
+    def read(self, questions: Questions[R]) -> Steps[R]:
+        """Answer questions in a single step; a WAL reader never waits."""
+        yield from ()
         with running_on(self._engine):
             return answered(questions)
 

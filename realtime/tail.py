@@ -1,18 +1,19 @@
 """The outbox's reader: takes what was committed after its cursor to the broadcaster, and what that says to the wire.
 
-Reading and writing go on side by side: `deliver_once` reads a batch and publishes it, with a loop around it, and
-another loop writes what is due, a few hundred listeners at a time. Between the broadcaster's choice of a row and the
-last write to it there is no await, which is what keeps live delivery and replay apart.
+`deliver_once` reads a batch and publishes it, in steps, with a loop around it. After each step what is due is written a
+few hundred listeners at a time, and between two rows the next step is taken if something has come. Between the
+broadcaster's choice of a row and the last write to it there is no await, which keeps live delivery and replay apart.
 """
 
 import asyncio
 import time
 from collections.abc import Callable, Collection
-from typing import Generic
+from typing import Generic, NoReturn
 
 import structlog
 
 from persistence import outbox
+from persistence.arrivals import Steps
 from persistence.database import Database, Follower
 from realtime.broadcaster import Broadcaster, Delivery, L
 from realtime.metrics import Metrics
@@ -47,8 +48,6 @@ class Tail(Generic[L]):
         self._metrics = metrics
         self._batch = batch
         self._cursor: outbox.Cursor | None = None
-        self._left_over = asyncio.Event()
-        self._written = asyncio.Event()
         self._pause = _SHORTEST_PAUSE
         self.has_more = True
         self.last_pass = time.monotonic()
@@ -63,18 +62,16 @@ class Tail(Generic[L]):
         self._cursor = cursor
         return cursor
 
-    async def deliver_once(self, follower: Follower, among: Collection[str] | None = None) -> int:
-        """Read one batch, publish it and begin to write it, for `run` to go on; return how many events it held.
+    def deliver_once(self, follower: Follower, among: Collection[str] | None = None) -> Steps[int]:
+        """Read one batch after the cursor and publish it, for `write_some` to write; return how many events it held.
 
         With `among` only these organizations need be asked.
         """
-        position = await self.start() if self._cursor is None else self._cursor
-        passage = await follower.read(outbox.following(position, self._batch, among))
-        if passage.events:
-            self._metrics.events.inc(len(passage.events))
-            self._broadcaster.publish(passage.events)
-            if self.write_some(follower):
-                self._left_over.set()
+        if self._cursor is None:
+            raise RuntimeError("the tail has no position yet")
+        passage = yield from follower.read(outbox.following(self._cursor, self._batch, among))
+        self._metrics.events.inc(len(passage.events))
+        self._broadcaster.publish(passage.events)
         self._cursor, self.has_more = passage.cursor, passage.has_more
         self.last_pass = time.monotonic()
         return len(passage.events)
@@ -83,48 +80,45 @@ class Tail(Generic[L]):
         """Deliver for ever; wait only when nothing is left, and back off while the database fails."""
         while True:
             try:
-                async with self._database.follow() as follower, asyncio.TaskGroup() as loops:
-                    loops.create_task(self._read(follower))
-                    loops.create_task(self._write(follower))
-            except* Exception as errors:  # whatever it is, listeners wait for us to come back
-                log.warning("tail.failed", reason=str(errors.exceptions[0]), retry_in=self._pause)
+                if self._cursor is None:
+                    await self.start()
+                async with self._database.follow() as follower:
+                    await follower.run(self._deliver_all(follower), then=lambda: self.write_some(follower))
+            except Exception as error:  # whatever it is, listeners wait for us to come back
+                log.warning("tail.failed", reason=str(error), retry_in=self._pause)
                 await asyncio.sleep(self._pause)
                 self._pause = min(2 * self._pause, _LONGEST_PAUSE)
 
-    async def _read(self, follower: Follower) -> None:
+    def _deliver_all(self, follower: Follower) -> Steps[NoReturn]:
         among: Collection[str] | None = None
         asked_all = 0.0
         while True:
             # Now and then everybody is asked, whoever was named: a hint is not the truth.
             if not among or time.monotonic() - asked_all > _WAIT_SECONDS:
                 among, asked_all = None, time.monotonic()
-            await self.deliver_once(follower, among)
+            yield from self.deliver_once(follower, among)
             self._pause = _SHORTEST_PAUSE
-            # What is committed from here on is noticed by the wait, which looks before it waits.
-            among = await (asyncio.sleep(0) if self.has_more else follower.wait(_WAIT_SECONDS))
             # What nobody has been handed yet is better kept in the outbox than here.
             while self._broadcaster.outstanding >= self._batch:
-                self._written.clear()
-                await self._written.wait()
-
-    async def _write(self, follower: Follower) -> None:
-        self._left_over.set()  # whoever was due when the loops last failed still is
-        while await self._left_over.wait():
-            # What has come is read first: it takes the loop a few steps, and then goes along with what is left.
-            if not follower.has_news() and not self.write_some(follower):
-                self._left_over.clear()
-            self._written.set()
-            await asyncio.sleep(0)
+                yield 0
+            if self.has_more:
+                yield 0
+                among = None
+            else:
+                # What is committed from here on is noticed by the wait, which looks before it waits.
+                among = yield from follower.wait(_WAIT_SECONDS)
 
     def write_some(self, follower: Follower) -> bool:
-        """Write until it is the others' turn, or news has come; False when nobody is left to write to."""
+        """Write until it is the others' turn; False when nobody is left to write to.
+
+        Between two rows what has come is taken in: it goes along with what is left.
+        """
         reached, written, oldest = 0, 0, ""
-        while delivery := self._broadcaster.deliver():
+        while reached < _TURN and (delivery := self._broadcaster.deliver()):
             reached += len(delivery.listeners)
             oldest = delivery.at
             written += self._deliver(delivery)
-            if reached >= _TURN or follower.has_news():
-                break
+            follower.look()
         if oldest:
             self._metrics.delivered(written, oldest)
-        return delivery is not None
+        return reached >= _TURN

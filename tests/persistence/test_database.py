@@ -4,8 +4,12 @@ import sys
 import threading
 import time
 from functools import partial
+from itertools import count
+
+import pytest
 
 from persistence import contacts, outbox
+from persistence.arrivals import Steps
 from persistence.database import Database, Follower
 from persistence.models import Contact
 
@@ -68,9 +72,9 @@ async def test_a_commit_of_another_process_wakes_a_listener(database: Database, 
         "database.close()\n"
     )
     async with database.follow() as follower:
-        quiet = await follower.wait(0.2)
+        quiet = await follower.run(follower.wait(0.2))
         await asyncio.to_thread(subprocess.run, [sys.executable, "-c", script, database_url], check=True)
-        woken = await follower.wait(5)
+        woken = await follower.run(follower.wait(5))
 
     assert (quiet, woken) == ((), None)
 
@@ -89,39 +93,81 @@ def commit_elsewhere(database_url: str, organization_id: str) -> None:
 
 
 async def until_quiet(follower: Follower) -> None:
-    while await follower.wait(0.1) != ():
+    while await follower.run(follower.wait(0.1)) != ():
         pass
 
 
-async def test_news_is_known_before_the_loop_looks(database: Database, database_url: str, organization_id: str) -> None:
-    """A commit that came while the loop was busy shows at once, until the loop has looked."""
-    async with database.follow() as follower:
-        await until_quiet(follower)
-        quiet = follower.has_news()
-        commit_elsewhere(database_url, organization_id)
-        deadline = time.monotonic() + 5
-        while not (has_news := follower.has_news()) and time.monotonic() < deadline:
-            pass
-        await until_quiet(follower)
-
-        assert (quiet, has_news, follower.has_news()) == (False, True, False)
-
-
-async def test_news_is_known_until_whoever_waits_goes_on(
+async def test_whoever_keeps_the_loop_may_look_what_came(
     database: Database, database_url: str, organization_id: str
 ) -> None:
-    """The loop takes some steps to hand on what has come; it shows all the while, and no longer."""
+    """The next steps are taken at once: who follows hears of a commit, and reads it, before the loop has its turn."""
+    found: list[int] = []
+
+    def steps(follower: Follower, cursor: outbox.Cursor) -> Steps[None]:
+        yield from follower.wait(60)
+        passage = yield from follower.read(outbox.following(cursor, 10))
+        found.extend(event.sequence for event in passage.events)
+
     async with database.follow() as follower:
         await until_quiet(follower)
-        waiting = asyncio.create_task(follower.wait(5))
+        running = asyncio.create_task(follower.run(steps(follower, await database.read(outbox.tail_position))))
         await asyncio.sleep(0)
+        follower.look()
+        before = list(found)
         commit_elsewhere(database_url, organization_id)
-        known = []
-        while not waiting.done():
-            known.append(follower.has_news())
-            await asyncio.sleep(0)
+        deadline = time.monotonic() + 5
+        while not found and time.monotonic() < deadline:
+            follower.look()
+        await running
 
-        assert (len(known) > 1, all(known), follower.has_news()) == (True, True, False)
+    assert (before, found) == ([], [1])
+
+
+async def test_what_follows_a_step_is_done_again_until_nothing_is_left(database: Database) -> None:
+    """And the others have their turn in between."""
+    turns: list[str] = []
+
+    def steps() -> Steps[str]:
+        turns.append("step")
+        yield 0.05
+        return "done"
+
+    def then() -> bool:
+        turns.append("then")
+        asyncio.get_running_loop().call_soon(turns.append, "other")
+        return turns.count("then") < 3
+
+    async with database.follow() as follower:
+        result = await follower.run(steps(), then)
+
+    assert result == "done"
+    assert turns == ["step", "then", "other", "then", "other", "then", "other"]
+
+
+@pytest.mark.parametrize("turn", [1, 2])
+async def test_a_failure_of_what_follows_a_step_ends_the_steps(database: Database, turn: int) -> None:
+    """At once or when it is done again; and the next to run is not disturbed."""
+    is_open, turns = [True], count(1)
+
+    def steps() -> Steps[None]:
+        try:
+            while True:
+                yield 5
+        finally:
+            is_open.clear()
+
+    def then() -> bool:
+        if next(turns) == turn:
+            raise ValueError("no")
+        return True
+
+    async with database.follow() as follower:
+        with pytest.raises(ValueError, match="no"):
+            await follower.run(steps(), then)
+        quiet = await follower.run(follower.wait(0.1))
+
+    assert not is_open
+    assert quiet in ((), None)
 
 
 async def test_events_of_a_failed_unit_leave_no_hole_in_the_sequence(database: Database, organization_id: str) -> None:

@@ -53,13 +53,13 @@ async def test_a_commit_is_noticed_even_when_its_hint_is_lost(
 ) -> None:
     """A writer that rings no bell (here the sqlite3 module itself) is found by polling."""
     async with database.follow() as follower:
-        await follower.wait(0.1)
+        await follower.run(follower.wait(0.1))
         stranger = sqlite3.connect(tmp_path / "relay.db")
         stranger.execute("UPDATE organization SET name = 'Renamed'")
         stranger.commit()
         stranger.close()
 
-        assert await follower.wait(5) is None
+        assert await follower.run(follower.wait(5)) is None
 
 
 async def test_a_listener_that_died_is_forgotten(database: Database) -> None:

@@ -11,6 +11,7 @@ import pytest
 
 from domain.errors import Overloaded
 from persistence import organizations, outbox, units
+from persistence.arrivals import Steps
 from persistence.database import Database, open_database
 from realtime.broadcaster import Broadcaster, Delivery, Listener
 from realtime.metrics import Metrics
@@ -54,7 +55,7 @@ class Scribe:
     async def read(self) -> int:
         """Read one batch, and write all that is due."""
         async with self.database.follow() as follower:
-            count = await self.tail.deliver_once(follower)
+            count = await follower.run(self.tail.deliver_once(follower))
             while self.tail.write_some(follower):
                 pass
         return count
@@ -236,10 +237,10 @@ async def test_a_database_in_trouble_is_tried_again(world: World) -> None:
     failures = [Overloaded("locked"), OSError("gone")]
     real = scribe.tail.deliver_once
 
-    async def deliver_once(*given: Any) -> int:
+    def deliver_once(*given: Any) -> Steps[int]:
         if failures:
             raise failures.pop()
-        return await real(*given)
+        return real(*given)
 
     scribe.tail.deliver_once = deliver_once  # type: ignore[assignment,method-assign]
     running = asyncio.create_task(scribe.tail.run())
