@@ -82,11 +82,12 @@ class Listener:
     def wait(self, timeout: float) -> Steps[tuple[()] | None]:
         """Return None as soon as something may have been committed, nobody after `timeout` seconds."""
         deadline = time.monotonic() + timeout
-        while not (self._changed() or self._rang):
+        while not self._rang:
             remaining = deadline - time.monotonic()
             if remaining <= 0:
                 return ()
-            yield min(remaining, _POLL_SECONDS)
+            if not (yield min(remaining, _POLL_SECONDS)) and self._changed():
+                return None
         self._rang = False
         return None
 
