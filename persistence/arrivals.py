@@ -82,7 +82,7 @@ class Arrivals:
             self._advance(True)
 
     def _advance(self, has_come: bool | None) -> None:
-        if self._steps is None:
+        if self._steps is None or self._end.done():  # it may have been cancelled just now
             return
         try:
             patience = self._steps.send(has_come)  # type: ignore[arg-type]
@@ -107,7 +107,7 @@ class Arrivals:
             self._fail(error)
 
     def _fail(self, error: Exception) -> None:
-        if self._steps is not None:
+        if self._steps is not None and not self._end.done():
             self._stop()
             self._end.set_exception(error)
 

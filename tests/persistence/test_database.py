@@ -123,6 +123,23 @@ async def test_whoever_keeps_the_loop_may_look_what_came(
     assert (before, found) == ([], [1])
 
 
+async def test_what_comes_while_the_steps_are_being_cancelled_is_for_the_next(
+    database: Database, database_url: str, organization_id: str
+) -> None:
+    """Nobody takes a step any more, and nothing is the worse for it."""
+    async with database.follow() as follower:
+        await until_quiet(follower)
+        running = asyncio.create_task(follower.run(follower.wait(60)))
+        await asyncio.sleep(0)
+        running.cancel()
+        commit_elsewhere(database_url, organization_id)
+        follower.look()
+        with pytest.raises(asyncio.CancelledError):
+            await running
+
+        assert await follower.run(follower.wait(5)) != ()
+
+
 async def test_what_follows_a_step_is_done_again_until_nothing_is_left(database: Database) -> None:
     """And the others have their turn in between."""
     turns: list[str] = []
