@@ -10,7 +10,7 @@ while a vendor is asked: a unit never waits for anything but the database.
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, TypeVar
@@ -77,11 +77,9 @@ class ServerDatabase:
             return await self._in_thread(self._write, unit)
         return await self._gathering.run(of, unit)
 
-    @contextlib.asynccontextmanager
-    async def follow(self) -> AsyncIterator[Follower]:
+    def follow(self) -> contextlib.AbstractAsyncContextManager[Follower]:
         """Listen for NOTIFY; the server's own transaction counter, polled, is the truth."""
-        async with listening(self._url, self._engine, **_CONNECTING) as follower:
-            yield follower
+        return listening(self._url, self._engine, **_CONNECTING)
 
     def migrate(self) -> list[str]:
         """Apply what is missing; of several processes one works and the others wait for it."""

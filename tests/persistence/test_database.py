@@ -12,6 +12,7 @@ from persistence import contacts, outbox
 from persistence.arrivals import Steps
 from persistence.database import Database, Follower
 from persistence.models import Contact
+from tests.support.following import until_quiet
 
 NUMBERS = [f"+1416555{index:04}" for index in range(40)]
 
@@ -90,11 +91,6 @@ def commit_elsewhere(database_url: str, organization_id: str) -> None:
         "database.close()\n"
     )
     subprocess.run([sys.executable, "-c", script, database_url, organization_id], check=True)
-
-
-async def until_quiet(follower: Follower) -> None:
-    while await follower.run(follower.wait(0.1)) != ():
-        pass
 
 
 async def test_whoever_keeps_the_loop_may_look_what_came(

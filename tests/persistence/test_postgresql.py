@@ -14,6 +14,7 @@ from persistence.database import Database, open_database
 from persistence.models import Organization
 from persistence.postgresql import ServerDatabase
 from persistence.statements import Given, Questions, Statement, answered
+from tests.support.following import until_quiet
 
 OTHERS = "FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
 CUT = f"SELECT pg_terminate_backend(pid) {OTHERS}"
@@ -141,8 +142,7 @@ async def test_a_commit_elsewhere_wakes_even_when_its_notification_is_lost(
 ) -> None:
     """A writer that notifies nobody (here psycopg itself) is found by polling."""
     async with database.follow() as follower:
-        while await follower.run(follower.wait(0.1)) != ():
-            pass
+        await until_quiet(follower)
         with psycopg.connect(database_url) as stranger:
             stranger.execute("UPDATE organization SET name = 'Renamed'")
 
@@ -153,8 +153,7 @@ async def test_a_notification_names_the_organization(database: Database, organiz
     """Whoever follows the log need not ask all the others."""
     other = (await database.write(lambda: organizations.add("x", None))).id
     async with database.follow() as follower:
-        while await follower.run(follower.wait(0.1)) != ():
-            pass
+        await until_quiet(follower)
         await database.write(lambda: outbox.append(organization_id, [happened(1)]))
         named = await follower.run(follower.wait(5))
         await database.write(lambda: outbox.append(other, [happened(1)]))
@@ -168,8 +167,7 @@ async def test_a_notification_names_the_organization(database: Database, organiz
 async def test_a_notification_without_a_name_may_be_about_anybody(database: Database, database_url: str) -> None:
     """Whoever notifies by hand, or comes from before names, is heard too."""
     async with database.follow() as follower:
-        while await follower.run(follower.wait(0.1)) != ():
-            pass
+        await until_quiet(follower)
         with psycopg.connect(database_url, autocommit=True) as stranger:
             stranger.execute("NOTIFY relay_events")
 
@@ -197,8 +195,7 @@ async def test_a_follower_says_what_the_server_refused_and_goes_on(database: Dat
         with pytest.raises(psycopg.OperationalError, match="division by zero"):
             await follower.run(follower.read(asking(peewee.SQL("1 / 0"))))
         answer = await follower.run(follower.read(asking(peewee.fn.LENGTH(Given("text")), text="four")))
-        while await follower.run(follower.wait(0.1)) != ():
-            pass
+        await until_quiet(follower)
         await database.write(lambda: outbox.append(organization_id, [happened(1)]))
         named = await follower.run(follower.wait(5))
 
@@ -219,8 +216,7 @@ async def test_a_follower_whose_connection_is_cut_says_so(
 ) -> None:
     """Whether it waited just then or not; it does not go on as if nothing came."""
     async with database.follow() as follower:
-        while await follower.run(follower.wait(0.1)) != ():
-            pass
+        await until_quiet(follower)
         waiting = asyncio.ensure_future(follower.run(follower.wait(5))) if is_waiting else None
         await asyncio.sleep(0)
         with psycopg.connect(database_url, autocommit=True) as stranger:
