@@ -16,6 +16,7 @@ from pydantic import AfterValidator, Field, SecretStr, ValidationError, field_va
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from domain.errors import ConfigurationError
+from domain.replay import MAX_REPLAY_SECONDS
 
 Port = Annotated[int, Field(ge=1, le=65535)]
 # No setting is endless, whatever unit it has: beyond this, moments would leave the calendar.
@@ -77,7 +78,7 @@ class Settings(BaseSettings):
     request_body_seconds: Seconds = 20
     held_body_bytes: Annotated[int, Field(ge=1024)] = 128 * 1024 * 1024
     max_recording_bytes: Annotated[int, Field(ge=1024)] = 256 * 1024 * 1024
-    tool_replay_seconds: Amount = 30
+    tool_replay_seconds: Annotated[float, Field(ge=0, le=MAX_REPLAY_SECONDS)] = 30
     tool_secret_overlap_minutes: Amount = 60
     webhook_tolerance_minutes: Annotated[Amount, Field(gt=0)] = 30
     sms_timeout_seconds: Annotated[float, Field(gt=0, le=4)] = 4

@@ -5,42 +5,57 @@ interrupted are finished on the way. Two things go without being asked for: a re
 nobody could find or erase it, and the memory of tool calls too old to be repeated.
 """
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from functools import partial
 
 from actions.attach_recording import let_go
-from actions.erase_contact import finish_erasure
+from actions.erase_contact import finish_erasure, remove_left_recordings
 from actions.relay import Relay
 from domain.errors import InvalidRequest
+from domain.replay import MAX_REPLAY_SECONDS
 from domain.times import later
-from persistence import erasure, organizations, retention
+from persistence import erasure, organizations, outbox, recordings, retention
 from persistence.retention import Retention
 
 _ROWS = 500
 _DAY = 86_400
 MAX_DAYS = 36_500
 _WAITING_DAYS = 30
-_REPEATABLE_DAYS = 1
+_REPEATABLE_DAYS = MAX_REPLAY_SECONDS // _DAY
 
 
 @dataclass(frozen=True, slots=True)
 class Due:
-    """What of one organization is past its time, and the erasures that are not over."""
+    """What of one organization is past its time, and the erasures that are not over.
+
+    `requests` are transfer requests without a contact, which go with the transcripts. `left` counts recordings that an
+    erasure of an earlier version did not find.
+    """
 
     organization_id: str
     name: str
     retention: Retention
     recordings: int = 0
     transcripts: int = 0
+    requests: int = 0
     events: int = 0
     tool_calls: int = 0
     erasures: int = 0
+    left: int = 0
 
     @property
     def total(self) -> int:
         """All of it together."""
-        return self.recordings + self.transcripts + self.events + self.tool_calls + self.erasures
+        return (
+            self.recordings
+            + self.transcripts
+            + self.requests
+            + self.events
+            + self.tool_calls
+            + self.erasures
+            + self.left
+        )
 
 
 async def read_retention(relay: Relay, organization_id: str) -> Retention:
@@ -78,15 +93,29 @@ async def apply_retention(relay: Relay, found: Due) -> AsyncIterator[int]:
         yield count
     for days, remove in (
         (kept.transcripts, retention.clear_transcripts),
+        (kept.transcripts, erasure.erase_old_requests),
         (kept.events, retention.prune_events),
         (_REPEATABLE_DAYS, retention.forget_invocations),
     ):
-        before = _before(days)
-        while before and (count := await relay.database.write(partial(remove, organization_id, before, _ROWS))):
-            yield count
+        if before := _before(days):
+            unit = partial(remove, organization_id, before, _ROWS)
+            while count := await _write(relay, organization_id, unit):
+                yield count
     for contact_id in await relay.database.read(lambda: erasure.under_way(organization_id)):
         await finish_erasure(relay, organization_id, contact_id)
         yield 1
+    async for count in remove_left_recordings(relay, organization_id):
+        yield count
+
+
+async def _write(relay: Relay, organization_id: str, unit: Callable[[], int]) -> int:
+    """Run the unit with the organization's row acquired, like every other write about a person."""
+
+    def ordered() -> int:
+        outbox.hold(organization_id)
+        return unit()
+
+    return await relay.database.write(ordered, of=organization_id)
 
 
 def _due(organization_id: str, name: str) -> Due:
@@ -99,9 +128,11 @@ def _due(organization_id: str, name: str) -> Due:
         recordings=(retention.count_recordings(organization_id, recordings) if recordings else 0)
         + retention.count_held(organization_id, _waiting_before(kept)),
         transcripts=retention.count_transcripts(organization_id, transcripts) if transcripts else 0,
+        requests=erasure.count_old_requests(organization_id, transcripts) if transcripts else 0,
         events=retention.count_events(organization_id, events) if events else 0,
         tool_calls=retention.count_invocations(organization_id, _before(_REPEATABLE_DAYS) or ""),
         erasures=len(erasure.under_way(organization_id)),
+        left=erasure.count_left(organization_id),
     )
 
 
@@ -121,7 +152,7 @@ async def _remove_recordings(relay: Relay, organization_id: str, before: str | N
         for recording in found:
             await relay.store.remove(recording.key)
         ids = [recording.id for recording in found]
-        await relay.database.write(partial(retention.remove_recordings, organization_id, ids))
+        await _write(relay, organization_id, partial(recordings.remove, organization_id, ids))
         yield len(found)
 
 

@@ -54,11 +54,15 @@ async def let_go(relay: Relay, held: HeldRecording) -> None:
 
 
 def _state(organization_id: str, conversation_id: str) -> tuple[Call | None, bool]:
-    """Return the call of the conversation, and whether a recording is still wanted; one of an erased person is not."""
-    call = calls.by_elevenlabs_conversation(organization_id, conversation_id)
+    """Return the call of the conversation, and whether a recording of it is to be stored.
+
+    It is not if the call has one, its contact was erased, or retention removed the recording.
+    """
+    call = calls.by_conversation(organization_id, conversation_id)
     if call is None:
         return None, held_recordings.in_conversation(organization_id, conversation_id) is None
-    return call, call.contact_id is not None and recordings.of_call(organization_id, call.id) is None
+    is_gone = call.contact_id is None or call.recording_removed_at is not None
+    return call, not is_gone and recordings.of_call(organization_id, call.id) is None
 
 
 async def _commit(

@@ -5,8 +5,11 @@ that fails, the object goes again. The outside's own id makes a call unique for 
 nothing and is told whether it said the same thing.
 
 Ingest and the post-call webhook both end here. What happened during the call is tied to it by the voice agent's own
-conversation id: notes, texts, requests for a person, and a recording that came before the call did. What the agent's
-maker reports goes by that id alone, so it finds a call that was pushed in before under another one.
+conversation id: notes, texts, requests for a person, and a recording that came before the call did.
+
+A report and a push of one conversation are one call, whichever comes first. A report finds the call that was pushed by
+its conversation. A push finds the call that was reported and adds what the report lacked: its own id, the recording,
+names, the transcript. It replaces nothing.
 """
 
 import asyncio
@@ -18,7 +21,7 @@ from typing import Any, TypeVar
 
 import structlog
 
-from actions.call_events import StoredAudio, call_recorded
+from actions.call_events import StoredAudio, call_recorded, recording_ready
 from actions.relay import Relay
 from actions.save_note import note_created
 from domain.documents import canonical, dump, load
@@ -87,6 +90,11 @@ class FinishedCall:
         """Whether the outside knows the call by nothing but the conversation of the voice agent."""
         return self.external_call_id is not None and self.external_call_id == self.elevenlabs_conversation_id
 
+    @property
+    def conversation_ids(self) -> list[str]:
+        """The ids under which the voice agent may have spoken of the call, without repetition."""
+        return list(dict.fromkeys(one for one in (self.elevenlabs_conversation_id, self.external_call_id) if one))
+
 
 @dataclass(frozen=True, slots=True)
 class RecordedCall:
@@ -112,10 +120,9 @@ async def record_call(relay: Relay, organization_id: str, finished: FinishedCall
         RecordingRejected: when the recording cannot be fetched, decoded or recognised as audio.
         StorageUnavailable: when the recording cannot be stored.
     """
-    external_id = finished.external_call_id
-    if external_id is None:
+    if not finished.conversation_ids:
         return await _record_new(relay, organization_id, finished)
-    async with relay.turns.of((organization_id, external_id)):
+    async with relay.turns.of((organization_id, finished.external_call_id or finished.elevenlabs_conversation_id)):
         known = await relay.database.read(lambda: _known(organization_id, finished))
         if known is None:
             return await _record_new(relay, organization_id, finished)
@@ -123,11 +130,19 @@ async def record_call(relay: Relay, organization_id: str, finished: FinishedCall
 
 
 def _known(organization_id: str, finished: FinishedCall) -> Call | None:
-    external_id = finished.external_call_id or ""
-    found = calls.by_external_id(organization_id, external_id)
-    if found is None and finished.goes_by_conversation:
-        return calls.by_elevenlabs_conversation(organization_id, external_id)
-    return found
+    """Return the call that was recorded before under the same id, or of the same conversation from the other source."""
+    external_id, conversation_id = finished.external_call_id, finished.elevenlabs_conversation_id
+    found = calls.by_external_id(organization_id, external_id) if external_id else None
+    if found is not None or conversation_id is None:
+        return found
+    spoken = calls.by_elevenlabs_conversation(organization_id, conversation_id)
+    is_same = spoken is not None and (finished.goes_by_conversation or _awaits(spoken, finished))
+    return spoken if is_same else None
+
+
+def _awaits(call: Call, finished: FinishedCall) -> bool:
+    """Return whether `finished` is the first push about a call that was reported."""
+    return finished.user_id is not None and call.user_id is None and call.source != finished.source
 
 
 async def _record_new(relay: Relay, organization_id: str, finished: FinishedCall) -> RecordedCall:
@@ -174,7 +189,7 @@ def _row(call_id: str, finished: FinishedCall) -> dict[str, Any]:
         "from_number": _number(finished.from_number, "fromNumber"),
         "to_number": _number(finished.to_number, "toNumber"),
         "status": finished.status,
-        "duration": finished.duration,
+        "duration": finished.duration + 0.0,  # the engines keep -0.0 differently
         "started_at": started_at,
         "ended_at": _end(started_at, finished.duration),
         "summary": finished.summary,
@@ -207,9 +222,9 @@ def _write(
 ) -> tuple[RecordedCall, StoredAudio | None] | None:
     """Write everything; return what was recorded and audio that is of no use now, or None when the id is taken."""
     outbox.hold(organization_id)
-    if finished.goes_by_conversation and _known(organization_id, finished) is not None:
+    if finished.elevenlabs_conversation_id and _known(organization_id, finished) is not None:
         return None
-    held_id, held = _held(organization_id, finished.elevenlabs_conversation_id)
+    held_id, held = _held(organization_id, finished.conversation_ids)
     # Audio that waits was stored under the id its call is to have.
     call_id = held_id if held_id and stored is None else row["id"]
     inbound = finished.direction == "inbound"
@@ -225,24 +240,24 @@ def _write(
     if held_id is not None:
         held_recordings.remove(organization_id, held_id)
     conversations.touch(conversation.id, row["ended_at"])
-    _join(organization_id, finished.elevenlabs_conversation_id, call_id, contact.id)
+    _join(organization_id, finished.conversation_ids, call_id, contact.id)
+    transfer_requests.attach_by_time(organization_id, ours, call)
     outbox.append(organization_id, [*call_recorded(call, audio), *_noted(organization_id, finished, call)])
     return RecordedCall(call_id, contact.id, conversation.id), held if stored else None
 
 
-def _held(organization_id: str, elevenlabs_conversation_id: str | None) -> tuple[str | None, StoredAudio | None]:
-    if elevenlabs_conversation_id is None:
-        return None, None
-    held = held_recordings.in_conversation(organization_id, elevenlabs_conversation_id)
-    return (held.id, StoredAudio(held.key, held.content_type, held.size, held.sha256)) if held else (None, None)
+def _held(organization_id: str, conversation_ids: list[str]) -> tuple[str | None, StoredAudio | None]:
+    for conversation_id in conversation_ids:
+        if held := held_recordings.in_conversation(organization_id, conversation_id):
+            return held.id, StoredAudio(held.key, held.content_type, held.size, held.sha256)
+    return None, None
 
 
-def _join(organization_id: str, elevenlabs_conversation_id: str | None, call_id: str, contact_id: str) -> None:
-    if elevenlabs_conversation_id is None:
-        return
-    transfer_requests.attach_to_call(organization_id, elevenlabs_conversation_id, call_id, contact_id)
-    contact_notes.attach_to_call(organization_id, elevenlabs_conversation_id, call_id)
-    messages.attach_to_call(organization_id, elevenlabs_conversation_id, call_id)
+def _join(organization_id: str, conversation_ids: list[str], call_id: str, contact_id: str) -> None:
+    for conversation_id in conversation_ids:
+        transfer_requests.attach_to_call(organization_id, conversation_id, call_id, contact_id)
+        contact_notes.attach_to_call(organization_id, conversation_id, call_id)
+        messages.attach_to_call(organization_id, conversation_id, call_id)
 
 
 def _noted(organization_id: str, finished: FinishedCall, call: dict[str, Any]) -> list[Event]:
@@ -347,13 +362,101 @@ async def _repeated(relay: Relay, organization_id: str, known: Call, finished: F
         return RecordedCall(known.id, "", "", is_repeat=True, is_erased=True)
     before: dict[str, str] = load(known.payload_digests)
     again = await _digests(finished)
+    if _awaits(known, finished):
+        before = _compared(before, again)
+        await _add_push(relay, organization_id, known, finished, dump(before).decode())
     differing = sorted(name for name in before.keys() | again.keys() if before.get(name) != again.get(name))
     return RecordedCall(known.id, known.contact_id, known.conversation_id, is_repeat=True, differing_fields=differing)
 
 
+# A push about a call that was reported.
+
+
+def _compared(reported: dict[str, str], pushed: dict[str, str]) -> dict[str, str]:
+    """Return the digests a push is compared with: what was reported, where both speak of the same thing.
+
+    The report has an id and metadata of its own, so a push that brings others does not contradict it.
+    """
+    return {name: pushed[name] if name in _OWN_TO_EACH else reported.get(name, pushed[name]) for name in pushed}
+
+
+_OWN_TO_EACH = ("externalCallId", "metadata")
+
+
+async def _add_push(relay: Relay, organization_id: str, known: Call, finished: FinishedCall, digests: str) -> None:
+    """Add what the push brings and the reported call lacks; listeners hear of a recording."""
+    has_audio = await relay.database.read(lambda: not _lacks_recording(organization_id, known))
+    stored = None if has_audio else await _keep_recording(relay, organization_id, known.id, finished.recording)
+
+    def unit() -> bool:
+        outbox.hold(organization_id)
+        call = calls.get(organization_id, known.id)
+        if call is None or call.contact_id is None or not _awaits(call, finished):
+            return False
+        calls.change(organization_id, call.id, _added(call, finished) | {"payload_digests": digests})
+        if name := (finished.caller_name or "").strip():
+            contacts.name_if_unknown(organization_id, call.contact_id, name)
+        _join(organization_id, finished.conversation_ids, call.id, call.contact_id)
+        if stored is None or not _lacks_recording(organization_id, call):
+            return False
+        recordings.add(organization_id, call.id, **stored.columns())
+        row = {"id": call.id, "contact": call.contact_id, "conversation": call.conversation_id}
+        outbox.append(organization_id, [recording_ready(row | {"duration": call.duration}, stored)])
+        return True
+
+    await asyncio.shield(_commit_audio(relay, organization_id, unit, stored))
+
+
+async def _commit_audio(
+    relay: Relay, organization_id: str, unit: Callable[[], bool], stored: StoredAudio | None
+) -> None:
+    """Run a unit that returns whether it used the stored audio; discard audio that was not used."""
+    try:
+        is_used = await relay.database.write(unit, of=organization_id)
+    except CommitUnknown:
+        raise
+    except Exception:
+        await discard(relay, stored)
+        raise
+    if not is_used:
+        await discard(relay, stored)
+
+
+def _lacks_recording(organization_id: str, call: Call) -> bool:
+    return call.recording_removed_at is None and recordings.of_call(organization_id, call.id) is None
+
+
+def _added(call: Call, finished: FinishedCall) -> dict[str, Any]:
+    """Return the columns that a push adds to a reported call."""
+    transcript = None if finished.transcript is None else dump(finished.transcript).decode()
+    lacking = {
+        "summary": finished.summary,
+        "transcript": transcript,
+        "agent_name": finished.agent_name,
+        "caller_name": finished.caller_name,
+    }
+    added = {name: value for name, value in lacking.items() if getattr(call, name) is None}
+    kept = load(call.provider_metadata)
+    if "metadata" in finished.provider_metadata and "metadata" in kept:
+        kept["reported"] = kept.pop("metadata")
+    metadata = dump(kept | finished.provider_metadata).decode()
+    return added | {
+        "external_call_id": finished.external_call_id or call.external_call_id,
+        "user": finished.user_id,
+        "provider_metadata": metadata,
+    }
+
+
 async def _digests(finished: FinishedCall) -> dict[str, str]:
     size = len(finished.recording or "")
-    return await _aside(size, lambda: {name: _digest(value) for name, value in finished.payload.items()})
+    said = finished.payload | _numbers(finished.payload)
+    return await _aside(size, lambda: {name: _digest(value) for name, value in said.items()})
+
+
+def _numbers(payload: dict[str, Any]) -> dict[str, Any]:
+    # The same number or duration, spelled otherwise, is no difference.
+    numbers = {name: _number(payload[name], name) for name in ("fromNumber", "toNumber") if name in payload}
+    return numbers | {name: payload[name] + 0.0 for name in ("duration",) if name in payload}
 
 
 def _digest(value: Any) -> str:

@@ -6,6 +6,7 @@ from typing import Any
 from actions.relay import Relay
 from actions.tool_calls import call_of, contact_of, fingerprint, normalise
 from domain.events import Event, EventName
+from domain.replay import ANONYMOUS_REPLAY_SECONDS
 from persistence import outbox, tool_invocations, transfer_requests
 from persistence.models import TransferRequest
 
@@ -25,13 +26,17 @@ async def request_transfer(relay: Relay, organization_id: str, wish: TransferWis
     """Store the request once and tell the listeners; return its id."""
     reason = (wish.reason or "").strip() or None
     same_call = fingerprint(TOOL, wish.conversation_id, reason, wish.called_id)
+    window = relay.rules.tool_replay
+    if wish.conversation_id is None:
+        window = min(window, ANONYMOUS_REPLAY_SECONDS)
 
     def unit() -> str:
+        outbox.hold(organization_id)
         request_id, _ = tool_invocations.once(
             organization_id,
             TOOL,
             same_call,
-            relay.rules.tool_replay,
+            window,
             lambda: _write(organization_id, wish, reason),
         )
         return request_id

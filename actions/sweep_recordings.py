@@ -2,10 +2,12 @@
 
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
+from functools import partial
 
+from actions.erase_contact import remove_left_recordings
 from actions.relay import Relay
 from domain.times import later
-from persistence import recordings
+from persistence import erasure, organizations, recordings
 from providers.storage import StoredKey
 
 _PREFIX = "org/"
@@ -14,11 +16,15 @@ _BATCH = 200
 
 @dataclass(slots=True)
 class Swept:
-    """How many objects there were, how many belonged to no call, and how many of those went."""
+    """How many objects there were, how many belonged to no call, and how many of those were removed.
+
+    `left` counts recordings of calls whose contact was erased; an earlier version could leave them behind.
+    """
 
     objects: int = 0
     orphans: int = 0
     removed: int = 0
+    left: int = 0
 
 
 async def sweep_recordings(relay: Relay, *, older_than: float = 3600, apply: bool = False) -> Swept:
@@ -35,6 +41,11 @@ async def sweep_recordings(relay: Relay, *, older_than: float = 3600, apply: boo
             if key not in known:
                 swept.orphans += 1
                 swept.removed += await _remove(relay, key) if apply else 0
+    for organization in await relay.database.read(organizations.everyone):
+        swept.left += await relay.database.read(partial(erasure.count_left, organization.id))
+        if apply:
+            async for _ in remove_left_recordings(relay, organization.id):
+                pass
     return swept
 
 

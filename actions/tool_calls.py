@@ -19,11 +19,12 @@ class Contacted:
 
 
 def find_contact(organization_id: str, phone_number: str, *, otherwise: str) -> Contacted:
-    """Return the contact with that number; a unit's first step.
+    """Return the contact with that number. Call this first inside a unit: it acquires the organization's row.
 
     Raises:
         Speakable: when the number cannot be one, or nobody has it; `otherwise` tells what was not done.
     """
+    outbox.hold(organization_id)
     number = normalise(organization_id, phone_number)
     if number is None:
         raise Speakable(f"That does not look like a phone number, so {otherwise}.")
@@ -34,13 +35,13 @@ def find_contact(organization_id: str, phone_number: str, *, otherwise: str) -> 
 
 
 def call_of(organization_id: str, conversation_id: str | None) -> Call | None:
-    """Return the call a conversation turned out to be; a unit's step before it writes what is to be tied to that call.
+    """Return the call of a conversation, or None if it is not recorded yet.
 
-    While the call is just being recorded this waits for it, so that neither misses the other.
+    The unit must hold the organization's row: while the call is being recorded the unit waits, so neither misses the
+    other.
     """
     if conversation_id is None:
         return None
-    outbox.hold(organization_id)
     return calls.by_elevenlabs_conversation(organization_id, conversation_id)
 
 

@@ -72,10 +72,11 @@ def _days(days: int | None, otherwise: str) -> str:
 
 def _table(found: list[Due]) -> Table:
     numbers = [
-        Column(name, justify="right") for name in ("recordings", "transcripts", "events", "tool calls", "erasures")
+        Column(name, justify="right")
+        for name in ("recordings", "transcripts", "requests", "events", "tool calls", "erasures", "left")
     ]
     table = Table("organization", *numbers)
     for one in found:
-        counts = (one.recordings, one.transcripts, one.events, one.tool_calls, one.erasures)
+        counts = (one.recordings, one.transcripts, one.requests, one.events, one.tool_calls, one.erasures, one.left)
         table.add_row(one.name, *(str(count) for count in counts))
     return table

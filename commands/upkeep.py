@@ -34,7 +34,9 @@ def sweep(
 
     swept = run(act)
     out.print(f"{swept.objects} recordings, {swept.orphans} without a call, {swept.removed} removed.")
-    if swept.orphans and not apply:
+    if swept.left:
+        out.print(f"{swept.left} recordings of erased contacts{' removed' if apply else ' are left'}.")
+    if (swept.orphans or swept.left) and not apply:
         out.print("Nothing was removed; --apply does it.")
 
 

@@ -40,7 +40,7 @@ async def post_calls_ingest(
     request: Request[Relay], *, body: models.CallsIngestExternalCallRequest
 ) -> PostCallsIngestAnswer:
     """Record a finished call once, or say that it is known."""
-    finished = _finished(body, request.large_text or body.recording, request.caller.user_id)
+    finished = _finished(body, request.large_text or _meaningful(body.recording), request.caller.user_id)
     recorded = await record_call(request.relay, request.caller.organization_id, finished)
     if recorded.is_repeat:
         return PostCallsIngest200(_repeat(recorded))
@@ -120,7 +120,9 @@ def _finished(
     body: models.CallsIngestExternalCallRequest, recording: str | LargeText | None, user_id: str | None
 ) -> FinishedCall:
     payload = body.model_dump(mode="json", exclude_unset=True)
-    if "recording" in payload:
+    if recording is None:
+        payload.pop("recording", None)
+    else:
         payload["recording"] = recording
     return FinishedCall(
         direction=body.direction,
@@ -142,9 +144,9 @@ def _finished(
     )
 
 
-def _meaningful(external_call_id: str | None) -> str | None:
+def _meaningful(text: str | None) -> str | None:
     # A blank id would make every later call with a blank id a repeat of the first.
-    return external_call_id if external_call_id and external_call_id.strip() else None
+    return text if text and text.strip() else None
 
 
 def _provider_metadata(body: models.CallsIngestExternalCallRequest) -> dict[str, Any]:

@@ -41,6 +41,18 @@ def by_elevenlabs_conversation(organization_id: str, elevenlabs_conversation_id:
     return _BY_CONVERSATION.find(organization_id, elevenlabs_conversation_id)
 
 
+def by_conversation(organization_id: str, conversation_id: str) -> Call | None:
+    """Return the call of that ElevenLabs conversation, whichever of its two ids is the conversation's."""
+    return by_elevenlabs_conversation(organization_id, conversation_id) or by_external_id(
+        organization_id, conversation_id
+    )
+
+
+def change(organization_id: str, call_id: str, values: dict[str, Any]) -> None:
+    """Replace the given columns of the call."""
+    Call.update(values).where(Call.organization == organization_id, Call.id == call_id).execute()
+
+
 def add(organization_id: str, values: dict[str, Any]) -> bool:
     """Write the call and count it; False, and nothing written, when its external id is taken."""
     if not _CALL.add(Call(organization=organization_id, **values)):

@@ -45,9 +45,20 @@ def page(organization_id: str, search: str | None, *, total: int, offset: int, l
 
 
 def upsert(organization_id: str, phone_number: str, name: str | None) -> Contact:
-    """Find or create the contact with that number; `name` only ever replaces the placeholder."""
+    """Find or create the contact with that number; `name` replaces the placeholder and nothing else.
+
+    A `name` that is the placeholder itself, as a caller who read it here may send it, counts as no name.
+    """
+    name = None if name == PLACEHOLDER_NAME else name
     contact = by_phone(organization_id, phone_number) or _made(organization_id, phone_number, name)
     return _backfill(contact, name) if name and contact.name_is_placeholder else contact
+
+
+def name_if_unknown(organization_id: str, contact_id: str, name: str) -> None:
+    """Replace the placeholder in the contact's name, if it is still there, by `name`."""
+    contact = get(organization_id, contact_id)
+    if contact is not None and contact.name_is_placeholder and name != PLACEHOLDER_NAME:
+        _backfill(contact, name)
 
 
 def _made(organization_id: str, phone_number: str, name: str | None) -> Contact:

@@ -1,11 +1,13 @@
 """Conversations: one thread per contact, channel and number of ours."""
 
+from typing import Any
+
 from persistence.models import Conversation
 from persistence.statements import Given, Insertion, Lookup, Statement
 
 _BY_KEY = Lookup(Conversation, "organization", "contact", "channel_type", "channel_identifier")
 _CONVERSATION = Insertion(Conversation, unless_taken=True)
-_TOUCH = Statement(lambda: Conversation.update(last_message_at=Given("at")).where(Conversation.id == Given("id")))
+_TOUCH = Statement(lambda: _touch())
 
 
 def find_or_create(organization_id: str, contact_id: str, channel_type: str, our_number: str) -> Conversation:
@@ -26,8 +28,14 @@ def _made(organization_id: str, contact_id: str, channel_type: str, our_number: 
 
 
 def touch(conversation_id: str, at: str) -> None:
-    """Note that something was said at that moment."""
+    """Record activity at the timestamp `at`; an earlier one than is recorded changes nothing."""
     _TOUCH.run(id=conversation_id, at=at)
+
+
+def _touch() -> Any:
+    last = Conversation.last_message_at
+    is_later = last.is_null() | (last < Given("at"))
+    return Conversation.update({last: Given("at")}).where(Conversation.id == Given("id"), is_later)
 
 
 def get(organization_id: str, conversation_id: str) -> Conversation | None:

@@ -8,7 +8,7 @@ event keeps its place in the sequence and becomes `erased`. Deleting it would le
 for a loss; keeping some of its fields would mean to know for all time which of them are personal.
 """
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, fields
 from functools import reduce
 from operator import or_
@@ -29,6 +29,15 @@ from persistence.models import (
     Recording,
     ToolInvocation,
     TransferRequest,
+)
+
+# A call can be known by the conversation's id in either column.
+_CONVERSATION_COLUMNS = (
+    Call.elevenlabs_conversation_id,
+    Call.external_call_id,
+    ContactNote.elevenlabs_conversation_id,
+    Message.elevenlabs_conversation_id,
+    TransferRequest.elevenlabs_conversation_id,
 )
 
 
@@ -90,16 +99,50 @@ def recordings(organization_id: str, contact_id: str, limit: int) -> list[Record
 
 
 def held_recordings(organization_id: str, contact_id: str, limit: int) -> list[HeldRecording]:
-    """Return some of the recordings that wait for a call in which something was taken down about the contact."""
+    """Return some of the held recordings of conversations that the contact's calls, notes, texts or requests name."""
     spoken = [
-        model.select(model.elevenlabs_conversation_id).where(
-            model.organization == organization_id, model.contact == contact_id
+        column.model.select(column).where(
+            column.model.organization == organization_id, column.model.contact == contact_id
         )
-        for model in (ContactNote, Message, TransferRequest)
+        for column in _CONVERSATION_COLUMNS
     ]
-    named = [HeldRecording.elevenlabs_conversation_id.in_(query) for query in spoken]
-    mine = HeldRecording.organization == organization_id
-    return list(HeldRecording.select().where(mine, reduce(or_, named)).limit(limit))
+    return list(_held_in(organization_id, spoken).limit(limit))
+
+
+# What an erasure of an earlier version left: its steps were not ordered with writes about the same person.
+
+
+def left_recordings(organization_id: str, limit: int) -> list[Recording]:
+    """Return some of the recordings of calls whose contact was erased."""
+    return list(_left(organization_id).limit(limit))
+
+
+def left_held_recordings(organization_id: str, limit: int) -> list[HeldRecording]:
+    """Return some of the held recordings of conversations whose call's contact was erased."""
+    return list(_left_held(organization_id).limit(limit))
+
+
+def count_left(organization_id: str) -> int:
+    """Return how many recordings, held ones included, are left of contacts that were erased."""
+    return int(_left(organization_id).count()) + int(_left_held(organization_id).count())
+
+
+def _left(organization_id: str) -> Any:
+    query = Recording.select(Recording).join(Call)
+    return query.where(Recording.organization == organization_id, Call.contact.is_null())
+
+
+def _left_held(organization_id: str) -> Any:
+    spoken = [
+        Call.select(column).where(Call.organization == organization_id, Call.contact.is_null())
+        for column in (Call.elevenlabs_conversation_id, Call.external_call_id)
+    ]
+    return _held_in(organization_id, spoken)
+
+
+def _held_in(organization_id: str, conversations: Sequence[Any]) -> Any:
+    named = [HeldRecording.elevenlabs_conversation_id.in_(query) for query in conversations]
+    return HeldRecording.select().where(HeldRecording.organization == organization_id, reduce(or_, named))
 
 
 def step(organization_id: str, contact_id: str, removed: Collection[str], limit: int) -> Erased:
@@ -129,6 +172,24 @@ def finish(organization_id: str, contact_id: str) -> bool:
     Conversation.delete().where(mine).execute()
     gone = Contact.delete().where(Contact.organization == organization_id, Contact.id == contact_id)
     return bool(gone.execute())
+
+
+def count_old_requests(organization_id: str, before: str) -> int:
+    """Return how many transfer requests of nobody known are older than `before`."""
+    return int(TransferRequest.select().where(_untied_before(organization_id, before)).count())
+
+
+def erase_old_requests(organization_id: str, before: str, limit: int) -> int:
+    """Erase at most `limit` transfer requests of nobody known that are older than `before`; return how many."""
+    requests = _ids(TransferRequest, organization_id, _untied_before(organization_id, before), limit)
+    _forget_invocations(organization_id, requests)
+    _silenced_requests(organization_id, set(requests))
+    return _removed(TransferRequest, organization_id, requests)
+
+
+def _untied_before(organization_id: str, before: str) -> Any:
+    mine = TransferRequest.organization == organization_id
+    return mine & TransferRequest.contact.is_null() & (TransferRequest.requested_at < before)
 
 
 def _anonymous_calls(organization_id: str, contact_id: str, limit: int) -> tuple[int, set[str]]:

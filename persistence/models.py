@@ -164,8 +164,9 @@ class Conversation(Row):
 class Call(Row):
     """A finished call. `external_call_id` is the caller's own id and unique within the organization.
 
-    `user` is whose API key pushed it in. A call without a contact is what erasing one leaves: it keeps its external id,
-    so that the same call does not come back, and nothing of the person.
+    `user` is the owner of the API key that pushed it in. `recording_removed_at` is when retention removed its
+    recording; audio delivered after that is not stored again. A call without a contact is what erasing one leaves: it
+    keeps its external id, so that the same call does not come back, and nothing of the person.
     """
 
     id = Id()
@@ -189,6 +190,7 @@ class Call(Row):
     caller_name = TextField(null=True)
     provider_metadata = TextField(default="{}")
     payload_digests = TextField(default="{}")
+    recording_removed_at = Moment(null=True)
     created_at = Moment(default=now)
 
     class Meta:

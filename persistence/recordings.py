@@ -1,6 +1,10 @@
 """Recordings: which object in the store holds the audio of which call."""
 
-from persistence.models import HeldRecording, Recording
+from collections.abc import Collection
+
+from domain.times import now
+from persistence import pages
+from persistence.models import Call, HeldRecording, Recording
 
 
 def add(organization_id: str, call_id: str, *, key: str, content_type: str, size: int, sha256: str) -> Recording:
@@ -13,6 +17,14 @@ def add(organization_id: str, call_id: str, *, key: str, content_type: str, size
 def of_call(organization_id: str, call_id: str) -> Recording | None:
     """Return the recording of the call."""
     return Recording.get_or_none(Recording.organization == organization_id, Recording.call == call_id)
+
+
+def remove(organization_id: str, ids: Collection[str]) -> int:
+    """Delete the rows of recordings whose objects are gone, and mark their calls; return how many were deleted."""
+    chosen = pages.among(Recording, organization_id, Recording.id, ids)
+    calls = Recording.select(Recording.call).where(chosen)
+    Call.update(recording_removed_at=now()).where(Call.organization == organization_id, Call.id.in_(calls)).execute()
+    return int(Recording.delete().where(chosen).execute())
 
 
 def known_keys(keys: list[str]) -> set[str]:

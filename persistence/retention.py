@@ -3,13 +3,11 @@
 Age counts from when something was stored here, so that importing old calls does not empty them at once.
 """
 
-from collections.abc import Collection
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from peewee import fn
 
-from persistence import pages
 from persistence.models import Call, Event, HeldRecording, Organization, Recording, ToolInvocation
 
 
@@ -47,12 +45,6 @@ def old_recordings(organization_id: str, before: str, limit: int) -> list[Record
     """Return at most `limit` recordings that were stored before that moment."""
     query = Recording.select().where(_old(Recording, organization_id, before))
     return list(query.order_by(Recording.created_at).limit(limit))
-
-
-def remove_recordings(organization_id: str, ids: Collection[str]) -> int:
-    """Remove the rows of recordings whose objects are gone; return how many went."""
-    chosen = pages.among(Recording, organization_id, Recording.id, ids)
-    return int(Recording.delete().where(chosen).execute())
 
 
 # Recordings that wait for their call.

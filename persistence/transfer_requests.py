@@ -1,8 +1,11 @@
-"""Callers' wishes to speak to a person."""
+"""Callers' requests to speak to a person."""
 
+from collections.abc import Mapping
 from typing import Any
 
-from persistence.models import TransferRequest
+from peewee import fn
+
+from persistence.models import Call, TransferRequest
 from persistence.statements import Given, Statement
 
 
@@ -14,6 +17,30 @@ def add(organization_id: str, values: dict[str, Any]) -> TransferRequest:
 def attach_to_call(organization_id: str, elevenlabs_conversation_id: str, call_id: str, contact_id: str) -> None:
     """Tie every request made during that conversation to the call it turned out to be."""
     _ATTACH.run(organization=organization_id, conversation=elevenlabs_conversation_id, call=call_id, contact=contact_id)
+
+
+def attach_by_time(organization_id: str, our_number: str, call: Mapping[str, Any]) -> None:
+    """Tie requests that name nothing but `our_number` to `call`, the only call on that number at the time.
+
+    `call` is the call's row, column by column. A request during which several calls took place stays untied.
+    """
+    request = TransferRequest
+    others = Call.alias()
+    at_once = others.select(others.id).where(
+        others.organization == organization_id,
+        others.id != call["id"],
+        (others.to_number == our_number) | (others.from_number == our_number),
+        others.started_at <= request.requested_at,
+        others.ended_at >= request.requested_at,
+    )
+    request.update(call=call["id"], contact=call["contact"]).where(
+        request.organization == organization_id,
+        request.called_number == our_number,
+        request.elevenlabs_conversation_id.is_null(),
+        request.contact.is_null(),
+        request.requested_at.between(call["started_at"], call["ended_at"]),
+        ~fn.EXISTS(at_once),
+    ).execute()
 
 
 def _attach() -> Any:
