@@ -11,6 +11,7 @@ from actions.read_voice_ai import read_voice_ai
 from actions.record_call import FinishedCall, RecordedCall, record_call
 from actions.relay import Relay
 from domain.calls import CallFilter
+from domain.errors import InvalidRequest
 from domain.large_texts import LargeText
 from domain.principals import Role
 from domain.times import to_wire
@@ -121,6 +122,8 @@ def _finished(
 ) -> FinishedCall:
     payload = body.model_dump(mode="json", exclude_unset=True)
     if recording is None:
+        if body.status == "completed":
+            raise InvalidRequest("Missing required field: recording")
         payload.pop("recording", None)
     else:
         payload["recording"] = recording

@@ -66,4 +66,4 @@ def test_an_unknown_organization_and_bad_days_are_one_sentence(command: Command)
 def _events(result: CompletedProcess[str]) -> str:
     assert result.returncode == 0, result.stderr
     row = next(line for line in result.stdout.splitlines() if "Acme" in line)
-    return row.strip("│ ").split("│")[3].strip()
+    return row.strip("│ ").split("│")[4].strip()

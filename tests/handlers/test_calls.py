@@ -192,6 +192,64 @@ async def test_a_name_replaces_the_placeholder_and_nothing_else(api: Api) -> Non
     assert names == ["Unknown Caller", "Unknown Caller", "Sam Caller", "Sam Caller"]
 
 
+async def test_placeholder_sent_as_a_name_stays_the_placeholder(api: Api) -> None:
+    """A system that read the name here may send it back; a real name still replaces it."""
+    names = []
+    for number, name in enumerate(["Unknown Caller", "Sam Caller"]):
+        await api.ingest(missed(externalCallId=str(number), callerName=name))
+        contact = next(contact for contact in await rows(api, Contact) if contact.phone_number == THEIRS)
+        names.append((contact.name, contact.name_is_placeholder))
+
+    assert names == [("Unknown Caller", True), ("Sam Caller", False)]
+
+
+async def test_last_activity_of_a_conversation_never_goes_back(api: Api) -> None:
+    """An old call that is imported afterwards changes nothing."""
+    for number, start in enumerate(["2026-05-15T09:00:00.000Z", "2025-01-01T09:00:00.000Z"]):
+        await api.ingest(missed(externalCallId=str(number), callStartTime=start))
+    (conversation,) = await rows(api, Conversation)
+
+    assert conversation.last_message_at == "2026-05-15T09:00:00.000Z"
+
+
+@pytest.mark.parametrize("blank", ["", "  "])
+async def test_blank_recording_of_a_call_nobody_took_is_absent(api: Api, blank: str) -> None:
+    """It is accepted, and leaving it out the next time is no difference."""
+    first = await api.ingest(missed(recording=blank))
+    again = await api.ingest(missed())
+
+    assert (first.status_code, again.json()["payloadMatches"]) == (201, True), first.text
+    assert await rows(api, Recording) == []
+
+
+async def test_blank_recording_of_a_completed_call_is_missing(api: Api) -> None:
+    """In the page's words for a field that is required."""
+    response = await api.ingest(completed(recording=" "))
+
+    assert (response.status_code, response.json()["error"]) == (400, "Missing required field: recording")
+    assert await nothing_was_stored(api)
+
+
+async def test_negative_zero_is_zero(api: Api) -> None:
+    """A duration of -0.0 is stored as 0 on both engines, and 0 repeats it."""
+    body = json.dumps(missed()).replace('"duration": 0', '"duration": -0.0').encode()
+    first = await api.ingest(body)
+    again = await api.ingest(missed())
+    (call,) = await rows(api, Call)
+
+    assert (first.status_code, again.json()["payloadMatches"]) == (201, True)
+    assert str(call.duration) == "0.0"
+
+
+async def test_number_in_another_spelling_is_no_difference(api: Api) -> None:
+    """Numbers are compared as numbers; another number differs."""
+    await api.ingest(missed())
+    same, other = await api.ingest(missed(fromNumber=THEIRS)), await api.ingest(missed(fromNumber="+14165550124"))
+
+    assert same.json()["payloadMatches"] is True
+    assert other.json()["differingFields"] == ["fromNumber"]
+
+
 async def test_the_start_defaults_to_now(api: Api) -> None:
     """A call without a start time has just ended by our clock."""
     await api.ingest(missed(callStartTime=None))

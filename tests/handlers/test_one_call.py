@@ -38,7 +38,7 @@ def pushed(**changes: Any) -> dict[str, Any]:
 
 @pytest.mark.parametrize("external_call_id", ["vendor-7", CONVERSATION, None])
 async def test_push_after_the_report_adds_what_the_report_lacked(desk: Desk, external_call_id: str | None) -> None:
-    """The push's id, name, metadata and recording are kept; what was reported stays; the answer names the differences."""
+    """Its id, name, metadata and recording are kept; what was reported stays; the answer names the differences."""
     recorded = call_id(await desk.deliver(payload("transcription_inbound_sip")))
     head = await desk.api.head()
     body = pushed(externalCallId=external_call_id)
