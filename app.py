@@ -52,7 +52,11 @@ async def open_relay(settings: Settings) -> AsyncIterator[Relay]:
     database = open_database(settings.resolved_database_url)
     try:
         async with httpx.AsyncClient(trust_env=False) as http:
-            yield _relay(settings, database, http)
+            relay = _relay(settings, database, http)
+            try:
+                yield relay
+            finally:
+                await relay.background.close()
     finally:
         database.close()
 

@@ -12,8 +12,8 @@ from domain.audit import COMMAND_LINE, AuditAction
 from domain.errors import InvalidRequest, NotFound
 from domain.phones import is_region, to_e164
 from domain.principals import Role
-from persistence import audit, contacts, organizations, phone_numbers, sms_configs, users
-from persistence.models import Contact, Organization, PhoneNumber, User
+from persistence import audit, contacts, organizations, outbox, phone_numbers, sms_configs, tool_secrets, users
+from persistence.models import Contact, Organization, PhoneNumber, ToolSecret, User
 
 _MAX_LINE = 200
 
@@ -153,10 +153,34 @@ async def api_key_of(relay: Relay, organization_id: str, user_id: str, *, renew:
 
 
 async def new_tool_secret(relay: Relay, organization_id: str) -> SecretStr:
-    """Make a fresh tool secret; the one before it stays good for the overlap."""
+    """Make a fresh tool secret; the one before it keeps working for the overlap."""
     secret = SecretStr(secrets.token_hex(32))
     await relay.database.write(lambda: rotate_tool_secret(relay, organization_id, secret, COMMAND_LINE))
     return secret
+
+
+async def list_tool_secrets(relay: Relay, organization_id: str) -> list[ToolSecret]:
+    """Return the tool secrets that work, the newest first."""
+    return await relay.database.read(lambda: tool_secrets.living(organization_id))
+
+
+async def end_tool_secrets(relay: Relay, organization_id: str, secret_id: str | None = None) -> int:
+    """End one tool secret at once, or every replaced one; return how many ended.
+
+    Raises:
+        NotFound: if the organization has no such secret.
+    """
+
+    def unit() -> int:
+        outbox.hold(organization_id)
+        ended = tool_secrets.end(organization_id, secret_id)
+        if secret_id is not None and not ended:
+            raise NotFound(f"There is no tool secret {secret_id}. `manage.py key tool-secrets` lists them.")
+        if ended:
+            audit.record(organization_id, AuditAction.TOOL_SECRET_ENDED, COMMAND_LINE, details={"ended": ended})
+        return ended
+
+    return await relay.database.write(unit, of=organization_id)
 
 
 def _user(email: str) -> User:

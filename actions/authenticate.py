@@ -1,14 +1,19 @@
 """Believing tokens. Each kind is recognised on its own; a token of another kind is as good as none."""
 
+import contextlib
 from collections.abc import Collection
 
 from actions.relay import Relay
 from actions.vault import digest
-from domain.errors import Unauthenticated
+from domain.errors import Overloaded, Unauthenticated
 from domain.principals import Principal, Role, TokenKind
-from persistence import api_keys, users, voice_ai_configs
+from domain.times import later
+from persistence import api_keys, tool_secrets, users
 
 API_KEY_PREFIX = "tk_live_"
+
+# Last use is recorded to the minute, so that a busy secret costs one write a minute.
+_LAST_USE_SECONDS = 60
 
 
 async def authenticate(relay: Relay, kind: TokenKind, token: str) -> Principal:
@@ -74,7 +79,12 @@ async def _by_api_key(relay: Relay, token: str) -> Principal:
 
 
 async def _by_tool_secret(relay: Relay, token: str) -> Principal:
-    organization_id = await relay.database.read(lambda: voice_ai_configs.by_tool_secret(digest(token)))
-    if organization_id is None:
+    found = await relay.database.read(lambda: tool_secrets.find(digest(token)))
+    if found is None:
         raise Unauthenticated("Invalid tool secret")
+    secret_id, organization_id, last_used_at = found
+    if last_used_at is None or last_used_at < later(-_LAST_USE_SECONDS):
+        # A tool call that cannot be noted is served, or fails for a reason of its own.
+        with contextlib.suppress(Overloaded):
+            await relay.database.write(lambda: tool_secrets.touch(secret_id))
     return Principal(TokenKind.TOOL_SECRET, organization_id)

@@ -3,6 +3,7 @@
 import asyncio
 import secrets
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import structlog
@@ -12,9 +13,10 @@ from actions.relay import Relay
 from actions.vault import digest
 from domain.audit import Actor, AuditAction
 from domain.errors import OutcomeUnknown, ProviderError, ProviderRejected, RelayError
+from domain.events import Event, EventName
 from domain.statuses import SetupStatus
 from domain.times import later, now
-from persistence import audit, voice_ai_configs
+from persistence import audit, outbox, tool_secrets, voice_ai_configs
 from persistence.models import VoiceAiConfig
 from providers.elevenlabs import CreatedWebhook, ElevenLabs, Webhook
 
@@ -24,6 +26,7 @@ WEBHOOK_PATH = "/api/webhook/elevenlabs"
 # nothing: the signature does.
 ORGANIZATION_HEADER = "X-Relay-Organization"
 _SETUP_SECONDS = 30
+_ANSWER_SECONDS = 3
 
 log = structlog.get_logger()
 
@@ -41,33 +44,44 @@ class VoiceAiChanges:
 async def configure_voice_ai(
     relay: Relay, organization_id: str, changes: VoiceAiChanges, actor: Actor
 ) -> SecretStr | None:
-    """Save the changes, then see to the webhook; return the new tool secret if one was asked for.
+    """Save the changes and have the webhook set up; return the new tool secret if one was asked for.
 
-    A webhook that cannot be set up is logged and kept in the configuration; it never undoes the save.
+    The save is durable before the set-up begins, and does not wait for it longer than a few seconds. The result of the
+    set-up is in the configuration and in a `voice_ai_webhook` event; a failure never undoes the save.
     """
     fresh = SecretStr(secrets.token_hex(32)) if changes.generate_tool_secret else None
-    config = await relay.database.write(lambda: _save(relay, organization_id, changes, fresh, actor))
-    if config.ai_voice_provider == "elevenlabs" and config.elevenlabs_api_key_sealed:
-        await asyncio.shield(set_up_webhook(relay, organization_id))
+    wants_webhook = await relay.database.write(
+        lambda: _save(relay, organization_id, changes, fresh, actor), of=organization_id
+    )
+    if wants_webhook:
+        await relay.background.run(set_up_webhook(relay, organization_id), _ANSWER_SECONDS)
     return fresh
 
 
 def rotate_tool_secret(relay: Relay, organization_id: str, secret: SecretStr, actor: Actor) -> None:
-    """Make `secret` the tool secret, in a unit; the one before it stays good for the overlap."""
+    """Make `secret` the tool secret. Call this inside a unit.
+
+    The secret before it keeps working for the overlap, and earlier ones until their own ends.
+    """
+    outbox.hold(organization_id)
     expires_at = later(relay.rules.tool_secret_overlap)
-    voice_ai_configs.replace_tool_secret(organization_id, digest(secret.get_secret_value()), expires_at)
+    tool_secrets.replace(organization_id, digest(secret.get_secret_value()), expires_at)
     audit.record(organization_id, AuditAction.TOOL_SECRET_ROTATED, actor)
 
 
-def _save(
-    relay: Relay, organization_id: str, changes: VoiceAiChanges, fresh: SecretStr | None, actor: Actor
-) -> VoiceAiConfig:
+def _save(relay: Relay, organization_id: str, changes: VoiceAiChanges, fresh: SecretStr | None, actor: Actor) -> bool:
+    """Save; return whether the webhook is to be set up."""
+    outbox.hold(organization_id)
     if fresh is not None:
         rotate_tool_secret(relay, organization_id, fresh, actor)
     values = {**changes.columns, **_sealed(relay, changes)}
     # Which fields were given; what they hold is nobody's business here.
     audit.record(organization_id, AuditAction.CONFIG_CHANGED, actor, details={"fields": sorted(values)})
-    return voice_ai_configs.update(organization_id, values)
+    config = voice_ai_configs.update(organization_id, values)
+    wants_webhook = config.ai_voice_provider == "elevenlabs" and config.elevenlabs_api_key_sealed is not None
+    if wants_webhook:
+        voice_ai_configs.update(organization_id, {"webhook_wanted": config.webhook_wanted + 1})
+    return wants_webhook
 
 
 def _sealed(relay: Relay, changes: VoiceAiChanges) -> dict[str, str]:
@@ -85,36 +99,67 @@ def _sealed(relay: Relay, changes: VoiceAiChanges) -> dict[str, str]:
 
 
 async def set_up_webhook(relay: Relay, organization_id: str) -> None:
-    """Find or create our webhook, point the post-call setting at it, and write down how that went."""
-    claimed = await relay.database.write(
+    """Find or create our webhook, point the post-call setting at it, and record the result.
+
+    Does it again if a save asked for it meanwhile, and nothing if another process is at it: that one sees the save.
+    """
+    while config := await relay.database.write(
         lambda: voice_ai_configs.claim_webhook_setup(organization_id, later(_SETUP_SECONDS))
-    )
-    if not claimed:
-        log.info("webhook.setup_under_way", organization_id=organization_id)
-        return
+    ):
+        outcome = await _attempt(relay, config)
+        await relay.database.write(partial(_finish, config, outcome), of=organization_id)
+
+
+async def resume_webhook_setups(relay: Relay) -> int:
+    """Set up the webhooks whose set-up was cut off, by a restart for instance; return how many."""
+    waiting = await relay.database.read(voice_ai_configs.wanting_setup)
+    for organization_id in waiting:
+        await set_up_webhook(relay, organization_id)
+    return len(waiting)
+
+
+async def _attempt(relay: Relay, config: VoiceAiConfig) -> dict[str, Any]:
+    """Set the webhook up for the configuration as it was claimed; return the columns that tell the result."""
     try:
         async with asyncio.timeout(_SETUP_SECONDS - 1):
-            await _set_up(relay, organization_id)
-        outcome: dict[str, Any] = {"webhook_status": SetupStatus.CONFIGURED.value, "webhook_error": None}
+            warning = await _set_up(relay, config)
     except (RelayError, TimeoutError) as error:
         reason = str(error) or "ElevenLabs did not answer in time"
-        log.warning("webhook.setup_failed", organization_id=organization_id, reason=reason)
-        outcome = {"webhook_status": SetupStatus.FAILED.value, "webhook_error": reason}
-    finished = {**outcome, "webhook_checked_at": now(), "webhook_claimed_until": None}
-    await relay.database.write(lambda: voice_ai_configs.update(organization_id, finished))
+        log.warning("webhook.setup_failed", organization_id=config.organization_id, reason=reason)
+        return {"webhook_status": SetupStatus.FAILED.value, "webhook_error": reason, "webhook_warning": None}
+    if warning:
+        log.warning("webhook.setup_incomplete", organization_id=config.organization_id, reason=warning)
+    return {"webhook_status": SetupStatus.CONFIGURED.value, "webhook_error": None, "webhook_warning": warning}
 
 
-async def _set_up(relay: Relay, organization_id: str) -> None:
+def _finish(config: VoiceAiConfig, outcome: dict[str, Any]) -> None:
+    """Record the result, release the claim and tell the listeners, in a unit; a later save keeps the status pending."""
+    organization_id = config.organization_id
+    outbox.hold(organization_id)
+    finished = {"webhook_done": config.webhook_wanted, "webhook_checked_at": now(), "webhook_claimed_until": None}
+    stored = voice_ai_configs.update(organization_id, outcome | finished)
+    if stored.webhook_wanted == stored.webhook_done:
+        said = {
+            "status": stored.webhook_status,
+            "lastError": stored.webhook_error,
+            "warning": stored.webhook_warning,
+        }
+        told = {name: value for name, value in said.items() if value is not None}
+        outbox.append(organization_id, [Event(EventName.VOICE_AI_WEBHOOK, told)])
+
+
+async def _set_up(relay: Relay, config: VoiceAiConfig) -> str | None:
+    """Set the webhook up; return what the owner should know although it works."""
     if relay.rules.public_url is None:
         raise RelayError("Set PUBLIC_URL, so that ElevenLabs can be told where to send finished calls")
-    config = await relay.database.read(lambda: voice_ai_configs.get(organization_id))
-    if config is None or config.elevenlabs_api_key_sealed is None:
-        return
+    if config.elevenlabs_api_key_sealed is None:
+        return None
     elevenlabs = relay.elevenlabs(relay.vault.open(config.elevenlabs_api_key_sealed))
     url = relay.rules.public_url + WEBHOOK_PATH
     webhook_id = await _usable_webhook(relay, config, elevenlabs, url)
-    await elevenlabs.point_post_call_at(webhook_id)
-    await _ask_for_retries(elevenlabs, webhook_id, organization_id)
+    has_transcripts = await elevenlabs.point_post_call_at(webhook_id)
+    await _ask_for_retries(elevenlabs, webhook_id, config.organization_id)
+    return None if has_transcripts else _WITHOUT_TRANSCRIPTS
 
 
 async def _usable_webhook(relay: Relay, config: VoiceAiConfig, elevenlabs: ElevenLabs, url: str) -> str:
@@ -131,6 +176,9 @@ async def _usable_webhook(relay: Relay, config: VoiceAiConfig, elevenlabs: Eleve
 
 
 _NAME = "Tether Relay post-call"
+_WITHOUT_TRANSCRIPTS = (
+    "Transcripts are switched off in the ElevenLabs workspace (exclude_transcript), so calls arrive without one"
+)
 
 
 def _headers(organization_id: str) -> dict[str, str]:

@@ -7,6 +7,7 @@ from typing import Any
 
 from pydantic import SecretStr
 
+from actions.background import Background
 from actions.passwords import Passwords
 from actions.rates import Rates
 from actions.tokens import Tokens
@@ -58,4 +59,5 @@ class Relay:
     turns: Turns = field(default_factory=Turns)
     passwords: Passwords = field(default_factory=Passwords)
     rates: Rates = field(default_factory=Rates)
+    background: Background = field(default_factory=Background)
     refusals: Counter[str] = field(default_factory=Counter)

@@ -5,6 +5,7 @@ from typing import Annotated
 import typer
 from cryptography.fernet import Fernet
 from pydantic import SecretStr
+from rich.table import Table
 
 from actions import administer
 from actions.relay import Relay
@@ -39,6 +40,32 @@ def key_tool(organization: str) -> None:
         lambda relay: in_organization(relay, organization, lambda found: administer.new_tool_secret(relay, found.id))
     )
     out.print(secret.get_secret_value())
+
+
+@key.command("tool-secrets")
+def key_tool_secrets(organization: str) -> None:
+    """List the tool secrets that work: since when, until when, and when each was last used."""
+    found = run(
+        lambda relay: in_organization(relay, organization, lambda one: administer.list_tool_secrets(relay, one.id))
+    )
+    table = Table("id", "made", "ends", "last used")
+    for one in found:
+        table.add_row(one.id, one.created_at, one.expires_at or "", one.last_used_at or "never")
+    out.print(table)
+
+
+@key.command("end-tool-secrets")
+def key_end_tool_secrets(
+    organization: str,
+    secret: Annotated[str | None, typer.Option("--id", help="This one only, even the newest.")] = None,
+) -> None:
+    """End every replaced tool secret at once; the newest keeps working."""
+    ended = run(
+        lambda relay: in_organization(
+            relay, organization, lambda one: administer.end_tool_secrets(relay, one.id, secret)
+        )
+    )
+    out.print(f"Ended {ended} tool secrets.")
 
 
 @key.command("encryption")

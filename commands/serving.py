@@ -17,6 +17,7 @@ import uvloop
 
 import supervisor
 from actions.authenticate import identify, revoked
+from actions.configure_voice_ai import resume_webhook_setups
 from actions.relay import Relay
 from actions.text_caller import recover_stranded
 from app import create_app, open_relay
@@ -29,7 +30,7 @@ from persistence.database import open_database
 
 _START_SECONDS = 30
 _GRACE_SECONDS = 8
-_HOUSEKEEPING_SECONDS = 60
+_HOUSEKEEPING_SECONDS = 20
 
 log = structlog.get_logger()
 
@@ -146,6 +147,7 @@ async def _keep_house(relay: Relay) -> None:
             stranded = await recover_stranded(relay)
             if stranded:
                 log.warning("sms.stranded", messages=stranded)
+            await resume_webhook_setups(relay)
         except Exception:  # whatever it is, the next round may go well
             log.exception("housekeeping.failed")
         await asyncio.sleep(_HOUSEKEEPING_SECONDS)

@@ -16,6 +16,7 @@ class AuditAction(StrEnum):
     API_KEY_READ = "api_key.read"
     API_KEY_REGENERATED = "api_key.regenerated"
     CONFIG_CHANGED = "config.changed"
+    TOOL_SECRET_ENDED = "tool_secret.ended"
     TOOL_SECRET_ROTATED = "tool_secret.rotated"
     RECORDING_LISTENED = "recording.listened"
     CONTACT_ERASED = "contact.erased"

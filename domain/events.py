@@ -19,6 +19,7 @@ class EventName(StrEnum):
     NOTE_CREATED = "note_created"
     TRANSFER_REQUESTED = "transfer_requested"
     MESSAGE_STATUS = "message_status"
+    VOICE_AI_WEBHOOK = "voice_ai_webhook"
     CONTACT_ERASED = "contact_erased"
     ERASED = "erased"
 

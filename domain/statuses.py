@@ -52,5 +52,6 @@ class SetupStatus(StrEnum):
     """How the ElevenLabs workspace webhook of an organization stands."""
 
     NOT_CONFIGURED = "not_configured"
+    PENDING = "pending"
     CONFIGURED = "configured"
     FAILED = "failed"

@@ -227,9 +227,16 @@ class CallsVoiceAiWebhook(Body):
         extra="allow",
         arbitrary_types_allowed=True,
     )
-    status: Literal["not_configured", "configured", "failed"]
+    status: Literal["not_configured", "pending", "configured", "failed"]
+    """
+    Of the configuration as it is stored; `pending` until the set-up that its last save asked for has ended.
+    """
     webhookId: str | None = None
     lastError: str | None = None
+    warning: str | None = None
+    """
+    What the owner should know although the webhook works, such as transcripts that are switched off.
+    """
     checkedAt: Moment | None = None
 
 

@@ -1962,7 +1962,7 @@ class GetEvents(Protocol[R_contra]):
 # What the server reads at start
 
 OPERATIONS: Final = Bindings(
-    "c802b682b3e4262259628266dc9e884c040ddb76b7741d893906f1eb85bbcf57",
+    "989e402abc0fc5a82ad162c72aba6d66b3d97083270bf921a0d6fbaf28b0bf42",
     {
         "POST /api/calls/ingest": Binding(
             handler="calls.post_calls_ingest",

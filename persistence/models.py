@@ -89,21 +89,36 @@ class PhoneNumber(Row):
         indexes = ((("organization", "number"), True),)
 
 
+class ToolSecret(Row):
+    """A tool secret of an organization, as its SHA-256; only the newest has no `expires_at`."""
+
+    id = Id()
+    organization = Belongs(Organization)
+    digest = CharField(max_length=64, unique=True)
+    expires_at = Moment(null=True)
+    last_used_at = Moment(null=True)
+    created_at = Moment(default=now)
+
+
 class VoiceAiConfig(Row):
-    """How an organization's voice AI is set up; sealed columns hold encrypted text, digests hold SHA-256."""
+    """How an organization's voice AI is set up; sealed columns hold encrypted text.
+
+    `webhook_wanted` counts the saves that ask for the webhook to be set up, and `webhook_done` is the count at the
+    start of the last set-up that ended. While they differ, the status is pending.
+    """
 
     organization = Belongs(Organization, primary_key=True)
     ai_voice_provider = TextField(null=True)
     elevenlabs_api_key_sealed = TextField(null=True)
-    tool_secret_digest = CharField(max_length=64, null=True, unique=True)
-    previous_tool_secret_digest = CharField(max_length=64, null=True, index=True)
-    previous_tool_secret_expires_at = Moment(null=True)
     sinch_est_key_id = TextField(null=True)
     sinch_est_key_secret_sealed = TextField(null=True)
     sinch_est_project_id = TextField(null=True)
     sinch_est_trunk_id = TextField(null=True)
     sinch_est_trunk_domain = TextField(null=True)
     webhook_status = CharField(max_length=16, default="not_configured")
+    webhook_wanted = IntegerField(default=0)
+    webhook_done = IntegerField(default=0)
+    webhook_warning = TextField(null=True)
     webhook_id = CharField(max_length=200, null=True)
     webhook_url = TextField(null=True)
     webhook_secret_sealed = TextField(null=True)
@@ -390,6 +405,7 @@ MODELS = (
     User,
     ApiKey,
     PhoneNumber,
+    ToolSecret,
     VoiceAiConfig,
     SmsConfig,
     Contact,

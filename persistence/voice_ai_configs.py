@@ -4,18 +4,11 @@ from typing import Any
 
 from domain.times import now
 from persistence.models import VoiceAiConfig
-from persistence.statements import Given, Statement
 
 
 def get(organization_id: str) -> VoiceAiConfig | None:
     """Return the organization's configuration."""
     return VoiceAiConfig.get_or_none(VoiceAiConfig.organization == organization_id)
-
-
-def by_tool_secret(digest: str) -> str | None:
-    """Return the organization whose tool secret has this SHA-256; the previous secret counts while it lasts."""
-    organization_id: str | None = _BY_TOOL_SECRET.value(digest=digest, now=now())
-    return organization_id
 
 
 def with_webhook_secret(limit: int, organization_id: str | None = None) -> list[VoiceAiConfig]:
@@ -36,33 +29,24 @@ def update(organization_id: str, values: dict[str, Any]) -> VoiceAiConfig:
     return VoiceAiConfig.get(VoiceAiConfig.organization == organization_id)
 
 
-def replace_tool_secret(organization_id: str, digest: str, previous_expires_at: str) -> None:
-    """Make `digest` the tool secret; the one before it stays good until `previous_expires_at`."""
-    config = update(organization_id, {})
-    update(
-        organization_id,
-        {
-            "tool_secret_digest": digest,
-            "previous_tool_secret_digest": config.tool_secret_digest,
-            "previous_tool_secret_expires_at": previous_expires_at if config.tool_secret_digest else None,
-        },
-    )
+def claim_webhook_setup(organization_id: str, until: str) -> VoiceAiConfig | None:
+    """Claim the set-up of the webhook until that timestamp.
 
-
-def claim_webhook_setup(organization_id: str, until: str) -> bool:
-    """Take the right to set up the webhook until that moment; False while somebody else holds it."""
+    Returns:
+        the configuration to set up, or None if nothing is wanted or another process holds the claim.
+    """
     config = VoiceAiConfig
     free = config.webhook_claimed_until.is_null() | (config.webhook_claimed_until < now())
-    claim = config.update(webhook_claimed_until=until).where(config.organization == organization_id, free)
-    return bool(claim.execute())
+    wanted = config.webhook_wanted > config.webhook_done
+    mine = config.organization == organization_id
+    if not config.update(webhook_claimed_until=until).where(mine, free, wanted).execute():
+        return None
+    return get(organization_id)
 
 
-def _by_tool_secret() -> Any:
-    config, digest = VoiceAiConfig, Given("digest")
-    is_previous = (config.previous_tool_secret_digest == digest) & (
-        config.previous_tool_secret_expires_at > Given("now")
-    )
-    return config.select(config.organization).where((config.tool_secret_digest == digest) | is_previous)
-
-
-_BY_TOOL_SECRET = Statement(_by_tool_secret)
+def wanting_setup() -> list[str]:
+    """Return the organizations whose webhook is to be set up and whose set-up nobody holds."""
+    config = VoiceAiConfig
+    free = config.webhook_claimed_until.is_null() | (config.webhook_claimed_until < now())
+    query: Any = config.select(config.organization).where(config.webhook_wanted > config.webhook_done, free)
+    return [row[0] for row in query.tuples()]

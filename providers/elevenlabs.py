@@ -99,10 +99,13 @@ class ElevenLabs:
             if error.status != 404:
                 raise
 
-    async def point_post_call_at(self, webhook_id: str) -> None:
+    async def point_post_call_at(self, webhook_id: str) -> bool:
         """Make `webhook_id` the workspace's post-call webhook for transcripts, audio and failed calls.
 
         What else is set stays, other events included; the transcript's format becomes the JSON we read.
+
+        Returns:
+            whether reports carry a transcript: False if the workspace excludes it (`exclude_transcript`).
 
         Raises:
             ProviderRejected: also when the reply shows that the setting did not take.
@@ -118,6 +121,7 @@ class ElevenLabs:
             raise garbled(_PROVIDER, answer, "the settings")
         if not _took(settled, webhook_id):
             raise ProviderRejected(_PROVIDER, "the post-call setting did not take", status=answer.status)
+        return settled.get("exclude_transcript") is not True
 
     async def enable_retries(self, webhook_id: str, name: str, headers: Mapping[str, str] | None = None) -> None:
         """Switch on the retries of a webhook, and the webhook itself; `name` has to be said again, `headers` may be.

@@ -42,11 +42,11 @@ class Organization(Table):
     event_sequence = BigIntegerField()
 
 
-class VoiceAiConfig(Table):
-    organization_id = CharField(primary_key=True)
-    tool_secret_digest = CharField(null=True)
-    previous_tool_secret_digest = CharField(null=True)
-    previous_tool_secret_expires_at = CharField(null=True)
+class ToolSecret(Table):
+    id = CharField(primary_key=True)
+    organization_id = CharField()
+    digest = CharField()
+    expires_at = CharField(null=True)
 
 
 class Contact(Table):
@@ -88,11 +88,8 @@ class Event(Table):
 
 
 def by_tool_secret(token: str) -> dict[str, Any] | None:
-    digest, config = hashlib.sha256(token.encode()).hexdigest(), VoiceAiConfig
-    found = config.get_or_none(
-        (config.tool_secret_digest == digest)
-        | ((config.previous_tool_secret_digest == digest) & (config.previous_tool_secret_expires_at > now()))
-    )
+    digest, secret = hashlib.sha256(token.encode()).hexdigest(), ToolSecret
+    found = secret.get_or_none(secret.digest == digest, secret.expires_at.is_null() | (secret.expires_at > now()))
     return {"sub": found.organization_id} if found else None
 
 

@@ -43,12 +43,12 @@ class Organization(Base):
     event_sequence: Mapped[int]
 
 
-class VoiceAiConfig(Base):
-    __tablename__ = "voice_ai_config"
-    organization_id: Mapped[str] = mapped_column(ForeignKey("organization.id"), primary_key=True)
-    tool_secret_digest: Mapped[str | None]
-    previous_tool_secret_digest: Mapped[str | None]
-    previous_tool_secret_expires_at: Mapped[str | None]
+class ToolSecret(Base):
+    __tablename__ = "tool_secret"
+    id: Mapped[str] = mapped_column(primary_key=True)
+    organization_id: Mapped[str] = mapped_column(ForeignKey("organization.id"))
+    digest: Mapped[str]
+    expires_at: Mapped[str | None]
 
 
 class ApiKey(Base):
@@ -274,10 +274,10 @@ def _digest(bearer: HTTPAuthorizationCredentials | None) -> str:
 
 
 def by_tool_secret(bearer: Bearer) -> str:
-    digest, config = _digest(bearer), VoiceAiConfig
-    previous = (config.previous_tool_secret_digest == digest) & (config.previous_tool_secret_expires_at > now())
+    digest, secret = _digest(bearer), ToolSecret
+    lives = or_(secret.expires_at.is_(None), secret.expires_at > now())
     with reading() as session:
-        found = session.scalar(select(config.organization_id).where(or_(config.tool_secret_digest == digest, previous)))
+        found = session.scalar(select(secret.organization_id).where(secret.digest == digest, lives))
     if found is None:
         raise HTTPException(401)
     return found

@@ -22,8 +22,7 @@ from domain.phones import to_e164
 from domain.times import later, now
 
 _CONTACT = "SELECT id FROM contact WHERE organization_id = ? AND phone_number = ?"
-_SECRET = """SELECT organization_id FROM voice_ai_config WHERE tool_secret_digest = ?
-    OR (previous_tool_secret_digest = ? AND previous_tool_secret_expires_at > ?)"""
+_SECRET = """SELECT organization_id FROM tool_secret WHERE digest = ? AND (expires_at IS NULL OR expires_at > ?)"""
 _REGION = "SELECT default_region FROM organization WHERE id = ?"
 _CLAIM = """INSERT INTO tool_invocation (id, organization_id, tool, fingerprint, result_id, invoked_at)
     VALUES (?, ?, 'create-note', ?, ?, ?) ON CONFLICT (organization_id, fingerprint)
@@ -75,7 +74,7 @@ def build() -> Starlette:
 
     def organization(request: Request) -> str | None:
         digest = hashlib.sha256(request.headers.get("authorization", "")[7:].encode()).hexdigest()
-        row = reader.execute(_SECRET, (digest, digest, now())).fetchone()
+        row = reader.execute(_SECRET, (digest, now())).fetchone()
         return row[0] if row else None
 
     async def create_note(request: Request) -> Response:

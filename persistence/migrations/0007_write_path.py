@@ -1,0 +1,69 @@
+"""Removed recordings that stay removed, tool secrets that each end on their own, and set-ups that follow each other."""
+
+from peewee import *
+
+MOVED = ("tool_secret_digest", "previous_tool_secret_digest", "previous_tool_secret_expires_at")
+WEBHOOK = ("webhook_wanted", "webhook_done")
+
+
+def up(migrator, db):
+    class Organization(Model):
+        id = CharField(primary_key=True, max_length=24)
+
+        class Meta:
+            database = db
+            legacy_table_names = False
+            table_name = "organization"
+
+    class ToolSecret(Model):
+        id = CharField(primary_key=True, max_length=24)
+        organization = ForeignKeyField(Organization, on_delete="RESTRICT")
+        digest = CharField(unique=True, max_length=64)
+        expires_at = CharField(null=True, max_length=24)
+        last_used_at = CharField(null=True, max_length=24)
+        created_at = CharField(max_length=24)
+
+        class Meta:
+            database = db
+            legacy_table_names = False
+            table_name = "tool_secret"
+
+    db.create_tables([ToolSecret])
+    # Ids ascend with age: the replaced secret gets the lower one. An organization's id is as long and as unique.
+    for digest, expires_at, mark in (
+        ("previous_tool_secret_digest", "previous_tool_secret_expires_at", "0"),
+        ("tool_secret_digest", "NULL", "1"),
+    ):
+        db.execute_sql(
+            f"""INSERT INTO tool_secret (id, organization_id, digest, expires_at, created_at)
+            SELECT '{mark}' || substr(organization_id, 2), organization_id, {digest}, {expires_at}, updated_at
+            FROM voice_ai_config WHERE {digest} IS NOT NULL"""  # noqa: S608
+        )
+    for column in MOVED[:2]:
+        migrator.migrate(migrator.drop_index("voice_ai_config", index_name(db, "voice_ai_config", [column])))
+    migrator.migrate(
+        *[migrator.drop_column("voice_ai_config", column) for column in MOVED],
+        *[migrator.add_column("voice_ai_config", column, IntegerField(default=0)) for column in WEBHOOK],
+        migrator.add_column("voice_ai_config", "webhook_warning", TextField(null=True)),
+        migrator.add_column("call", "recording_removed_at", CharField(max_length=24, null=True)),
+    )
+
+
+def down(migrator, db):
+    migrator.migrate(
+        migrator.drop_column("call", "recording_removed_at"),
+        *[migrator.drop_column("voice_ai_config", column) for column in (*WEBHOOK, "webhook_warning")],
+        *[migrator.add_column("voice_ai_config", MOVED[2], CharField(max_length=24, null=True))],
+        *[migrator.add_column("voice_ai_config", column, CharField(max_length=64, null=True)) for column in MOVED[:2]],
+        migrator.add_index("voice_ai_config", [MOVED[0]], unique=True),
+        migrator.add_index("voice_ai_config", [MOVED[1]]),
+    )
+    db.execute_sql(
+        """UPDATE voice_ai_config SET tool_secret_digest = (SELECT digest FROM tool_secret
+        WHERE tool_secret.organization_id = voice_ai_config.organization_id AND expires_at IS NULL)"""
+    )
+    migrator.migrate(migrator.drop_table("tool_secret"))
+
+
+def index_name(db, table, columns):
+    return next(index.name for index in db.get_indexes(table) if index.columns == columns)

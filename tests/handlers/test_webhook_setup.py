@@ -1,0 +1,109 @@
+"""Setting up the ElevenLabs webhook: after which save, while another save arrives, and after it was cut off."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from actions import configure_voice_ai
+from actions.configure_voice_ai import resume_webhook_setups
+from domain.times import later
+from persistence import voice_ai_configs
+from providers.elevenlabs import ElevenLabs
+from tests.handlers.test_calls import provider
+from tests.support.api import Api, running_api
+from tests.support.faulty_http import Fault
+from tests.support.reading import get
+from tests.support.vendors import FakeElevenLabs
+
+
+@pytest.fixture
+async def configured(tmp_path: Path, elevenlabs: FakeElevenLabs) -> AsyncIterator[Api]:
+    async with running_api(tmp_path / "var", elevenlabs_url=elevenlabs.url, elevenlabs_timeout_seconds=20) as api:
+        yield api
+
+
+async def webhook(api: Api) -> dict[str, Any]:
+    shown: dict[str, Any] = (await get(api, "/api/calls/voice-ai/config")).json()["config"]["webhook"]
+    return shown
+
+
+async def until_settled(api: Api) -> dict[str, Any]:
+    while (shown := await webhook(api))["status"] == "pending":  # noqa: ASYNC110 - the condition is behind the API
+        await asyncio.sleep(0.01)
+    return shown
+
+
+async def results(api: Api) -> list[dict[str, Any]]:
+    return [event["data"] for event in await api.events() if event["name"] == "voice_ai_webhook"]
+
+
+async def test_save_answers_while_elevenlabs_is_silent(
+    configured: Api, elevenlabs: FakeElevenLabs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The status is pending until the set-up has ended, and an event tells its result."""
+    monkeypatch.setattr(configure_voice_ai, "_ANSWER_SECONDS", 0)
+    elevenlabs.behave(Fault.HANG_AFTER_READING, on="settings")
+    response = await configured.configure(provider(elevenlabs))
+    shown, told = await webhook(configured), await results(configured)
+    elevenlabs.release()
+    settled = await until_settled(configured)
+
+    assert response.json()["success"] is True
+    assert (shown["status"], told) == ("pending", [])
+    assert [result["status"] for result in await results(configured)] == [settled["status"]]
+
+
+async def test_save_during_a_set_up_is_followed_by_another(
+    configured: Api, elevenlabs: FakeElevenLabs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The key that was stored last is the one whose workspace has the webhook."""
+    monkeypatch.setattr(configure_voice_ai, "_ANSWER_SECONDS", 0)
+    async with FakeElevenLabs() as second, httpx.AsyncClient(trust_env=False) as http:
+        elevenlabs.behave(Fault.HANG_AFTER_READING, on="settings")
+        await configured.configure(provider(elevenlabs))
+        await elevenlabs.until_received(1)
+        workspace = partial(ElevenLabs, http, second.url, timeout=20)
+        object.__setattr__(configured.relay, "elevenlabs", workspace)
+        await configured.configure(provider(second))
+        during = await webhook(configured)
+        elevenlabs.release()
+        settled = await until_settled(configured)
+
+        assert (during["status"], settled["status"]) == ("pending", "configured")
+        assert settled["webhookId"] in second.webhooks
+
+
+async def test_set_up_that_was_cut_off_is_done_again(configured: Api, elevenlabs: FakeElevenLabs) -> None:
+    """A process died in the middle of it: once its claim has ended, housekeeping takes over."""
+    saved = {"ai_voice_provider": "elevenlabs", "webhook_wanted": 1, "webhook_claimed_until": later(60)}
+    key = configured.relay.vault.seal(elevenlabs.api_key)
+    await configured.relay.database.write(
+        lambda: voice_ai_configs.update(configured.organization_id, saved | {"elevenlabs_api_key_sealed": key})
+    )
+    claimed = await resume_webhook_setups(configured.relay), await webhook(configured)
+    await configured.relay.database.write(
+        lambda: voice_ai_configs.update(configured.organization_id, {"webhook_claimed_until": later(-1)})
+    )
+    resumed = await resume_webhook_setups(configured.relay)
+
+    assert (claimed[0], claimed[1]["status"]) == (0, "pending")
+    assert (resumed, (await webhook(configured))["status"]) == (1, "configured")
+    assert await resume_webhook_setups(configured.relay) == 0
+
+
+async def test_workspace_without_transcripts_is_told_in_words(configured: Api, elevenlabs: FakeElevenLabs) -> None:
+    """The setting stays as the workspace wants it; the configuration and the event name it."""
+    elevenlabs.settings["webhooks"]["exclude_transcript"] = True
+    await configured.configure(provider(elevenlabs))
+    shown = await until_settled(configured)
+    (told,) = await results(configured)
+
+    assert elevenlabs.settings["webhooks"]["exclude_transcript"] is True
+    assert shown["status"] == "configured"
+    assert "exclude_transcript" in shown["warning"]
+    assert told["warning"] == shown["warning"]
