@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from domain.errors import ConfigurationError
@@ -9,6 +10,10 @@ from persistence import tables
 from persistence.database import Database
 
 _BATCH = 500
+_IN_USE = (
+    "The target database holds rows that are not a part of this one. "
+    "Copy into an empty database, or into the one that an earlier copy was broken off in."
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,13 +41,29 @@ class Compared:
         return (self.source_rows, self.source_digest) == (self.target_rows, self.target_digest)
 
 
+async def prepare_target(source: Database, target: Database) -> None:
+    """Bring an empty target up to date, and make sure that it is safe to copy into.
+
+    Raises:
+        ConfigurationError: if the target is neither empty nor a partial copy of the source. It is left unchanged.
+    """
+    if target.pending_migrations():
+        if not await target.read(tables.hold_nothing):
+            raise ConfigurationError(_IN_USE)
+        target.migrate()
+    for table in tables.names():
+        last = await target.read(lambda table=table: tables.last_key(table))  # type: ignore[misc]
+        if last is not None and await _fingerprint(target, table) != await _fingerprint(source, table, last):
+            raise ConfigurationError(_IN_USE)
+
+
 async def copy_database(source: Database, target: Database) -> AsyncIterator[Progress]:
     """Copy every row that the target does not have yet, in batches; run again, it goes on where it stopped.
 
-    Nothing may write to either database meanwhile.
+    Call `prepare_target` first. Nothing may write to either database meanwhile.
 
     Raises:
-        ConfigurationError: when the two have not had the same migrations.
+        ConfigurationError: if the two have not had the same migrations, or a text is too long to be copied.
     """
     if source.pending_migrations() or target.pending_migrations():
         raise ConfigurationError("Both databases must be up to date; run `manage.py migrate` on each.")
@@ -67,19 +88,24 @@ async def _copy_table(source: Database, target: Database, table: str) -> AsyncIt
     copied = await target.read(lambda: tables.count(table))
     yield copied
     async for rows in _pages(source, table, after):
+        if found := tables.too_long(table, rows):
+            raise ConfigurationError(
+                f"The {found[1]} of {table} {found[0]} is longer than the column holds. Shorten it and copy again."
+            )
         await target.write(lambda rows=rows: tables.put(table, rows))  # type: ignore[misc]
         copied += len(rows)
         yield copied
 
 
-async def _fingerprint(database: Database, table: str) -> tuple[int, str]:
+async def _fingerprint(database: Database, table: str, last: Any = None) -> tuple[int, str]:
+    """Return number and digest of the table's rows, up to the key `last` if given."""
     count, digest = 0, ""
-    async for rows in _pages(database, table, None):
+    async for rows in _pages(database, table, None, last):
         count, digest = count + len(rows), tables.digest(table, rows, digest)
     return count, digest
 
 
-async def _pages(database: Database, table: str, after: Any) -> AsyncIterator[list[tables.Values]]:
-    while rows := await database.read(lambda after=after: tables.page(table, after, _BATCH)):  # type: ignore[misc]
+async def _pages(database: Database, table: str, after: Any, last: Any = None) -> AsyncIterator[list[tables.Values]]:
+    while rows := await database.read(partial(tables.page, table, after, _BATCH, last)):
         yield rows
         after = tables.key_of(table, rows[-1])

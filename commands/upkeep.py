@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn
 from rich.table import Column, Table
 
-from actions.copy_database import Compared, compare_databases, copy_database
+from actions.copy_database import Compared, compare_databases, copy_database, prepare_target
 from actions.relay import Relay
 from actions.sweep_recordings import Swept, sweep_recordings
 from commands.opening import run
@@ -52,7 +52,7 @@ def copy_to(
     async def act(relay: Relay) -> list[Compared]:
         target = open_database(url)
         try:
-            target.migrate()
+            await prepare_target(relay.database, target)
             return await _copy(relay.database, target)
         finally:
             target.close()

@@ -21,7 +21,8 @@ def to_e164(text: str, region: str | None = None) -> str:
     """
     number = _parsed(text, region)
     if number is not None and phonenumbers.is_possible_number(number):
-        return phonenumbers.format_number(number, phonenumbers.PhoneNumberFormat.E164)
+        text = phonenumbers.format_number(number, phonenumbers.PhoneNumberFormat.E164)
+    # Some plans are longer than the 15 digits that E.164 allows (ITU-T E.164, 6.2.1).
     if _E164.match(text):
         return text
     raise InvalidRequest("Not a phone number")

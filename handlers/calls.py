@@ -13,6 +13,7 @@ from actions.relay import Relay
 from domain.calls import CallFilter
 from domain.errors import InvalidRequest
 from domain.large_texts import LargeText
+from domain.lengths import LENGTHS
 from domain.principals import Role
 from domain.times import to_wire
 from handlers.acting import actor_of
@@ -160,7 +161,8 @@ def _provider_metadata(body: models.CallsIngestExternalCallRequest) -> dict[str,
 
 def _elevenlabs_conversation(body: models.CallsIngestExternalCallRequest) -> str | None:
     named = (body.metadata or {}).get("conversation_id", body.externalCallId)
-    return named if isinstance(named, str) and named.startswith("conv_") else None
+    is_one = isinstance(named, str) and named.startswith("conv_") and len(named) <= LENGTHS["conversationId"]
+    return named if is_one else None
 
 
 def _repeat(recorded: RecordedCall) -> models.CallsIngestDedupResponse:

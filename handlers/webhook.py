@@ -17,6 +17,7 @@ from actions.status_callbacks import Callback
 from actions.text_caller import TextToSend, text_caller
 from actions.track_message import believe, track_message
 from domain.errors import UnsupportedMediaType
+from domain.lengths import LENGTHS
 from openapi import models
 from openapi.exchange import Request
 from openapi.media import is_json
@@ -33,7 +34,6 @@ from openapi.operations import (
     PostWebhookSmsStatusAnswer,
 )
 
-_MAX_CONVERSATION_ID = 200
 _FORM = "application/x-www-form-urlencoded"
 
 # The documented answer: nobody transfers the call, but the request reaches the people who can join it.
@@ -112,5 +112,5 @@ def _conversation(body: BaseModel) -> str | None:
 
 def _usable(conversation_id: object) -> str | None:
     # Ids are looked up by, so they have to fit into an index; ElevenLabs' own have 33 characters.
-    fits = isinstance(conversation_id, str) and 0 < len(conversation_id) <= _MAX_CONVERSATION_ID
+    fits = isinstance(conversation_id, str) and 0 < len(conversation_id) <= LENGTHS["conversationId"]
     return str(conversation_id) if fits else None

@@ -17,6 +17,7 @@ import jsonpath_rfc9535 as jsonpath
 from jsonpath_rfc9535.selectors import NameSelector
 
 from domain import documents
+from domain.lengths import LENGTHS
 from openapi import media, validity
 from openapi.references import METHODS, Document, InvalidDocument, follow, operation_id, resource
 from openapi.yaml_text import parse as parse
@@ -125,6 +126,7 @@ def assemble(published: bytes, overlay: bytes, names: tuple[str, str] = ("openap
     document = parse(published, names[0])
     _refuse(validity.problems(document), names[0])
     served, actions = apply_overlay(document, parse(overlay, names[1]), names[1])
+    _set_lengths(served, names[1])
     _refuse(validity.problems(served), f"{names[0]} with {names[1]}")
     return Contract(
         published=document,
@@ -196,6 +198,21 @@ def apply_overlay(document: Document, overlay: Document, name: str) -> tuple[Doc
     return result, tuple(
         _apply(result, action, f"{name}, action {i}") for i, action in enumerate(overlay["actions"], 1)
     )
+
+
+def _set_lengths(node: Any, name: str) -> None:
+    """Give every schema that names a length by `x-length` its `maxLength`, from the table in `domain/lengths.py`."""
+    if isinstance(node, list):
+        for item in node:
+            _set_lengths(item, name)
+    elif isinstance(node, dict):
+        length = node.get("x-length")
+        if length is not None and length not in LENGTHS:
+            raise InvalidDocument(f"{name}: there is no length {length!r}; domain/lengths.py has {', '.join(LENGTHS)}.")
+        if length is not None:
+            node["maxLength"] = LENGTHS[length]
+        for value in node.values():
+            _set_lengths(value, name)
 
 
 def _apply(document: Document, action: Document, name: str) -> Action:

@@ -1962,7 +1962,7 @@ class GetEvents(Protocol[R_contra]):
 # What the server reads at start
 
 OPERATIONS: Final = Bindings(
-    "989e402abc0fc5a82ad162c72aba6d66b3d97083270bf921a0d6fbaf28b0bf42",
+    "2c0c7dd13db71a3021412d6756e35e78aaafe9b8250907b3a8137111f728abed",
     {
         "POST /api/calls/ingest": Binding(
             handler="calls.post_calls_ingest",

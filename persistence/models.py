@@ -14,18 +14,19 @@ from peewee import (
 )
 
 from domain.identifiers import new_id
+from domain.lengths import LENGTHS
 from domain.times import now
 from persistence.units import Row
 
 
 def Id() -> Any:  # noqa: N802 - it stands where a field class would
     """The primary key of a noun."""
-    return CharField(max_length=24, primary_key=True, default=new_id)
+    return CharField(max_length=LENGTHS["id"], primary_key=True, default=new_id)
 
 
 def Moment(**options: Any) -> Any:  # noqa: N802
     """A moment in wire form."""
-    return CharField(max_length=24, **options)
+    return CharField(max_length=LENGTHS["timestamp"], **options)
 
 
 def Belongs(model: type[Row], **options: Any) -> Any:  # noqa: N802
@@ -41,8 +42,8 @@ class Organization(Row):
     """
 
     id = Id()
-    name = CharField(max_length=200)
-    default_region = CharField(max_length=2, null=True)
+    name = CharField(max_length=LENGTHS["name"])
+    default_region = CharField(max_length=LENGTHS["region"], null=True)
     event_sequence = BigIntegerField(default=0)
     call_count = BigIntegerField(default=0)
     recording_retention_days = IntegerField(null=True)
@@ -56,10 +57,10 @@ class User(Row):
 
     id = Id()
     organization = Belongs(Organization)
-    email = CharField(max_length=320, unique=True)
-    full_name = CharField(max_length=200)
-    password_hash = CharField(max_length=200)
-    role = CharField(max_length=16)
+    email = CharField(max_length=LENGTHS["email"], unique=True)
+    full_name = CharField(max_length=LENGTHS["name"])
+    password_hash = CharField(max_length=LENGTHS["name"])
+    role = CharField(max_length=LENGTHS["word"])
     token_version = IntegerField(default=0)
     created_at = Moment(default=now)
 
@@ -70,7 +71,7 @@ class ApiKey(Row):
     id = Id()
     organization = Belongs(Organization)
     user = Belongs(User, unique=True)
-    digest = CharField(max_length=64, unique=True)
+    digest = CharField(max_length=LENGTHS["digest"], unique=True)
     sealed = TextField()
     created_at = Moment(default=now)
 
@@ -80,8 +81,8 @@ class PhoneNumber(Row):
 
     id = Id()
     organization = Belongs(Organization, index=False)
-    number = CharField(max_length=16)
-    label = CharField(max_length=100, null=True)
+    number = CharField(max_length=LENGTHS["phoneNumber"])
+    label = CharField(max_length=LENGTHS["label"], null=True)
     is_default = BooleanField(default=False)
     created_at = Moment(default=now)
 
@@ -94,7 +95,7 @@ class ToolSecret(Row):
 
     id = Id()
     organization = Belongs(Organization)
-    digest = CharField(max_length=64, unique=True)
+    digest = CharField(max_length=LENGTHS["digest"], unique=True)
     expires_at = Moment(null=True)
     last_used_at = Moment(null=True)
     created_at = Moment(default=now)
@@ -115,11 +116,11 @@ class VoiceAiConfig(Row):
     sinch_est_project_id = TextField(null=True)
     sinch_est_trunk_id = TextField(null=True)
     sinch_est_trunk_domain = TextField(null=True)
-    webhook_status = CharField(max_length=16, default="not_configured")
+    webhook_status = CharField(max_length=LENGTHS["word"], default="not_configured")
     webhook_wanted = IntegerField(default=0)
     webhook_done = IntegerField(default=0)
     webhook_warning = TextField(null=True)
-    webhook_id = CharField(max_length=200, null=True)
+    webhook_id = CharField(max_length=LENGTHS["vendorId"], null=True)
     webhook_url = TextField(null=True)
     webhook_secret_sealed = TextField(null=True)
     webhook_error = TextField(null=True)
@@ -132,7 +133,7 @@ class SmsConfig(Row):
     """Which provider sends an organization's texts, and with which (sealed) credentials."""
 
     organization = Belongs(Organization, primary_key=True)
-    provider = CharField(max_length=16)
+    provider = CharField(max_length=LENGTHS["word"])
     credentials_sealed = TextField()
     updated_at = Moment(default=now)
 
@@ -146,7 +147,7 @@ class Contact(Row):
 
     id = Id()
     organization = Belongs(Organization, index=False)
-    phone_number = CharField(max_length=16)
+    phone_number = CharField(max_length=LENGTHS["phoneNumber"])
     name = TextField()
     name_is_placeholder = BooleanField(default=False)
     search = TextField(default="")
@@ -167,8 +168,8 @@ class Conversation(Row):
     id = Id()
     organization = Belongs(Organization)
     contact = Belongs(Contact, index=False)
-    channel_type = CharField(max_length=16)
-    channel_identifier = CharField(max_length=16)
+    channel_type = CharField(max_length=LENGTHS["word"])
+    channel_identifier = CharField(max_length=LENGTHS["phoneNumber"])
     last_message_at = Moment(null=True)
     created_at = Moment(default=now)
 
@@ -190,12 +191,12 @@ class Call(Row):
     conversation = Belongs(Conversation, null=True)
     user = Belongs(User, null=True)
     external_call_id = TextField(null=True)
-    elevenlabs_conversation_id = CharField(max_length=200, null=True)
-    source = CharField(max_length=16)
-    direction = CharField(max_length=8)
-    from_number = CharField(max_length=16)
-    to_number = CharField(max_length=16)
-    status = CharField(max_length=16)
+    elevenlabs_conversation_id = CharField(max_length=LENGTHS["conversationId"], null=True)
+    source = CharField(max_length=LENGTHS["word"])
+    direction = CharField(max_length=LENGTHS["direction"])
+    from_number = CharField(max_length=LENGTHS["phoneNumber"])
+    to_number = CharField(max_length=LENGTHS["phoneNumber"])
+    status = CharField(max_length=LENGTHS["word"])
     duration = DoubleField()
     started_at = Moment()
     ended_at = Moment()
@@ -231,10 +232,10 @@ class Recording(Row):
     id = Id()
     organization = Belongs(Organization, index=False)
     call = Belongs(Call, unique=True)
-    key = CharField(max_length=300, unique=True)
-    content_type = CharField(max_length=100)
+    key = CharField(max_length=LENGTHS["objectKey"], unique=True)
+    content_type = CharField(max_length=LENGTHS["mediaType"])
     size = BigIntegerField()
-    sha256 = CharField(max_length=64)
+    sha256 = CharField(max_length=LENGTHS["digest"])
     created_at = Moment(default=now)
 
     class Meta:
@@ -246,11 +247,11 @@ class HeldRecording(Row):
 
     id = Id()
     organization = Belongs(Organization, index=False)
-    elevenlabs_conversation_id = CharField(max_length=200)
-    key = CharField(max_length=300, unique=True)
-    content_type = CharField(max_length=100)
+    elevenlabs_conversation_id = CharField(max_length=LENGTHS["conversationId"])
+    key = CharField(max_length=LENGTHS["objectKey"], unique=True)
+    content_type = CharField(max_length=LENGTHS["mediaType"])
     size = BigIntegerField()
-    sha256 = CharField(max_length=64)
+    sha256 = CharField(max_length=LENGTHS["digest"])
     created_at = Moment(default=now)
 
     class Meta:
@@ -267,11 +268,11 @@ class ContactNote(Row):
     organization = Belongs(Organization)
     contact = Belongs(Contact, index=False)
     user = Belongs(User, null=True)
-    type = CharField(max_length=16)
+    type = CharField(max_length=LENGTHS["word"])
     note = TextField()
     mentions = TextField(default="[]")
     attachments = TextField(default="[]")
-    source_tool = CharField(max_length=32, null=True)
+    source_tool = CharField(max_length=LENGTHS["tool"], null=True)
     elevenlabs_conversation_id = TextField(null=True)
     call = Belongs(Call, null=True)
     created_at = Moment(default=now)
@@ -290,17 +291,17 @@ class Message(Row):
     organization = Belongs(Organization, index=False)
     conversation = Belongs(Conversation, index=False)
     contact = Belongs(Contact, index=False)
-    direction = CharField(max_length=8)
-    author = CharField(max_length=16)
+    direction = CharField(max_length=LENGTHS["direction"])
+    author = CharField(max_length=LENGTHS["word"])
     text = TextField()
-    from_number = CharField(max_length=16)
-    to_number = CharField(max_length=16)
-    status = CharField(max_length=16)
+    from_number = CharField(max_length=LENGTHS["phoneNumber"])
+    to_number = CharField(max_length=LENGTHS["phoneNumber"])
+    status = CharField(max_length=LENGTHS["word"])
     skip_automation = BooleanField(default=False)
-    provider = CharField(max_length=16)
-    provider_message_id = CharField(max_length=200, null=True)
+    provider = CharField(max_length=LENGTHS["word"])
+    provider_message_id = CharField(max_length=LENGTHS["vendorId"], null=True)
     error = TextField(null=True)
-    source_tool = CharField(max_length=32, null=True)
+    source_tool = CharField(max_length=LENGTHS["tool"], null=True)
     elevenlabs_conversation_id = TextField(null=True)
     call = Belongs(Call, null=True)
     created_at = Moment(default=now)
@@ -324,7 +325,7 @@ class TransferRequest(Row):
     contact = Belongs(Contact, null=True, index=False)
     call = Belongs(Call, null=True)
     elevenlabs_conversation_id = TextField(null=True)
-    called_number = CharField(max_length=16, null=True)
+    called_number = CharField(max_length=LENGTHS["phoneNumber"], null=True)
     reason = TextField(null=True)
     requested_at = Moment(default=now)
 
@@ -340,9 +341,9 @@ class ToolInvocation(Row):
 
     id = Id()
     organization = Belongs(Organization, index=False)
-    tool = CharField(max_length=32)
-    fingerprint = CharField(max_length=64)
-    result_id = CharField(max_length=24)
+    tool = CharField(max_length=LENGTHS["tool"])
+    fingerprint = CharField(max_length=LENGTHS["digest"])
+    result_id = CharField(max_length=LENGTHS["id"])
     invoked_at = Moment(default=now)
 
     class Meta:
@@ -358,10 +359,10 @@ class Event(Row):
     id = AutoField()
     organization = Belongs(Organization, index=False)
     sequence = BigIntegerField()
-    name = CharField(max_length=32)
+    name = CharField(max_length=LENGTHS["eventName"])
     at = Moment()
-    contact_id = CharField(max_length=24, null=True)
-    conversation_id = CharField(max_length=24, null=True)
+    contact_id = CharField(max_length=LENGTHS["id"], null=True)
+    conversation_id = CharField(max_length=LENGTHS["id"], null=True)
     data = TextField()
 
     class Meta:
@@ -381,11 +382,11 @@ class AuditEntry(Row):
     id = Id()
     organization = Belongs(Organization, null=True, index=False)
     at = Moment(default=now, index=True)
-    action = CharField(max_length=32)
-    user_id = CharField(max_length=24, null=True)
-    client = CharField(max_length=64, null=True)
-    request_id = CharField(max_length=128, null=True)
-    subject = CharField(max_length=64, null=True)
+    action = CharField(max_length=LENGTHS["auditAction"])
+    user_id = CharField(max_length=LENGTHS["id"], null=True)
+    client = CharField(max_length=LENGTHS["client"], null=True)
+    request_id = CharField(max_length=LENGTHS["requestId"], null=True)
+    subject = CharField(max_length=LENGTHS["digest"], null=True)
     details = TextField(default="{}")
 
     class Meta:
@@ -395,7 +396,7 @@ class AuditEntry(Row):
 class SignInAttempts(Row):
     """How often somebody tried to sign in since the window began; `key` is a digest of an account or an address."""
 
-    key = CharField(max_length=64, primary_key=True)
+    key = CharField(max_length=LENGTHS["digest"], primary_key=True)
     count = IntegerField(default=0)
     window_ends_at = Moment(index=True)
 

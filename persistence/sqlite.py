@@ -20,6 +20,7 @@ import peewee
 from playhouse.migrations import Runner
 
 from domain.errors import ConfigurationError, Overloaded
+from persistence import lengths
 from persistence.arrivals import Steps
 from persistence.doorbell import Doorbell, Listener
 from persistence.statements import Questions, answered
@@ -101,7 +102,11 @@ class EmbeddedDatabase:
     def migrate(self) -> list[str]:
         """Apply what is missing, one process at a time."""
         with running_on(self._engine), _exclusive(self._path.with_suffix(".migrating")):
-            return list(self._runner().up())
+            lengths.drop_guards(self._engine)
+            try:
+                return list(self._runner().up())
+            finally:
+                lengths.create_guards(self._engine)
 
     def pending_migrations(self) -> list[str]:
         """Compare the migrations on disk with those the database has seen."""

@@ -4,11 +4,11 @@ import hashlib
 from collections.abc import Iterable
 from typing import Any
 
-from peewee import fn
+from peewee import CharField, fn
 
 from domain.documents import dump
 from persistence.models import MODELS
-from persistence.units import Row, sequences_after
+from persistence.units import Row, engine, sequences_after
 
 Values = dict[str, Any]
 
@@ -16,6 +16,12 @@ Values = dict[str, Any]
 def names() -> list[str]:
     """Return every table, those that are referred to before those that refer to them."""
     return [model._meta.table_name for model in MODELS]
+
+
+def hold_nothing() -> bool:
+    """Return whether the database has no row in any table it has."""
+    there = set(engine().get_tables())
+    return not any(name in there and count(name) for name in names())
 
 
 def count(table: str) -> int:
@@ -29,11 +35,26 @@ def last_key(table: str) -> Any:
     return model.select(fn.MAX(_key(model))).scalar()
 
 
-def page(table: str, after: Any, limit: int) -> list[Values]:
-    """Return the next rows after the key `after` (None: from the first), column by column."""
+def page(table: str, after: Any, limit: int, last: Any = None) -> list[Values]:
+    """Return the next rows after the key `after` (None: from the first), up to the key `last` if given."""
     model = _model(table)
     query: Any = model.select().order_by(_key(model)).limit(limit)
+    query = query if last is None else query.where(_key(model) <= last)
     return list((query if after is None else query.where(_key(model) > after)).dicts())
+
+
+def too_long(table: str, rows: Iterable[Values]) -> tuple[Any, str] | None:
+    """Return key and column of the first text that its column cannot hold, or None.
+
+    An earlier version stored such texts in SQLite, which enforces no length by itself.
+    """
+    fields = _model(table)._meta.sorted_fields
+    limited = {field.name: field.max_length for field in fields if isinstance(field, CharField)}
+    for row in rows:
+        for name, limit in limited.items():
+            if isinstance(row[name], str) and len(row[name]) > limit:
+                return key_of(table, row), name
+    return None
 
 
 def put(table: str, rows: Iterable[Values]) -> None:

@@ -12,8 +12,8 @@ from enum import StrEnum
 from typing import Any
 
 from domain.errors import InvalidRequest
+from domain.lengths import LENGTHS
 
-_MAX_CONVERSATION_ID = 200
 _MAX_SECONDS = 1_000_000_000
 _MAX_MOMENT = 253_402_300_799  # the last second of the year 9999
 
@@ -70,9 +70,10 @@ def read_report(document: Any) -> Report:
         return Report(None)
     kind, data = ReportKind(said), _object(document.get("data")) or document
     conversation_id = data.get("conversation_id")
-    if not isinstance(conversation_id, str) or not 0 < len(conversation_id) <= _MAX_CONVERSATION_ID:
+    if not isinstance(conversation_id, str) or not 0 < len(conversation_id) <= LENGTHS["conversationId"]:
+        longest = LENGTHS["conversationId"]
         raise InvalidRequest(
-            f"A report of type {kind} names its conversation in conversation_id, of at most 200 characters"
+            f"A report of type {kind} names its conversation in conversation_id, of at most {longest} characters"
         )
     if kind is ReportKind.AUDIO:
         return Report(kind, conversation_id)

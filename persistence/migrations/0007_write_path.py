@@ -1,4 +1,4 @@
-"""Removed recordings that stay removed, tool secrets that each end on their own, and set-ups that follow each other."""
+"""Recordings that stay removed, tool secrets that each end on their own, set-ups in order, and one length of ids."""
 
 from peewee import *
 
@@ -47,9 +47,11 @@ def up(migrator, db):
         migrator.add_column("voice_ai_config", "webhook_warning", TextField(null=True)),
         migrator.add_column("call", "recording_removed_at", CharField(max_length=24, null=True)),
     )
+    set_conversation_ids(migrator, 512)
 
 
 def down(migrator, db):
+    set_conversation_ids(migrator, 200)
     migrator.migrate(
         migrator.drop_column("call", "recording_removed_at"),
         *[migrator.drop_column("voice_ai_config", column) for column in (*WEBHOOK, "webhook_warning")],
@@ -63,6 +65,13 @@ def down(migrator, db):
         WHERE tool_secret.organization_id = voice_ai_config.organization_id AND expires_at IS NULL)"""
     )
     migrator.migrate(migrator.drop_table("tool_secret"))
+
+
+def set_conversation_ids(migrator, length):
+    migrator.migrate(
+        migrator.alter_column_type("call", "elevenlabs_conversation_id", CharField(max_length=length, null=True)),
+        migrator.alter_column_type("held_recording", "elevenlabs_conversation_id", CharField(max_length=length)),
+    )
 
 
 def index_name(db, table, columns):

@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from actions.copy_database import compare_databases, copy_database
+from actions.copy_database import compare_databases, copy_database, prepare_target
 from domain.errors import ConfigurationError
 from domain.events import Event, EventName
-from persistence import contact_notes, contacts, organizations, outbox
+from persistence import contact_notes, contacts, lengths, models, organizations, outbox, units
 from persistence.database import Database, open_database
 from tests.support import postgresql
 
@@ -86,3 +86,55 @@ async def test_a_target_that_is_not_migrated_is_refused(source: Database, tmp_pa
         async for _ in copy_database(source, empty):
             pass
     empty.close()
+
+
+async def test_target_in_use_is_refused_and_left_unchanged(source: Database, target: Database) -> None:
+    """One sentence, before anything is written: its organization is not one of this database."""
+    await target.write(lambda: organizations.add("Somebody else's", "GB"))
+    with pytest.raises(ConfigurationError, match="not a part of this one"):
+        await prepare_target(source, target)
+
+    assert [one.name for one in await target.read(organizations.everyone)] == ["Somebody else's"]
+
+
+async def test_target_with_a_changed_copy_is_refused(source: Database, target: Database) -> None:
+    """It was copied before and used since: the rows have the same keys and say something else."""
+    async for _ in copy_database(source, target):
+        pass
+    await prepare_target(source, target)
+    (organization,) = await target.read(organizations.everyone)
+    await target.write(lambda: organizations.set_region(organization.id, "GB"))
+
+    with pytest.raises(ConfigurationError, match="not a part of this one"):
+        await prepare_target(source, target)
+
+
+async def test_target_of_another_version_that_holds_rows_is_not_migrated(source: Database) -> None:
+    """Migrating it would change a database that is in use."""
+    url = postgresql.create()
+    database = open_database(url)
+    try:
+        await database.write(lambda: units.engine().create_tables([models.Organization]))
+        await database.write(lambda: organizations.add("Somebody else's", "GB"))
+        pending = database.pending_migrations()
+        with pytest.raises(ConfigurationError, match="not a part of this one"):
+            await prepare_target(source, database)
+
+        assert database.pending_migrations() == pending
+    finally:
+        database.close()
+        postgresql.drop(url)
+
+
+async def test_text_too_long_for_its_column_is_named(source: Database, target: Database) -> None:
+    """An earlier version stored it in SQLite; the sentence says which row to shorten."""
+
+    def unit() -> None:
+        lengths.drop_guards(units.engine())
+        models.Organization.update(name="x" * 201).execute()
+
+    await source.write(unit)
+    await prepare_target(source, target)
+    with pytest.raises(ConfigurationError, match=r"name of organization .* is longer"):
+        async for _ in copy_database(source, target):
+            pass
