@@ -1,6 +1,7 @@
 """What the person at the command line does: organizations, users, keys, numbers, providers."""
 
 import secrets
+from functools import partial
 
 from pydantic import SecretStr
 
@@ -12,7 +13,7 @@ from domain.audit import COMMAND_LINE, AuditAction
 from domain.errors import InvalidRequest, NotFound
 from domain.phones import is_region, to_e164
 from domain.principals import Role
-from persistence import audit, contacts, organizations, outbox, phone_numbers, sms_configs, tool_secrets, users
+from persistence import audit, contacts, organizations, phone_numbers, sms_configs, tool_secrets, users
 from persistence.models import Contact, Organization, PhoneNumber, ToolSecret, User
 
 _MAX_LINE = 200
@@ -64,7 +65,7 @@ async def add_contact(relay: Relay, organization_id: str, number: str, name: str
     organization = await relay.database.read(lambda: organizations.get(organization_id))
     e164 = to_e164(number, organization.default_region if organization else None)
     called = _line(name, "name")
-    return await relay.database.write(lambda: contacts.upsert(organization_id, e164, called))
+    return await relay.database.write(lambda: contacts.upsert(organization_id, e164, called), of=organization_id)
 
 
 async def configure_sms(relay: Relay, organization_id: str, provider: str, credentials: dict[str, object]) -> None:
@@ -155,7 +156,8 @@ async def api_key_of(relay: Relay, organization_id: str, user_id: str, *, renew:
 async def new_tool_secret(relay: Relay, organization_id: str) -> SecretStr:
     """Make a fresh tool secret; the one before it keeps working for the overlap."""
     secret = SecretStr(secrets.token_hex(32))
-    await relay.database.write(lambda: rotate_tool_secret(relay, organization_id, secret, COMMAND_LINE))
+    unit = partial(rotate_tool_secret, relay, organization_id, secret, COMMAND_LINE)
+    await relay.database.write(unit, of=organization_id)
     return secret
 
 
@@ -172,7 +174,6 @@ async def end_tool_secrets(relay: Relay, organization_id: str, secret_id: str | 
     """
 
     def unit() -> int:
-        outbox.hold(organization_id)
         ended = tool_secrets.end(organization_id, secret_id)
         if secret_id is not None and not ended:
             raise NotFound(f"There is no tool secret {secret_id}. `manage.py key tool-secrets` lists them.")

@@ -5,7 +5,7 @@ interrupted are finished on the way. Two things go without being asked for: a re
 nobody could find or erase it, and the memory of tool calls too old to be repeated.
 """
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from functools import partial
 
@@ -15,7 +15,7 @@ from actions.relay import Relay
 from domain.errors import InvalidRequest
 from domain.replay import MAX_REPLAY_SECONDS
 from domain.times import later
-from persistence import erasure, organizations, outbox, recordings, retention
+from persistence import erasure, organizations, recordings, retention
 from persistence.retention import Retention
 
 _ROWS = 500
@@ -99,23 +99,13 @@ async def apply_retention(relay: Relay, found: Due) -> AsyncIterator[int]:
     ):
         if before := _before(days):
             unit = partial(remove, organization_id, before, _ROWS)
-            while count := await _write(relay, organization_id, unit):
+            while count := await relay.database.write(unit, of=organization_id):
                 yield count
     for contact_id in await relay.database.read(lambda: erasure.under_way(organization_id)):
         await finish_erasure(relay, organization_id, contact_id)
         yield 1
     async for count in remove_left_recordings(relay, organization_id):
         yield count
-
-
-async def _write(relay: Relay, organization_id: str, unit: Callable[[], int]) -> int:
-    """Run the unit with the organization's row acquired, like every other write about a person."""
-
-    def ordered() -> int:
-        outbox.hold(organization_id)
-        return unit()
-
-    return await relay.database.write(ordered, of=organization_id)
 
 
 def _due(organization_id: str, name: str) -> Due:
@@ -152,7 +142,7 @@ async def _remove_recordings(relay: Relay, organization_id: str, before: str | N
         for recording in found:
             await relay.store.remove(recording.key)
         ids = [recording.id for recording in found]
-        await _write(relay, organization_id, partial(recordings.remove, organization_id, ids))
+        await relay.database.write(partial(recordings.remove, organization_id, ids), of=organization_id)
         yield len(found)
 
 

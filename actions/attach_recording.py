@@ -45,7 +45,6 @@ async def let_go(relay: Relay, held: HeldRecording) -> None:
     """
 
     def unit() -> bool:
-        outbox.hold(held.organization_id)
         return held_recordings.remove(held.organization_id, held.id)
 
     # The row goes first here: a call that comes just now must not take over audio that is gone.
@@ -69,7 +68,6 @@ async def _commit(
     relay: Relay, organization_id: str, conversation_id: str, call_id: str, stored: StoredAudio
 ) -> str | None:
     def unit() -> tuple[str | None, bool]:
-        outbox.hold(organization_id)
         call, is_wanted = _state(organization_id, conversation_id)
         if is_wanted:
             _write(organization_id, conversation_id, call, call_id, stored)

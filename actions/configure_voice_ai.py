@@ -59,11 +59,10 @@ async def configure_voice_ai(
 
 
 def rotate_tool_secret(relay: Relay, organization_id: str, secret: SecretStr, actor: Actor) -> None:
-    """Make `secret` the tool secret. Call this inside a unit.
+    """Make `secret` the tool secret, in a unit of the organization.
 
     The secret before it keeps working for the overlap, and earlier ones until their own ends.
     """
-    outbox.hold(organization_id)
     expires_at = later(relay.rules.tool_secret_overlap)
     tool_secrets.replace(organization_id, digest(secret.get_secret_value()), expires_at)
     audit.record(organization_id, AuditAction.TOOL_SECRET_ROTATED, actor)
@@ -71,7 +70,6 @@ def rotate_tool_secret(relay: Relay, organization_id: str, secret: SecretStr, ac
 
 def _save(relay: Relay, organization_id: str, changes: VoiceAiChanges, fresh: SecretStr | None, actor: Actor) -> bool:
     """Save; return whether the webhook is to be set up."""
-    outbox.hold(organization_id)
     if fresh is not None:
         rotate_tool_secret(relay, organization_id, fresh, actor)
     values = {**changes.columns, **_sealed(relay, changes)}
@@ -135,7 +133,6 @@ async def _attempt(relay: Relay, config: VoiceAiConfig) -> dict[str, Any]:
 def _finish(config: VoiceAiConfig, outcome: dict[str, Any]) -> None:
     """Record the result, release the claim and tell the listeners, in a unit; a later save keeps the status pending."""
     organization_id = config.organization_id
-    outbox.hold(organization_id)
     finished = {"webhook_done": config.webhook_wanted, "webhook_checked_at": now(), "webhook_claimed_until": None}
     stored = voice_ai_configs.update(organization_id, outcome | finished)
     if stored.webhook_wanted == stored.webhook_done:

@@ -4,8 +4,8 @@ It happens in bounded steps, so that it holds nobody up, and can be killed anywh
 the row that names it, and the contact's own row goes last. A second request, or `manage.py retention`, finishes what is
 left. The other way round, a crash would leave audio that nothing knows of.
 
-Every unit here acquires the organization's row first, as every unit that writes about a person does. A write that
-commits between two steps is therefore seen by the next step.
+Every write here is ordered with all others of the organization (see README.md). A write that commits between two steps
+is therefore seen by the next step.
 """
 
 from collections.abc import AsyncIterator
@@ -35,7 +35,6 @@ async def erase_contact(relay: Relay, organization_id: str, contact_id: str, act
     """
 
     def begin() -> None:
-        outbox.hold(organization_id)
         if erasure.begin(organization_id, contact_id):
             audit.record(organization_id, AuditAction.CONTACT_ERASED, actor, subject=contact_id)
         elif not erasure.is_under_way(organization_id, contact_id):
@@ -91,7 +90,6 @@ async def _remove_objects(relay: Relay, organization_id: str, contact_id: str) -
 
 
 def _step(organization_id: str, contact_id: str, removed: list[str]) -> tuple[Erased, bool]:
-    outbox.hold(organization_id)
     if erasure.held_recordings(organization_id, contact_id, 1):
         # It was added since. The next step deletes the notes and texts that it is found by.
         return Erased(), False

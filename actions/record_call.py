@@ -221,7 +221,6 @@ def _write(
     organization_id: str, finished: FinishedCall, row: dict[str, Any], stored: StoredAudio | None
 ) -> tuple[RecordedCall, StoredAudio | None] | None:
     """Write everything; return what was recorded and audio that is of no use now, or None when the id is taken."""
-    outbox.hold(organization_id)
     if finished.elevenlabs_conversation_id and _known(organization_id, finished) is not None:
         return None
     held_id, held = _held(organization_id, finished.conversation_ids)
@@ -283,7 +282,6 @@ async def _note_afterwards(relay: Relay, organization_id: str, finished: Finishe
         return None if call is None or call.contact_id is None or is_there else call
 
     def unit() -> None:
-        outbox.hold(organization_id)
         # The person may have been erased, or the note written, since it was found to be missing.
         if call := missing():
             row = {"id": call.id, "contact": call.contact_id}
@@ -389,7 +387,6 @@ async def _add_push(relay: Relay, organization_id: str, known: Call, finished: F
     stored = None if has_audio else await _keep_recording(relay, organization_id, known.id, finished.recording)
 
     def unit() -> bool:
-        outbox.hold(organization_id)
         call = calls.get(organization_id, known.id)
         if call is None or call.contact_id is None or not _awaits(call, finished):
             return False

@@ -31,7 +31,6 @@ async def request_transfer(relay: Relay, organization_id: str, wish: TransferWis
         window = min(window, ANONYMOUS_REPLAY_SECONDS)
 
     def unit() -> str:
-        outbox.hold(organization_id)
         request_id, _ = tool_invocations.once(
             organization_id,
             TOOL,

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from domain.documents import canonical
 from domain.errors import InvalidRequest, Speakable
 from domain.phones import to_e164
-from persistence import calls, contact_notes, contacts, messages, organizations, outbox
+from persistence import calls, contact_notes, contacts, messages, organizations
 from persistence.models import Call, Contact
 
 
@@ -19,12 +19,11 @@ class Contacted:
 
 
 def find_contact(organization_id: str, phone_number: str, *, otherwise: str) -> Contacted:
-    """Return the contact with that number. Call this first inside a unit: it acquires the organization's row.
+    """Return the contact with that number, in a unit of the organization.
 
     Raises:
         Speakable: when the number cannot be one, or nobody has it; `otherwise` tells what was not done.
     """
-    outbox.hold(organization_id)
     number = normalise(organization_id, phone_number)
     if number is None:
         raise Speakable(f"That does not look like a phone number, so {otherwise}.")
@@ -37,8 +36,7 @@ def find_contact(organization_id: str, phone_number: str, *, otherwise: str) -> 
 def call_of(organization_id: str, conversation_id: str | None) -> Call | None:
     """Return the call of a conversation, or None if it is not recorded yet.
 
-    The unit must hold the organization's row: while the call is being recorded the unit waits, so neither misses the
-    other.
+    In a unit of the organization neither misses the other: while the call is being recorded, the unit waits.
     """
     if conversation_id is None:
         return None

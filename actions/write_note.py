@@ -28,7 +28,6 @@ async def write_note(relay: Relay, organization_id: str, user_id: str, written: 
     """
 
     def unit() -> dict[str, Any]:
-        outbox.hold(organization_id)
         existing(organization_id, written.contact_id)
         note = contact_notes.add_from_user(
             organization_id,

@@ -11,6 +11,7 @@ from rich.console import Console  # noqa: E402
 
 from drills.clock_set_back import clock_set_back  # noqa: E402
 from drills.database_trouble import database_locked, database_stopped, disk_full  # noqa: E402
+from drills.erasure_races import erasure_races, erasure_races_of_two  # noqa: E402
 from drills.hostile_clients import hostile_clients  # noqa: E402
 from drills.killed_api import killed_api, stopped_api, stopped_in_flight  # noqa: E402
 from drills.killed_broadcaster import killed_broadcaster  # noqa: E402
@@ -40,6 +41,10 @@ PLAN: list[tuple[Drill, str, int]] = [
     (text_trouble, "sqlite", 3),
     (text_trouble, "postgresql", 1),
     (configuring_trouble, "sqlite", 4),
+    (erasure_races, "sqlite", 100),
+    (erasure_races_of_two, "sqlite", 100),
+    (erasure_races, "postgresql", 100),
+    (erasure_races_of_two, "postgresql", 100),
     (clock_set_back, "sqlite", 3),
     (hostile_clients, "sqlite", 200),
 ]

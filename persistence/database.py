@@ -62,8 +62,9 @@ class Database(Protocol):
     async def write(self, unit: Callable[[], R], *, of: str | None = None) -> R:
         """Run a unit in a transaction; return what it returns once it is durable.
 
-        `of` is the organization whose events the unit appends to: such units wait for each other, so those that wait
-        may share a commit. A unit may be run more than once, but is kept once.
+        `of` is an organization. Its units run one after the other: each begins with the organization's row acquired,
+        in every process, and sees what those before it committed. Those that wait may share a commit. A unit may be run
+        more than once, but is kept once.
 
         Raises:
             Overloaded: when the database is locked, full or gone; nothing of the unit was kept.

@@ -56,9 +56,9 @@ def append(organization_id: str, events: Sequence[Event]) -> int:
 
 
 def hold(organization_id: str) -> None:
-    """Let no other unit of the organization that holds or appends go on before this one is over.
+    """Acquire the organization's row, so that no other unit that does so goes on before this one is over.
 
-    What two units look for and write in each other's absence they find if both begin with this.
+    A unit that is run with `of=organization_id` begins with it. Call this in a unit about several organizations.
     """
     _advance(organization_id, 0)
 

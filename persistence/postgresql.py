@@ -12,6 +12,7 @@ import asyncio
 import contextlib
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -98,9 +99,11 @@ class ServerDatabase:
 
     async def _write_together(self, organization_id: str, jobs: list[Job]) -> None:
         if len(jobs) == 1:
-            jobs[0].result = await self._in_thread(self._write, jobs[0].unit)
+            jobs[0].result = await self._in_thread(self._write, partial(_ordered, organization_id, jobs[0].unit))
         else:
-            await self._in_thread(self._write_group, lambda: _run_each(organization_id, jobs))
+            await self._in_thread(
+                partial(self._write_group, organization_id), partial(_run_each, organization_id, jobs)
+            )
 
     async def _in_thread(self, work: Callable[[Callable[[], R]], T], unit: Callable[[], R]) -> T:
         try:
@@ -135,12 +138,12 @@ class ServerDatabase:
                         raise
             return self._transact(unit)
 
-    def _write_group(self, unit: Callable[[], list[Job]]) -> None:
+    def _write_group(self, organization_id: str, unit: Callable[[], list[Job]]) -> None:
         with running_on(self._engine):
             undone = self._transact(unit)
         for job in undone:
             try:
-                job.result = self._write(job.unit)
+                job.result = self._write(partial(_ordered, organization_id, job.unit))
             except Exception as error:  # it belongs to whoever asked for the unit
                 job.error = error
 
@@ -225,6 +228,12 @@ class _Engine(peewee.PostgresqlDatabase):
         """Close the connections of every thread; nobody may be using them."""
         while self._opened:
             self._opened.pop().close()
+
+
+def _ordered(organization_id: str, unit: Callable[[], R]) -> R:
+    """Run the unit with the organization's row acquired."""
+    outbox.hold(organization_id)
+    return unit()
 
 
 def _run_each(organization_id: str, jobs: list[Job]) -> list[Job]:

@@ -30,7 +30,7 @@ def living(organization_id: str) -> list[ToolSecret]:
 def replace(organization_id: str, digest: str, expires_at: str) -> None:
     """Make `digest` the organization's secret; the one before it works until `expires_at`.
 
-    Earlier ones keep their own ends. The unit must hold the organization's row.
+    Earlier ones keep their own ends. Call this in a unit of the organization.
     """
     mine = ToolSecret.organization == organization_id
     ToolSecret.update(expires_at=expires_at).where(mine, ToolSecret.expires_at.is_null()).execute()

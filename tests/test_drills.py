@@ -5,6 +5,7 @@ import pytest
 from drills.__main__ import Drill
 from drills.clock_set_back import clock_set_back
 from drills.database_trouble import database_locked, database_stopped, disk_full
+from drills.erasure_races import erasure_races, erasure_races_of_two
 from drills.hostile_clients import hostile_clients
 from drills.killed_api import killed_api, stopped_api, stopped_in_flight
 from drills.killed_broadcaster import killed_broadcaster
@@ -33,6 +34,8 @@ from drills.vendor_trouble import configuring_trouble, text_trouble
         (storage_trouble, "sqlite", 1),
         (text_trouble, "sqlite", 1),
         (configuring_trouble, "sqlite", 1),
+        (erasure_races, "sqlite", 3),
+        (erasure_races_of_two, "postgresql", 3),
         (clock_set_back, "sqlite", 1),
         (hostile_clients, "sqlite", 20),
     ],
