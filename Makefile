@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help install lock run test check format fuzz generate migrate serve broadcast bench bench-realtime drill audit run-postgres clean
+.PHONY: help install lock run test test-quick test-both check format fuzz generate migrate serve broadcast bench bench-realtime drill audit run-postgres clean
 
 PYTHON ?= python3
 VENV := .venv
@@ -8,6 +8,7 @@ INSTALLED := $(VENV)/.installed
 RUNTIME := $(VENV)/.runtime
 MEASURED := $(VENV)/.measured
 LINTERS := tests/openapi/linters
+TESTS := $(BIN)/python -m pytest --numprocesses auto --dist loadfile --no-loadscope-reorder
 
 help: ## Say what can be made
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -42,8 +43,14 @@ broadcast: $(RUNTIME) ## Start the realtime broadcaster alone
 migrate: $(RUNTIME) ## Bring the database up to date
 	$(BIN)/python manage.py migrate
 
-test: $(INSTALLED) ## Run every test
-	$(BIN)/python -m pytest --numprocesses auto --dist loadfile --no-loadscope-reorder
+test: $(INSTALLED) ## Run every test, before committing; what the engine should not matter for runs on SQLite
+	$(TESTS)
+
+test-quick: $(INSTALLED) ## Run the tests without processes, PostgreSQL and browser, while writing
+	$(TESTS) -m "not processes and not postgresql and not browser"
+
+test-both: $(INSTALLED) ## Run every test, and on both engines also what the engine should not matter for
+	$(TESTS) --engines sqlite,postgresql
 
 check: $(INSTALLED) ## Style, types, arrows between the rooms, and drift from the contract
 	$(BIN)/ruff check .

@@ -5,7 +5,6 @@ import contextlib
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -17,7 +16,6 @@ from secrets import token_hex
 from typing import Any
 
 import httpx
-from cryptography.fernet import Fernet
 
 from actions.administer import configure_sms, issue_token
 from actions.relay import Relay
@@ -28,6 +26,8 @@ from drills.outcome import Broken
 from persistence import organizations
 from persistence.database import open_database
 from tests.support import postgresql
+from tests.support.ports import free_port
+from tests.support.randomness import encryption_key
 
 ROOT = Path(__file__).parents[1]
 # A start takes a second; on a machine with much else to do, many.
@@ -205,7 +205,7 @@ async def staged(
             "data_dir": place / "var",
             "database_url": url,
             "jwt_secret": token_hex(32),
-            "encryption_keys": Fernet.generate_key().decode(),
+            "encryption_keys": encryption_key(),
             "download_allowed_networks": "127.0.0.0/8",
             "log_format": "json",
             # A caller comes back within the window, however long a loaded machine takes to start the API again.
@@ -263,12 +263,6 @@ def _database(engine: str, given: str | None) -> Iterator[str]:
         yield url
     finally:
         postgresql.drop(url)
-
-
-def free_port() -> int:
-    """Return a port of the loopback address nobody listens on just now."""
-    with socket.create_server(("127.0.0.1", 0)) as listening:
-        return int(listening.getsockname()[1])
 
 
 async def until(

@@ -1,19 +1,72 @@
 """Fixtures every room shares: a database of its own for each test, on each engine, with one organization in it."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from persistence import organizations
 from persistence.database import Database, open_database
-from tests.support import chromium, postgresql
+from tests.support import chromium, postgresql, randomness, selection
 from tests.support.api import engine_of_api
+from tests.support.waiting import SLOWNESS
 
 collect_ignore = [] if chromium.EXECUTABLE else ["test_live_page.py"]
 
 ENGINES = ("sqlite", "postgresql")
+_TEST_SECONDS = 300
+
+# A slow machine is no failure; what failed is printed so that it can be repeated.
+settings.register_profile("untimed", deadline=None, print_blob=True, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("untimed")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--engines",
+        type=_engines,
+        default=ENGINES[:1],
+        metavar="ENGINE[,ENGINE]",
+        help="where tests run for which the engine should not matter: sqlite (the default), postgresql, or both, "
+        "separated by a comma. Tests for which it can matter always run on both.",
+    )
+
+
+def _engines(given: str) -> tuple[str, ...]:
+    chosen = tuple(given.split(","))
+    if not set(chosen) <= set(ENGINES):
+        raise ValueError(given)
+    return chosen
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_configure(config: pytest.Config) -> None:
+    """Give properties the seed of the run, and every test the time that this machine needs."""
+    os.environ.setdefault("TEST_PATIENCE", str(SLOWNESS))  # the same for all workers
+    if config.option.hypothesis_seed is None:
+        config.option.hypothesis_seed = str(randomness.seed())
+    if config.option.timeout is None and "PYTEST_TIMEOUT" not in os.environ:
+        config.option.timeout = _TEST_SECONDS * SLOWNESS
+    randomness.draw_from_seed("collection")
+    selection.guard()
+
+
+def pytest_report_header() -> str:
+    seed = randomness.seed()
+    return f"seed: {seed} (TEST_SEED={seed} repeats it); time limits: {SLOWNESS:.1f}-fold (TEST_PATIENCE)"
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
+    """Draw a test's secrets from the seed, and know which test starts a process."""
+    randomness.draw_from_seed(item.nodeid)
+    selection.watch(item)
+    try:
+        return (yield)
+    finally:
+        selection.watch(None)
 
 
 def pytest_xdist_auto_num_workers() -> int:
@@ -23,7 +76,9 @@ def pytest_xdist_auto_num_workers() -> int:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Begin with what starts whole processes, so that nobody waits for it alone at the end."""
+    """Mark tests by what they use; begin with what starts whole processes, so that nobody waits for it at the end."""
+    for item in items:
+        selection.mark(item)
     items.sort(key=lambda item: item.path.parent != Path(__file__).parent)
 
 

@@ -21,6 +21,7 @@ from cryptography.fernet import Fernet
 from websockets.asyncio.client import connect
 
 from tests.support.processes import Running, accepts, environment, run, running
+from tests.support.randomness import encryption_key
 
 DEMO_KEYS = {
     "apiUrl",
@@ -338,7 +339,7 @@ BAD: dict[str, tuple[Callable[[Path], dict[str, Any]], tuple[str, ...]]] = {
         lambda _: {
             "database_url": f"postgresql://relay:{TELLTALE}@127.0.0.1:1/relay",
             "jwt_secret": TELLTALE * 4,
-            "encryption_keys": Fernet.generate_key().decode(),
+            "encryption_keys": encryption_key(),
         },
         ("DATABASE_URL", "127.0.0.1"),
     ),
@@ -346,7 +347,7 @@ BAD: dict[str, tuple[Callable[[Path], dict[str, Any]], tuple[str, ...]]] = {
         lambda _: {
             "database_url": f"mongodb://relay:{TELLTALE}@db.example/relay",
             "jwt_secret": TELLTALE * 4,
-            "encryption_keys": Fernet.generate_key().decode(),
+            "encryption_keys": encryption_key(),
         },
         ("DATABASE_URL", "mongodb"),
     ),
@@ -356,7 +357,7 @@ BAD: dict[str, tuple[Callable[[Path], dict[str, Any]], tuple[str, ...]]] = {
     ),
     "encryption keys that are none": (lambda _: {"encryption_keys": TELLTALE}, ("ENCRYPTION_KEYS", "Fernet")),
     "one encryption key that is none": (
-        lambda _: {"encryption_keys": f"{Fernet.generate_key().decode()},{TELLTALE}é"},
+        lambda _: {"encryption_keys": f"{encryption_key()},{TELLTALE}é"},
         ("ENCRYPTION_KEYS",),
     ),
     "a signing secret that can be guessed": (lambda _: {"jwt_secret": TELLTALE}, ("JWT_SECRET", "32")),

@@ -87,6 +87,7 @@ def test_the_readme_names_only_what_exists() -> None:
         assert setting.lower() in Settings.model_fields
 
 
+@pytest.mark.processes
 def test_make_help_explains_every_target() -> None:
     """One line each, and the targets people are told of are there."""
     targets = set(re.findall(r"^([a-z][a-z-]*):", (ROOT / "Makefile").read_text(), re.MULTILINE))
@@ -143,6 +144,7 @@ def test_secrets_are_made_on_first_use_and_kept(tmp_path: Path) -> None:
     assert Fernet(first.encryption_keys.get_secret_value())
 
 
+@pytest.mark.processes
 def test_processes_that_start_at_once_agree_on_the_secrets(tmp_path: Path) -> None:
     """The first whole file wins, however many are written."""
     for attempt in range(10):

@@ -64,6 +64,7 @@ async def test_nobody_waits_for_a_read_that_takes_long(database: Database, organ
     assert (before, was_reading, await reading) == (1, True, 2)
 
 
+@pytest.mark.processes
 async def test_a_commit_of_another_process_wakes_a_listener(database: Database, database_url: str) -> None:
     """Whoever waits is told of commits it did not make itself."""
     script = (
@@ -93,6 +94,7 @@ def commit_elsewhere(database_url: str, organization_id: str) -> None:
     subprocess.run([sys.executable, "-c", script, database_url, organization_id], check=True)
 
 
+@pytest.mark.processes
 async def test_whoever_keeps_the_loop_may_look_what_came(
     database: Database, database_url: str, organization_id: str
 ) -> None:
@@ -119,6 +121,7 @@ async def test_whoever_keeps_the_loop_may_look_what_came(
     assert (before, found) == ([], [1])
 
 
+@pytest.mark.processes
 async def test_what_comes_while_the_steps_are_being_cancelled_is_for_the_next(
     database: Database, database_url: str, organization_id: str
 ) -> None:

@@ -19,6 +19,8 @@ from tests.support.following import until_quiet
 OTHERS = "FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
 CUT = f"SELECT pg_terminate_backend(pid) {OTHERS}"
 
+pytestmark = pytest.mark.postgresql
+
 
 @pytest.fixture
 def engine() -> str:

@@ -87,6 +87,7 @@ def test_an_engine_we_do_not_know_is_named(url: str) -> None:
         open_database(url)
 
 
+@pytest.mark.processes
 async def test_everything_acknowledged_survives_sigkill(database_url: str, tmp_path: Path) -> None:
     """What a killed process reported as written is there afterwards."""
     script = (

@@ -340,6 +340,7 @@ asyncio.run(growth(store(sys.argv[2])))
 """
 
 
+@pytest.mark.processes
 class TestMemory:
     """Neither store holds an object as a whole: beyond one part, a hundred megabytes take no more room than nine."""
 
@@ -709,6 +710,7 @@ class TestFolder:
         await store.store(KEY, pieces(b"abc"), "audio/mpeg")
         assert (tmp_path / "volume" / KEY).read_bytes() == b"abc"
 
+    @pytest.mark.processes
     async def test_a_full_disk_is_unavailable_and_left_as_it_was(self, tmp_path: Path) -> None:
         """What does not fit leaves nothing, and what fits afterwards is stored."""
         with small_disk(tmp_path):
@@ -772,6 +774,7 @@ class TestFolder:
             assert await listed(on_disk) == keys
             await asyncio.gather(*(on_disk.remove(key) for key in keys))
 
+    @pytest.mark.processes
     async def test_a_killed_process_leaves_no_object_and_is_found_out(self, tmp_path: Path) -> None:
         """Half a recording never has the recording's key; it is listed under another, which can be removed."""
         process = await asyncio.create_subprocess_exec(

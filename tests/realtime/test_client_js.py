@@ -13,6 +13,8 @@ from domain.principals import Principal, TokenKind
 from realtime.limits import Limits
 from tests.realtime.conftest import World, make_event
 
+pytestmark = pytest.mark.processes
+
 LISTEN = Path(__file__).with_name("listen.mjs")
 QUICK = Limits(drain_seconds=0.1, jitter_seconds=0.1)
 

@@ -16,7 +16,6 @@ from typing import Any, TypeVar
 
 import httpx
 import uvicorn
-from cryptography.fernet import Fernet
 
 from actions.administer import issue_token
 from actions.relay import Relay
@@ -27,6 +26,7 @@ from handlers.protocol import HttpProtocol
 from persistence import organizations, outbox
 from persistence.database import open_database
 from tests.support import postgresql, second_opinion
+from tests.support.randomness import encryption_key
 
 R = TypeVar("R")
 
@@ -140,7 +140,7 @@ async def _make_template(engine: str) -> _Template:
         settings = {
             "database_url": postgresql.create(),
             "jwt_secret": token_hex(32),
-            "encryption_keys": Fernet.generate_key().decode(),
+            "encryption_keys": encryption_key(),
         }
         atexit.register(postgresql.drop, settings["database_url"])
     configured = load_settings(_env_file=None, data_dir=folder, **settings)

@@ -34,7 +34,7 @@ def server() -> str:
 
 def create(template: str | None = None) -> str:
     """Create a database, a copy of the one at the URL `template` if given, and return its URL."""
-    name = f"relay_test_{secrets.token_hex(6)}"
+    name = f"relay_test_{os.getpid()}_{secrets.token_hex(6)}"
     statement = sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name))
     if template:
         statement += sql.SQL(" TEMPLATE {}").format(sql.Identifier(_name(template)))

@@ -15,8 +15,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tests.support.ports import free_port
+from tests.support.waiting import PATIENCE_SECONDS, wait_until
+
 MANAGE = Path(__file__).parents[2] / "manage.py"
-PATIENCE_SECONDS = 40
 
 
 def environment(folder: Path, **settings: object) -> dict[str, str]:
@@ -26,12 +28,6 @@ def environment(folder: Path, **settings: object) -> dict[str, str]:
     return kept | {name.upper(): str(value) for name, value in chosen.items()}
 
 
-def free_port() -> int:
-    """Return a port of the loopback address nobody listens on just now."""
-    with socket.create_server(("127.0.0.1", 0)) as listening:
-        return int(listening.getsockname()[1])
-
-
 def run(*arguments: str, env: Mapping[str, str], folder: Path, stdin: str = "") -> subprocess.CompletedProcess[str]:
     """Run a command to its end, as a process of its own, in a folder without an `.env`."""
     wanted = {
@@ -39,7 +35,7 @@ def run(*arguments: str, env: Mapping[str, str], folder: Path, stdin: str = "") 
         "environment": dict(env),
         "folder": str(folder),
         "stdin": stdin,
-        "timeout": PATIENCE_SECONDS,
+        "timeout": round(PATIENCE_SECONDS),
     }
     zygote = _zygote()
     assert zygote.stdin is not None
@@ -84,11 +80,17 @@ class Running:
 
     def until(self, condition: Callable[[], Any]) -> None:
         """Wait until `condition` holds; it must do so before the command ends."""
-        deadline = time.monotonic() + PATIENCE_SECONDS
-        while not condition():
-            assert self.process.poll() is None, f"it ended with {self.process.returncode}\n{self.output}\n{self.errors}"
-            assert time.monotonic() < deadline, f"it did not happen in time\n{self.output}\n{self.errors}"
-            time.sleep(0.02)
+
+        def happened() -> Any:
+            ended = self.process.poll() is not None
+            found = condition()
+            assert found or not ended, f"it ended with {self.process.returncode}\n{self.output}\n{self.errors}"
+            return found
+
+        try:
+            wait_until(happened)
+        except AssertionError as error:
+            raise AssertionError(f"{error}\n{self.output}\n{self.errors}") from None
 
     def stop(self, number: int = signal.SIGTERM) -> int:
         """Send a signal, wait for the end, and return the exit status."""
