@@ -52,6 +52,7 @@ def configure_logging(level: str, form: str) -> None:
         cache_logger_on_first_use=True,
     )
     handler = logging.StreamHandler(sys.stderr)
+    handler.addFilter(_is_for_the_log)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=shared,
@@ -62,9 +63,15 @@ def configure_logging(level: str, form: str) -> None:
     root.handlers = [handler]
     root.setLevel(level.upper())
     logging.captureWarnings(capture=True)
-    # These tell of every request and connection, with addresses that may hold a customer's token.
-    for chatty in ("httpx", "httpcore", "botocore", "boto3", "urllib3", "connexion", "websockets"):
-        logging.getLogger(chatty).setLevel(logging.WARNING)
+
+
+def _is_for_the_log(record: logging.LogRecord) -> bool:
+    """Tell whether a record is ours, the web server's, or a warning.
+
+    Below a warning, libraries tell of what they are given: addresses with a customer's token, SQL with its parameters.
+    """
+    is_ours = isinstance(record.msg, dict)  # structlog's lines
+    return is_ours or record.levelno >= logging.WARNING or record.name.startswith("uvicorn.")
 
 
 def hide(_: Any, __: str, line: MutableMapping[str, Any]) -> MutableMapping[str, Any]:

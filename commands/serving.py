@@ -23,7 +23,7 @@ from app import create_app, open_relay
 from commands.opening import read_settings
 from commands.printing import out
 from config import Settings
-from domain.errors import ConfigurationError
+from domain.errors import ConfigurationError, facts_of
 from handlers.protocol import reading_within
 from persistence.database import open_database
 
@@ -146,8 +146,8 @@ async def _keep_house(relay: Relay) -> None:
             stranded = await recover_stranded(relay)
             if stranded:
                 log.warning("sms.stranded", messages=stranded)
-        except Exception:  # whatever it is, the next round may go well
-            log.exception("housekeeping.failed")
+        except Exception as error:  # whatever it is, the next round may go well
+            log.error("housekeeping.failed", **facts_of(error))
         await asyncio.sleep(_HOUSEKEEPING_SECONDS)
 
 

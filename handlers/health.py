@@ -8,7 +8,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from actions.relay import Relay
-from domain.errors import RelayError
+from domain.errors import RelayError, facts_of
 from persistence import readiness
 
 # A database that takes longer has a lock on it, or more to do than it can.
@@ -47,15 +47,15 @@ class Health:
             async with asyncio.timeout(_PATIENCE_SECONDS):
                 await self._relay.database.write(readiness.write_something)
             pending = self._relay.database.pending_migrations()
-        except Exception:
-            log.exception("readiness.database")
+        except Exception as error:
+            log.error("readiness.database", **facts_of(error))
             return "the database cannot be written"
         return "migrations are pending: run manage.py migrate" if pending else None
 
     async def _recordings(self) -> str | None:
         try:
             await self._relay.store.check()
-        except RelayError:
-            log.exception("readiness.recordings")
+        except RelayError as error:
+            log.error("readiness.recordings", **facts_of(error))
             return "the recording store cannot be used"
         return None
