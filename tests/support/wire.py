@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
-Headers = Iterable[tuple[bytes, bytes]]
+from tests.support.waiting import patience
 
-PATIENCE_SECONDS = 10
+Headers = Iterable[tuple[bytes, bytes]]
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ class Wire:
         Raises:
             EOFError: when the connection ends before it is whole.
         """
-        async with asyncio.timeout(PATIENCE_SECONDS):
+        async with patience():
             head = (await self._reader.readuntil(b"\r\n\r\n")).decode("latin-1").split("\r\n")
             status = int(head[0].split(" ", 2)[1])
             headers = [(name.lower(), value.strip()) for name, _, value in (line.partition(":") for line in head[1:-2])]
@@ -63,12 +63,12 @@ class Wire:
 
     async def continued(self) -> None:
         """Wait until the server asks for the body."""
-        async with asyncio.timeout(PATIENCE_SECONDS):
+        async with patience():
             assert (await self._reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 100 ")
 
     async def ended(self) -> bool:
         """Wait until the server closes the connection; True if it said nothing more."""
-        async with asyncio.timeout(PATIENCE_SECONDS):
+        async with patience():
             try:
                 return await self._reader.read() == b""
             except ConnectionError:
