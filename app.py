@@ -26,6 +26,7 @@ from handlers.observation import Observation, Refusals
 from handlers.own_paths import OwnPaths, Page, fixed
 from handlers.page_headers import PageHeaders
 from openapi import document, enforcement
+from openapi.document import Contract
 from openapi.operations import OPERATIONS
 from openapi.registry import find_handlers
 from persistence.database import Database, open_database
@@ -57,11 +58,14 @@ async def open_relay(settings: Settings) -> AsyncIterator[Relay]:
         database.close()
 
 
-def create_app(relay: Relay) -> ASGIApp:
-    """Build the application: the contract's operations, and the server's own paths beside them."""
+def create_app(relay: Relay, contract: Contract | None = None) -> ASGIApp:
+    """Build the application: the contract's operations, and the server's own paths beside them.
+
+    `contract` is the loaded contract, if the caller has it; otherwise it is read from its files.
+    """
     registry = CollectorRegistry()
     operations = enforcement.build(
-        document.load(),
+        contract or document.load(),
         relay,
         partial(authenticate, relay),
         bindings=OPERATIONS,
