@@ -3,13 +3,14 @@
 import os
 from collections.abc import Generator, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, settings
 
 from persistence import organizations
 from persistence.database import Database, open_database
-from tests.support import chromium, postgresql, randomness, selection
+from tests.support import chromium, postgresql, randomness, schedule, selection
 from tests.support.api import engine_of_api
 from tests.support.waiting import SLOWNESS
 
@@ -75,11 +76,26 @@ def pytest_xdist_auto_num_workers() -> int:
     return cores + (cores + 1) // 2
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark tests by what they use; begin with what starts whole processes, so that nobody waits for it at the end."""
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Mark tests by what they use; leave out engines that do not matter; begin with what takes longest."""
+    wanted = [item for item in items if _is_wanted(item, config.option.engines)]
+    config.hook.pytest_deselected(items=sorted(set(items) - set(wanted), key=lambda item: item.nodeid))
+    items[:] = wanted
     for item in items:
         selection.mark(item)
-    items.sort(key=lambda item: item.path.parent != Path(__file__).parent)
+    items.sort(key=schedule.place)
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> schedule.ByFile:
+    """Give each worker whole files of tests, and single tests of the files that are spread."""
+    return schedule.ByFile(config, log)
+
+
+def _is_wanted(item: pytest.Item, engines: tuple[str, ...]) -> bool:
+    """Tell whether a test is to run on its engine: on each, unless the engine does not matter and was not chosen."""
+    engine = item.callspec.params.get("engine") if hasattr(item, "callspec") else None
+    is_any = item.get_closest_marker("any_engine") and not item.get_closest_marker("each_engine")
+    return engine in (None, *engines) or not is_any
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
@@ -91,7 +107,11 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 
 @pytest.fixture(params=ENGINES)
 def engine(request: pytest.FixtureRequest) -> str:
-    """Name the engine; a test that uses it, or what is built on it, runs once on each."""
+    """Name the engine; a test that uses it, or what is built on it, runs once on each.
+
+    Where SQL, locks, transactions, constraints, order, reading plans and limits of numbers do not matter, the mark
+    `any_engine` leaves out the engines that `--engines` does not name.
+    """
     return str(request.param)
 
 

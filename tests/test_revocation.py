@@ -6,11 +6,14 @@ from secrets import token_hex
 from typing import Any
 
 import httpx
+import pytest
 from websockets.asyncio.client import ClientConnection, connect
 
 from tests.support import published_events
 from tests.support.randomness import encryption_key
 from tests.support.up import environment, manage, running_up
+
+pytestmark = pytest.mark.any_engine
 
 
 async def listener(demo: dict[str, str], token: str) -> ClientConnection:

@@ -19,6 +19,8 @@ from tests.support.api import Api
 from tests.support.audio import mp3, mp3_base64
 from tests.support.reading import OURS, contact_of, get, user_of
 
+pytestmark = pytest.mark.any_engine
+
 # Everything that could give the person away: none of it may be found anywhere afterwards.
 NUMBER, NAME = "+14165550123", "Zebediah Quux"
 TRACES = [NUMBER, NUMBER[1:], "Zebediah", "Quux", "zebediah", "secret words", "a wish for Margaret", "text to Margaret"]
@@ -76,6 +78,7 @@ async def delete(api: Api, contact_id: str, token: str | None = None) -> Any:
     return await api.http.delete(f"/api/contacts/{contact_id}", headers=headers)
 
 
+@pytest.mark.each_engine
 async def test_nothing_of_the_person_is_left_anywhere(api: Api) -> None:
     """No row of any table and no object holds a word of them, and the answer says what went."""
     contact_id = await live(api)
@@ -97,6 +100,7 @@ async def test_nothing_of_the_person_is_left_anywhere(api: Api) -> None:
     assert await api.read(lambda: list(ToolInvocation.select())) == []
 
 
+@pytest.mark.each_engine
 async def test_others_keep_everything(api: Api) -> None:
     """Another contact's call, note, text and wish are untouched."""
     contact_id = await live(api)
@@ -132,6 +136,7 @@ async def test_afterwards_the_person_is_not_there(api: Api) -> None:
     assert (await get(api, "/api/contacts")).json()["data"]["total"] == 1
 
 
+@pytest.mark.each_engine
 async def test_a_call_keeps_its_place_and_its_figures(api: Api) -> None:
     """That there was a call of that length is nobody's secret; whose it was is gone."""
     contact_id = await live(api)
@@ -161,6 +166,7 @@ async def test_a_call_that_is_sent_again_does_not_come_back(api: Api) -> None:
     assert (api.objects(), await api.head()) == ([], head)
 
 
+@pytest.mark.each_engine
 async def test_the_same_person_may_call_again(api: Api) -> None:
     """A new call makes a new contact, with nothing from before."""
     contact_id = await live(api)
@@ -172,6 +178,7 @@ async def test_the_same_person_may_call_again(api: Api) -> None:
     assert [entry["kind"] for entry in timeline] == ["call"]
 
 
+@pytest.mark.each_engine
 async def test_events_keep_their_places_and_say_nothing(api: Api) -> None:
     """The sequence has no gap, every event is as published, and listeners are told whom to forget."""
     contact_id = await live(api)

@@ -17,6 +17,8 @@ from tests.support.api import Api, running_api
 from tests.support.faulty_http import Callback, FakeVendor
 from tests.support.vendors import FakeSinch, FakeTextGrid, FakeTwilio
 
+pytestmark = pytest.mark.any_engine
+
 PUBLIC = "https://relay.example"
 TEXT = "Here is the link."
 
@@ -118,6 +120,7 @@ async def test_without_a_public_address_none_is_asked_for(tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize("status", ["delivered", "undelivered", "failed"])
+@pytest.mark.each_engine
 async def test_a_report_moves_the_message_on_and_listeners_hear_of_it(line: Line, status: str) -> None:
     """Once, however often it comes, at once or later."""
     callback = line.report(WORDS[line.name][status])
@@ -129,6 +132,7 @@ async def test_a_report_moves_the_message_on_and_listeners_hear_of_it(line: Line
     assert await line.told() == ["sent", status]
 
 
+@pytest.mark.each_engine
 async def test_a_late_report_changes_nothing(line: Line) -> None:
     """What was delivered stays delivered, in whichever order reports arrive."""
     words = WORDS[line.name]
@@ -139,6 +143,7 @@ async def test_a_late_report_changes_nothing(line: Line) -> None:
     assert await line.told() == ["sent", "delivered"]
 
 
+@pytest.mark.each_engine
 async def test_a_status_only_ever_moves_forward(line: Line) -> None:
     """In every order of every report, the first final one counts."""
     words = WORDS[line.name]
