@@ -27,6 +27,7 @@ from persistence import organizations
 from persistence.database import open_database
 from tests.support import postgresql
 from tests.support.ports import free_port
+from tests.support.processes import run
 from tests.support.randomness import encryption_key
 
 ROOT = Path(__file__).parents[1]
@@ -165,19 +166,10 @@ class Stage:
         Raises:
             Broken: when it failed.
         """
-        process = await asyncio.create_subprocess_exec(
-            sys.executable,
-            str(ROOT / "manage.py"),
-            *arguments,
-            cwd=self.folder,
-            env=self.environment,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.PIPE,
-        )
-        printed, complained = await process.communicate()
-        if process.returncode:
-            raise Broken(f"manage.py {' '.join(arguments)}: {printed.decode()} {complained.decode()}")
-        return printed.decode()
+        done = await asyncio.to_thread(run, *arguments, env=self.environment, folder=self.folder)
+        if done.returncode:
+            raise Broken(f"manage.py {' '.join(arguments)}: {done.stdout} {done.stderr}")
+        return done.stdout
 
     @contextlib.asynccontextmanager
     async def relay(self) -> AsyncIterator[Relay]:

@@ -9,6 +9,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -37,13 +38,17 @@ def run(*arguments: str, env: Mapping[str, str], folder: Path, stdin: str = "") 
         "stdin": stdin,
         "timeout": round(PATIENCE_SECONDS),
     }
-    zygote = _zygote()
-    assert zygote.stdin is not None
-    assert zygote.stdout is not None
-    zygote.stdin.write(json.dumps(wanted) + "\n")
-    zygote.stdin.flush()
-    done = json.loads(zygote.stdout.readline())
+    with _one_at_a_time:
+        zygote = _zygote()
+        assert zygote.stdin is not None
+        assert zygote.stdout is not None
+        zygote.stdin.write(json.dumps(wanted) + "\n")
+        zygote.stdin.flush()
+        done = json.loads(zygote.stdout.readline())
     return subprocess.CompletedProcess(arguments, done["status"], done["output"], done["errors"])
+
+
+_one_at_a_time = threading.Lock()
 
 
 @functools.cache

@@ -14,6 +14,7 @@ from pathlib import Path
 import httpx
 
 from tests.support.ports import free_port
+from tests.support.processes import run
 from tests.support.waiting import patience, until
 
 ROOT = Path(__file__).parents[2]
@@ -46,18 +47,8 @@ def environment(data_dir: Path, **settings: str) -> dict[str, str]:
 
 async def manage(env: dict[str, str], *arguments: str, stdin: str = "") -> tuple[int, str, str]:
     """Run `manage.py` with the arguments; return its exit status and what it printed."""
-    process = await asyncio.create_subprocess_exec(
-        sys.executable,
-        "manage.py",
-        *arguments,
-        cwd=ROOT,
-        env=env,
-        stdin=asyncio.subprocess.PIPE,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
-    )
-    printed, complained = await process.communicate(stdin.encode())
-    return process.returncode or 0, printed.decode(), complained.decode()
+    done = await asyncio.to_thread(run, *arguments, env=env, folder=ROOT, stdin=stdin)
+    return done.returncode, done.stdout, done.stderr
 
 
 @contextlib.asynccontextmanager
