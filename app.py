@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import httpx
 from prometheus_client import CollectorRegistry
@@ -169,7 +170,9 @@ def _text_provider(providers: TextProviders, name: str, credentials: dict[str, A
 
 def _downloader(settings: Settings) -> Downloader:
     limits = DownloadLimits(settings.max_recording_bytes, total_seconds=settings.download_timeout_seconds)
-    return Downloader(limits, allowed_networks=settings.download_allowed_networks)
+    addresses = (settings.public_url, settings.realtime_public_url)
+    own_names = {host for address in addresses if address and (host := urlsplit(address).hostname)}
+    return Downloader(limits, allowed_networks=settings.download_allowed_networks, own_names=sorted(own_names))
 
 
 def _store(settings: Settings) -> RecordingStore:

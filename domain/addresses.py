@@ -56,9 +56,15 @@ def is_public(address: Address) -> bool:
         return not any(address in network for network in _NOT_PUBLIC_4)
     if address.scope_id is not None:
         return False
-    if address in _NAT64:
-        return is_public(IPv4Address(int(address) & 0xFFFFFFFF))
+    if isinstance(carried := without_nat64(address), IPv4Address):
+        return is_public(carried)
     return address in _GLOBAL_UNICAST_6 and not any(address in network for network in _NOT_PUBLIC_6)
+
+
+def without_nat64(address: Address) -> Address:
+    """Return the IPv4 address behind the well-known NAT64 prefix, and any other address unchanged."""
+    is_carrier = isinstance(address, IPv6Address) and address in _NAT64
+    return IPv4Address(int(address) & 0xFFFFFFFF) if is_carrier else address
 
 
 @lru_cache(maxsize=4096)

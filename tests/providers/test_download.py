@@ -235,6 +235,24 @@ class TestNames:
             await refusal(downloader(resolver=resolver), "http://x.example/") == "its host name could not be resolved"
         )
 
+    @pytest.mark.parametrize(
+        ("known_as", "given"),
+        [
+            (["93.184.215.14"], "93.184.215.14"),
+            (["93.184.215.14", "2606:2800:21f::14"], "2606:2800:21f:0:0:0:0:14"),
+            (["93.184.215.14"], "64:ff9b::5db8:d70e"),
+            (["64:ff9b::5db8:d70e"], "93.184.215.14"),
+        ],
+    )
+    async def test_recording_is_refused_if_its_host_has_an_address_this_server_is_known_by(
+        self, known_as: list[str], given: str
+    ) -> None:
+        """In either of their spellings, and whatever the recording's host is called."""
+        resolver, asked = directory([given], known_as)
+        source = Downloader(LIMITS, own_names=["relay.example"], resolver=resolver, tls=_UNTRUSTING)
+        assert await refusal(source, "http://calls.example/") == "its host is this server"
+        assert asked == ["calls.example", "relay.example"]
+
     async def test_the_system_resolver_is_the_default(self, canary: Laboratory) -> None:
         """Without a resolver of its own it asks the system, and checks what that says."""
         source = Downloader(LIMITS, tls=_UNTRUSTING)
