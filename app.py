@@ -99,6 +99,7 @@ def _relay(settings: Settings, database: Database, http: httpx.AsyncClient) -> R
             settings.requests_per_minute_per_address,
             settings.requests_per_minute_per_caller,
             in_database(database) if settings.request_counters == "database" else in_memory(),
+            settings.unnamed_deliveries_per_minute_per_address,
         ),
         rules=Rules(
             tool_replay=settings.tool_replay_seconds,
@@ -110,6 +111,7 @@ def _relay(settings: Settings, database: Database, http: httpx.AsyncClient) -> R
             max_recording_bytes=settings.max_recording_bytes,
             public_url=settings.public_url,
             webhook_tolerance=settings.webhook_tolerance_minutes * 60,
+            webhook_organizations_tried=settings.webhook_organizations_tried,
             realtime_url=settings.realtime_public_url or settings.local_realtime_url,
             token_lifetime=settings.token_lifetime_minutes * 60,
             sign_in_attempts_per_account=settings.sign_in_attempts_per_account,

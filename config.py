@@ -80,6 +80,8 @@ class Settings(BaseSettings):
     tool_replay_seconds: Amount = 30
     tool_secret_overlap_minutes: Amount = 60
     webhook_tolerance_minutes: Annotated[Amount, Field(gt=0)] = 30
+    webhook_organizations_tried: Annotated[int, Field(ge=1, le=1000)] = 8
+    unnamed_deliveries_per_minute_per_address: Annotated[int, Field(ge=0)] = 120
     sms_timeout_seconds: Annotated[float, Field(gt=0, le=4)] = 4
 
     download_timeout_seconds: Seconds = 60

@@ -32,6 +32,7 @@ class Rules:
     max_recording_bytes: int = 256 * 1024 * 1024
     public_url: str | None = None
     webhook_tolerance: float = 30 * 60
+    webhook_organizations_tried: int = 8
     realtime_url: str = ""
     token_lifetime: float = 12 * 3600
     sign_in_attempts_per_account: int = 10

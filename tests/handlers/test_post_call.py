@@ -15,7 +15,7 @@ import pytest
 from pydantic import SecretStr
 
 from actions import administer
-from actions.configure_voice_ai import VoiceAiChanges, configure_voice_ai
+from actions.configure_voice_ai import ORGANIZATION_HEADER, VoiceAiChanges, configure_voice_ai
 from actions.erase_contact import erase_contact
 from domain.audit import Actor
 from domain.errors import StorageUnavailable
@@ -451,10 +451,10 @@ async def test_the_bearer_tool_secret_is_believed_as_well(desk: Desk) -> None:
     assert refused.status_code == 401
 
 
-async def another(desk: Desk) -> tuple[Desk, str]:
-    """Have a second organization with a workspace and a webhook of its own; return its id too."""
+async def another(desk: Desk, name: str = "Other") -> tuple[Desk, str]:
+    """Have one more organization with a workspace and a webhook of its own; return its id too."""
     api = desk.api
-    other = await administer.create_organization(api.relay, "Other", "CA")
+    other = await administer.create_organization(api.relay, name, "CA")
     await administer.add_phone_number(api.relay, other.id, "+14165550000")
     desk.workspace.settings["webhooks"]["post_call_webhook_id"] = None
     for webhook in desk.workspace.webhooks.values():
@@ -482,6 +482,57 @@ async def test_the_secret_alone_tells_whose_call_it_is(desk: Desk, hint: str) ->
         assert (response.status_code, owners) == (401, [])
     else:
         assert (response.status_code, owners) == (200, [other_id])
+
+
+async def unnamed(desk: Desk) -> httpx.Response:
+    """Deliver, signed, without the header that names the organization."""
+    callback = desk.workspace.delivery(desk.webhook_id, {"type": "something.new"})
+    return await desk.send(
+        callback.body, **{name: value for name, value in callback.headers.items() if name != ORGANIZATION_HEADER}
+    )
+
+
+@pytest.mark.parametrize("engine", ["sqlite", "postgresql"])
+async def test_few_secrets_are_tried_on_a_delivery_without_its_organization(
+    tmp_path: Path, elevenlabs: FakeElevenLabs, on_engine: None
+) -> None:
+    """It is believed while few organizations have a webhook, and refused once there are more; the header is enough."""
+    async with running_api(tmp_path, elevenlabs_url=elevenlabs.url, webhook_organizations_tried=2) as api:
+        await api.configure({"aiVoiceProvider": "elevenlabs", "elevenlabsApiKey": elevenlabs.api_key})
+        desks = [Desk(api, elevenlabs, elevenlabs.settings["webhooks"]["post_call_webhook_id"])]
+        outcomes = []
+        for number in range(3):
+            outcomes.append([(await unnamed(desk)).status_code for desk in desks])
+            desks.append((await another(desks[0], f"Other {number}"))[0])
+        refused = await unnamed(desks[0])
+        named = [(await desk.deliver({"type": "something.new"})).status_code for desk in desks]
+
+    assert outcomes == [[200], [200, 200], [401, 401, 401]]
+    assert ORGANIZATION_HEADER in refused.json()["error"]
+    assert named == [200] * 4
+
+
+@pytest.mark.parametrize("counters", ["memory", "database"])
+async def test_deliveries_without_their_organization_are_few_a_minute(
+    tmp_path: Path, elevenlabs: FakeElevenLabs, counters: str
+) -> None:
+    """More of them get 429 before a secret is tried, genuine or forged; those with the header are not counted."""
+    limits = {"unnamed_deliveries_per_minute_per_address": 3, "request_counters": counters}
+    async with running_api(tmp_path, elevenlabs_url=elevenlabs.url, **limits) as api:
+        await api.configure({"aiVoiceProvider": "elevenlabs", "elevenlabsApiKey": elevenlabs.api_key})
+        desk = Desk(api, elevenlabs, elevenlabs.settings["webhooks"]["post_call_webhook_id"])
+        forged = {"ElevenLabs-Signature": signed("0" * 64, BODY, time.time())}
+        first = [(await desk.send(BODY, **forged)).status_code, (await unnamed(desk)).status_code]
+        malformed = await desk.send(BODY, **{"ElevenLabs-Signature": "t=soon"})
+        last = [await unnamed(desk), await unnamed(desk), await desk.send(BODY, **forged)]
+        named = [(await desk.deliver({"type": "something.new"})).status_code for _ in range(5)]
+
+    assert first == [401, 200]
+    assert malformed.status_code == 401
+    assert [answer.status_code for answer in last] == [200, 429, 429]
+    assert int(last[1].headers["Retry-After"]) in range(1, 61)
+    assert last[1].json() == {"success": False, "error": "Too many requests, please try again later"}
+    assert named == [200] * 5
 
 
 # Bad input
