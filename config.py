@@ -101,6 +101,21 @@ class Settings(BaseSettings):
     sinch_sms_url: BaseUrl | None = None
 
     event_retention_hours: Annotated[Amount, Field(gt=0)] = 24
+    realtime_connections: Annotated[int, Field(ge=1)] = 16_000
+    realtime_per_organization: Annotated[int, Field(ge=1)] = 10_000
+    realtime_per_address: Annotated[int, Field(ge=1)] = 10_000
+    realtime_unauthenticated: Annotated[int, Field(ge=1)] = 2_000
+    realtime_unauthenticated_per_address: Annotated[int, Field(ge=1)] = 1_000
+    realtime_auth_seconds: Seconds = 5
+    realtime_message_bytes: Annotated[int, Field(ge=5120)] = 8 * 1024
+    realtime_messages_per_second: Annotated[Amount, Field(gt=0)] = 10
+    realtime_message_burst: Annotated[Amount, Field(ge=1)] = 40
+    realtime_unsent_bytes: Annotated[int, Field(ge=16 * 1024)] = 128 * 1024
+    realtime_stall_seconds: Seconds = 5
+    realtime_heartbeat_seconds: Seconds = 20
+    realtime_revocation_seconds: Seconds = 2
+    realtime_jitter_seconds: Amount = 5
+    realtime_drain_seconds: Annotated[float, Field(ge=0, le=8)] = 3
     realtime_allowed_origins: Annotated[list[str], NoDecode] = []
 
     @field_validator(

@@ -7,6 +7,7 @@ import socket
 import sys
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import fields
 from functools import partial
 
 import httpx
@@ -20,12 +21,16 @@ from actions.authenticate import identify, revoked
 from actions.relay import Relay
 from actions.text_caller import recover_stranded
 from app import create_app, open_relay
+from commands.descriptors import connections_within, raise_descriptor_limit
 from commands.opening import read_settings
 from commands.printing import out
 from config import Settings
+from domain.addresses import Proxies
 from domain.errors import ConfigurationError, facts_of
+from handlers.client_addresses import ClientAddresses
 from handlers.protocol import reading_within
 from persistence.database import open_database
+from realtime.limits import Limits
 
 _START_SECONDS = 30
 _GRACE_SECONDS = 8
@@ -67,7 +72,8 @@ def broadcast() -> None:
     """Start the realtime broadcaster."""
     supervisor.follow()
     settings = read_settings()
-    asyncio.run(_broadcast(settings))
+    descriptors = raise_descriptor_limit()
+    asyncio.run(_broadcast(settings, descriptors))
 
 
 @serving.command()
@@ -121,16 +127,16 @@ class _Server(uvicorn.Server):
 async def _serve(settings: Settings, listening: socket.socket) -> None:
     async with open_relay(settings) as relay:
         config = uvicorn.Config(
-            create_app(relay),
+            ClientAddresses(create_app(relay), Proxies(settings.trusted_proxies)),
             loop="none",
             http=reading_within(settings.request_head_seconds, settings.request_body_seconds),
             ws="none",
             lifespan="off",
+            interface="asgi3",
             log_config=None,
             access_log=False,
             server_header=False,
-            proxy_headers=bool(settings.trusted_proxies),
-            forwarded_allow_ips=[str(network) for network in settings.trusted_proxies],
+            proxy_headers=False,
             timeout_graceful_shutdown=_GRACE_SECONDS,
         )
         house = asyncio.create_task(_keep_house(relay))
@@ -151,7 +157,7 @@ async def _keep_house(relay: Relay) -> None:
         await asyncio.sleep(_HOUSEKEEPING_SECONDS)
 
 
-async def _broadcast(settings: Settings) -> None:
+async def _broadcast(settings: Settings, descriptors: int) -> None:
     # The API need not hold the broadcaster in memory.
     from realtime import server as realtime_server
 
@@ -164,7 +170,16 @@ async def _broadcast(settings: Settings) -> None:
             port=settings.realtime_port,
             allowed_origins=settings.realtime_allowed_origins,
             retention_hours=settings.event_retention_hours,
+            proxies=Proxies(settings.trusted_proxies),
+            limits=_realtime_limits(settings, descriptors),
         )
+
+
+def _realtime_limits(settings: Settings, descriptors: int) -> Limits:
+    """Return the limits as they are set, with connections that fit into the descriptors."""
+    names = [field.name for field in fields(Limits)]
+    wanted = Limits(**{name: getattr(settings, f"realtime_{name}") for name in names})
+    return wanted.within(connections_within(descriptors, wanted.connections + wanted.unauthenticated))
 
 
 def _wait_until_ready(settings: Settings, is_running: Callable[[], bool]) -> bool:

@@ -13,7 +13,6 @@ import random
 import signal
 import socket
 import time
-import weakref
 from collections.abc import AsyncIterator, Collection
 from dataclasses import replace
 from http import HTTPStatus
@@ -25,11 +24,13 @@ from websockets.asyncio.server import serve as serve_websockets
 from websockets.http11 import Request, Response
 
 from domain import documents, times
+from domain.addresses import Proxies
 from domain.errors import ConfigurationError, RelayError
 from domain.principals import Principal
 from persistence import outbox
 from persistence.database import Database
 from realtime import handshake, pages
+from realtime.arrivals import Arrivals
 from realtime.broadcaster import Broadcaster
 from realtime.frames import Close
 from realtime.handshake import Refused
@@ -39,7 +40,7 @@ from realtime.limits import Limits
 from realtime.metrics import Metrics
 from realtime.reception import Authenticate, Reception, no_room
 from realtime.revocation import Revocation, Revoked
-from realtime.session import Peer, Session, address_of
+from realtime.session import Peer, Session
 from realtime.tail import Tail
 
 _SEND_BUFFER = 64 << 10  # the kernel's share per listener; left to itself it would hide megabytes from us
@@ -70,6 +71,7 @@ async def serve(
     allowed_origins: Collection[str] = (),
     retention_hours: float = 24,
     limits: Limits | None = None,
+    proxies: Proxies | None = None,
 ) -> None:
     """Run the broadcaster until SIGTERM or SIGINT, then let every listener go with 1012, spread over a few seconds.
 
@@ -83,6 +85,7 @@ async def serve(
         allowed_origins=allowed_origins,
         retention_hours=retention_hours,
         limits=limits,
+        proxies=proxies,
     )
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -119,6 +122,7 @@ class RealtimeServer:
         allowed_origins: Collection[str] = (),
         retention_hours: float = 24,
         limits: Limits | None = None,
+        proxies: Proxies | None = None,
         broadcaster: Broadcaster[Session] | None = None,
     ) -> None:
         self._database = database
@@ -128,15 +132,19 @@ class RealtimeServer:
         self._limits = limits or Limits()
         self._pages = pages.load()
         self._is_draining = False
-        self._arriving: weakref.WeakSet[Peer] = weakref.WeakSet()
+        self._proxies = proxies or Proxies()
         self._broadcaster: Broadcaster[Session] = broadcaster or Broadcaster()
         self._metrics = Metrics(
             listeners=lambda: self._reception.listeners(),
+            unauthenticated=lambda: len(self._arrivals),
             behind=lambda: self._reception.behind(),
             tail_idle=lambda: self._tail_idle(),
         )
+        self._arrivals = Arrivals(
+            self._limits.unauthenticated, self._limits.unauthenticated_per_address, self._metrics.dropped
+        )
         self._reception = Reception(
-            database, authenticate, self._broadcaster, self._limits, self._metrics, self._keeping
+            database, authenticate, self._broadcaster, self._limits, self._metrics, self._keeping, self._arrivals
         )
         self._heartbeat = Heartbeat(lambda: self._reception.sessions, self._reception.close, self._metrics.heartbeats)
         self._revocation = Revocation(revoked, lambda: self._reception.sessions, self._reception.close)
@@ -203,8 +211,9 @@ class RealtimeServer:
     async def _drain(self, server: Server) -> None:
         self._is_draining = True
         server.close(close_connections=False)
-        for peer in self._arriving:
-            peer.loop.call_soon(peer.transport.abort)
+        for peer in self._arrivals:
+            if peer.session is None:
+                peer.loop.call_soon(peer.transport.abort)
         waiting = list(self._reception.sessions)
         random.shuffle(waiting)
         slices = max(1, min(len(waiting), math.ceil(self._limits.drain_seconds / _SLICE_SECONDS)))
@@ -237,32 +246,37 @@ class RealtimeServer:
     # The way in.
 
     async def _answer(self, connection: ServerConnection, request: Request) -> Response | None:
+        peer = cast("Peer", connection)
+        peer.address = self._proxies.client(peer.address, request.headers.get_all("X-Forwarded-For"))
+        self._arrivals.locate(peer, peer.address)
         try:
             if response := self._page(request):
                 return response
             if self._is_draining:
                 raise no_room()
-            self._reception.refuse_when_full(address_of(connection))
+            self._reception.refuse_when_full(peer.address)
             asked = handshake.read(request, self._allowed_origins)
             token = asked.header_token
             principal = await self._reception.believe_header(token) if token else None
         except Refused as refusal:
             self._metrics.refused.labels(refusal.reason).inc()
             return refusal.response()
-        peer = cast("Peer", connection)
         peer.asked, peer.principal = replace(asked, header_token=None), principal
         return None
 
     async def _serve(self, connection: ServerConnection) -> None:
         peer = cast("Peer", connection)
-        self._arriving.discard(peer)
         peer.forget_handshake()
         await self._reception.serve(peer, peer.asked, peer.principal)
 
     def _make_peer(self, *given: Any, **options: Any) -> Peer:
         peer = Peer(*given, **options)
-        self._arriving.add(peer)
+        peer.on_begin, peer.on_end = self._begin, self._arrivals.remove
         return peer
+
+    def _begin(self, peer: Peer) -> None:
+        # Every client of a proxy comes from its address, until the request tells them apart.
+        self._arrivals.add(peer, None if self._proxies.has(peer.address) else peer.address)
 
     def _page(self, request: Request) -> Response | None:
         path, _ = handshake.target(request)

@@ -5,6 +5,7 @@ import multiprocessing
 import os
 import re
 import subprocess
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, get_args
 
@@ -14,6 +15,7 @@ from pydantic import SecretStr
 
 from config import Settings, load_settings
 from domain.errors import ConfigurationError
+from realtime.limits import Limits
 
 ROOT = Path(__file__).parents[1]
 EXAMPLE = (ROOT / ".env.example").read_text()
@@ -219,3 +221,10 @@ def test_the_environment_wins_over_the_file(tmp_path: Path) -> None:
         del os.environ["API_PORT"]
 
     assert (read.api_port, read.realtime_port) == (4000, 3001)
+
+
+def test_the_broadcasters_limits_are_settings_with_the_same_defaults() -> None:
+    """None of them is missing, and a broadcaster that is built without settings allows the same."""
+    chosen = settings()
+
+    assert {name: getattr(chosen, f"realtime_{name}") for name in asdict(Limits())} == asdict(Limits())

@@ -29,7 +29,7 @@ class Scribe:
     def __init__(self, database: Database, organization_ids: Sequence[str], batch: int = 250) -> None:
         self.database = database
         self.broadcaster: Broadcaster[Listener] = Broadcaster()
-        metrics = Metrics(listeners=lambda: 0, behind=lambda: 0, tail_idle=lambda: 0)
+        metrics = Metrics(listeners=lambda: 0, unauthenticated=lambda: 0, behind=lambda: 0, tail_idle=lambda: 0)
         self.tail = Tail(database, self.broadcaster, self._deliver, metrics, batch=batch)
         self.heard: dict[str, list[Any]] = {organization_id: [] for organization_id in organization_ids}
         self._new = asyncio.Event()

@@ -5,6 +5,7 @@ import contextlib
 import functools
 import json
 import os
+import resource
 import signal
 import socket
 import subprocess
@@ -109,8 +110,14 @@ class Running:
 
 
 @contextlib.contextmanager
-def running(*arguments: str, env: Mapping[str, str], folder: Path) -> Iterator[Running]:
-    """Start a command in `folder`, and kill what is left of it at the end, its children included."""
+def running(
+    *arguments: str, env: Mapping[str, str], folder: Path, descriptors: tuple[int, int] | None = None
+) -> Iterator[Running]:
+    """Start a command in `folder`, and kill what is left of it at the end, its children included.
+
+    `descriptors` are the soft and the hard limit of open files it starts with.
+    """
+    limit = functools.partial(resource.setrlimit, resource.RLIMIT_NOFILE, descriptors) if descriptors else None
     name = f"{arguments[0]}-{time.monotonic_ns()}"
     output, errors = folder / f"{name}.out", folder / f"{name}.err"
     with output.open("wb") as out, errors.open("wb") as err:
@@ -122,6 +129,7 @@ def running(*arguments: str, env: Mapping[str, str], folder: Path) -> Iterator[R
             stdout=out,
             stderr=err,
             start_new_session=True,
+            preexec_fn=limit,
         )
     try:
         yield Running(process, output, errors)

@@ -16,6 +16,7 @@ _STARTING = (
     "drills.",
     "tests.realtime.stations",
     "tests.support.fuzz",
+    "tests.support.namespaces",
     "tests.support.processes",
     "tests.support.tree",
     "tests.support.up",
