@@ -22,6 +22,7 @@ from actions.vault import Vault
 from config import Settings
 from domain.errors import ConfigurationError, InvalidRequest
 from domain.messages import TextProvider
+from handlers.cross_origin import CrossOrigin
 from handlers.health import Health
 from handlers.observation import Observation, Refusals
 from handlers.own_paths import OwnPaths, Page, fixed
@@ -80,7 +81,8 @@ def create_app(relay: Relay, contract: Contract | None = None) -> ASGIApp:
     health = Health(relay, registry)
     own: dict[str, Page] = {"/healthz": health.healthz, "/readyz": health.readyz, "/metrics": health.metrics}
     own |= {path: fixed(*page) for path, page in pages.load(relay.rules.realtime_url).items()}
-    return Observation(PageHeaders(OwnPaths(operations, own)), registry)
+    served = CrossOrigin(PageHeaders(OwnPaths(operations, own)), relay.rules.allowed_origins)
+    return Observation(served, registry)
 
 
 def _relay(settings: Settings, database: Database, http: httpx.AsyncClient) -> Relay:
@@ -112,6 +114,7 @@ def _relay(settings: Settings, database: Database, http: httpx.AsyncClient) -> R
             public_url=settings.public_url,
             webhook_tolerance=settings.webhook_tolerance_minutes * 60,
             webhook_organizations_tried=settings.webhook_organizations_tried,
+            allowed_origins=settings.allowed_origins,
             realtime_url=settings.realtime_public_url or settings.local_realtime_url,
             token_lifetime=settings.token_lifetime_minutes * 60,
             sign_in_attempts_per_account=settings.sign_in_attempts_per_account,

@@ -15,6 +15,7 @@ from cryptography.fernet import Fernet
 from pydantic import AfterValidator, Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from domain import origins
 from domain.errors import ConfigurationError
 
 Port = Annotated[int, Field(ge=1, le=65535)]
@@ -161,6 +162,13 @@ class Settings(BaseSettings):
     def local_realtime_url(self) -> str:
         """Where the broadcaster is reached from this machine."""
         return f"ws://{_reachable(self.realtime_host)}:{self.realtime_port}/v1"
+
+    @property
+    def allowed_origins(self) -> frozenset[str]:
+        """Web origins whose pages may use the API and the socket: the relay's own, and those that are listed."""
+        own = [self.local_url, self.local_realtime_url, self.public_url or "", self.realtime_public_url or ""]
+        local = [*origins.local_origins(self.api_port), *origins.local_origins(self.realtime_port)]
+        return origins.normalised([*(one for one in own if one), *local, *self.realtime_allowed_origins])
 
     @property
     def is_embedded(self) -> bool:

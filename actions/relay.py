@@ -34,6 +34,7 @@ class Rules:
     webhook_tolerance: float = 30 * 60
     webhook_organizations_tried: int = 8
     realtime_url: str = ""
+    allowed_origins: frozenset[str] = frozenset()
     token_lifetime: float = 12 * 3600
     sign_in_attempts_per_account: int = 10
     sign_in_attempts_per_address: int = 50

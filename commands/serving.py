@@ -168,7 +168,7 @@ async def _broadcast(settings: Settings, descriptors: int) -> None:
             partial(revoked, relay),
             host=settings.realtime_host,
             port=settings.realtime_port,
-            allowed_origins=settings.realtime_allowed_origins,
+            allowed_origins=settings.allowed_origins,
             retention_hours=settings.event_retention_hours,
             proxies=Proxies(settings.trusted_proxies),
             limits=_realtime_limits(settings, descriptors),

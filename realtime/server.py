@@ -26,6 +26,7 @@ from websockets.http11 import Request, Response
 from domain import documents, times
 from domain.addresses import Proxies
 from domain.errors import ConfigurationError, RelayError
+from domain.origins import normalised
 from domain.principals import Principal
 from persistence import outbox
 from persistence.database import Database
@@ -51,6 +52,7 @@ _HOUSEKEEPING_SECONDS = 60.0
 _LAST_WORDS_SECONDS = 3.0
 _SLICE_SECONDS = 0.1
 _PRUNE_ROWS = 1000
+_ORIGIN_CHARACTERS = 200  # of an origin in the log
 _COLLECTOR_THRESHOLDS = (20_000, 50, 100)
 
 log = structlog.get_logger()
@@ -126,7 +128,7 @@ class RealtimeServer:
         broadcaster: Broadcaster[Session] | None = None,
     ) -> None:
         self._database = database
-        self._allowed_origins = frozenset(allowed_origins)
+        self._allowed_origins = normalised(allowed_origins)
         self._retention_hours = retention_hours
         self._keeping = Keeping(database, retention_hours)
         self._limits = limits or Limits()
@@ -255,7 +257,11 @@ class RealtimeServer:
             if self._is_draining:
                 raise no_room()
             self._reception.refuse_when_full(peer.address)
-            asked = handshake.read(request, self._allowed_origins)
+            asked = handshake.read(request)
+            # A browser cannot see a status: the connection is accepted, and closed with words.
+            peer.foreign_origin = handshake.foreign_origin(request, self._allowed_origins)
+            if peer.foreign_origin is not None:
+                return None
             token = asked.header_token
             principal = await self._reception.believe_header(token) if token else None
         except Refused as refusal:
@@ -267,6 +273,11 @@ class RealtimeServer:
     async def _serve(self, connection: ServerConnection) -> None:
         peer = cast("Peer", connection)
         peer.forget_handshake()
+        if peer.foreign_origin is not None:
+            self._metrics.refused.labels("origin").inc()
+            log.warning("broadcast.origin_refused", origin=peer.foreign_origin[:_ORIGIN_CHARACTERS])
+            await peer.close(Close.ORIGIN, "pages of this origin may not connect; list it in REALTIME_ALLOWED_ORIGINS")
+            return
         await self._reception.serve(peer, peer.asked, peer.principal)
 
     def _make_peer(self, *given: Any, **options: Any) -> Peer:

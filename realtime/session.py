@@ -29,6 +29,7 @@ class Peer(ServerConnection):
     asked: Handshake
     address = ""  # the client's: the peer's own, or what a trusted proxy says
     principal: Principal | None = None
+    foreign_origin: str | None = None  # of the page that asked, if its pages may not connect
     session: "Session | None" = None
     is_silent = False
     unread_answers = 0  # bytes of what the library said since the write buffer was empty

@@ -500,17 +500,25 @@ async def test_garbage_instead_of_http_harms_nobody(world: World) -> None:
         assert await radio.until(1) == [1]
 
 
-async def test_pages_of_other_origins_are_refused(world: World) -> None:
-    """Our own host may connect, listed origins may, others may not."""
-    async with world.broadcaster(allowed_origins=["https://desk.example"]) as station:
-        for origin in ("http://127.0.0.1:2212", "https://desk.example"):
+async def test_pages_of_other_origins_are_closed_with_words_a_browser_can_read(world: World) -> None:
+    """Pages the broadcaster serves itself may connect, listed origins may, others hear why they may not."""
+    async with world.broadcaster(allowed_origins=["HTTPS://desk.example:443", "wss://events.example"]) as station:
+        for origin in (f"http://127.0.0.1:{station.port}", "https://desk.example", "https://events.example"):
             async with station.listener(origin=origin) as radio:
                 assert (await radio.next())["type"] == "hello"
-        for origin in ("https://evil.example", "null", "http://["):
-            with pytest.raises(InvalidStatus) as refused:
-                async with station.listener(origin=origin):
-                    pass
-            assert refused.value.response.status_code == 403
+        for origin in ("https://evil.example", "http://desk.example", "http://127.0.0.1:1", "null", "http://["):
+            async with station.listener(origin=origin) as radio:
+                assert await radio.closed() == 4403
+                assert "REALTIME_ALLOWED_ORIGINS" in (radio.connection.close_reason or "")
+
+
+async def test_pages_of_any_origin_may_connect_if_a_star_is_listed(world: World) -> None:
+    """For whoever wants no second fence beside the token."""
+    async with (
+        world.broadcaster(allowed_origins=["*"]) as station,
+        station.listener(origin="https://anything.example") as radio,
+    ):
+        assert (await radio.next())["type"] == "hello"
 
 
 # Limits.
