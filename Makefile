@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help install lock run test test-quick test-both check format fuzz generate migrate serve broadcast bench bench-realtime drill audit sbom run-postgres clean
+.PHONY: help install lock run test test-quick test-both check format fuzz mutants generate migrate serve broadcast bench bench-realtime drill audit sbom run-postgres clean
 
 PYTHON ?= python3
 VENV := .venv
@@ -65,6 +65,7 @@ check: $(INSTALLED) ## Style, types, arrows between the rooms, and drift from th
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/python manage.py contract check
+	$(BIN)/python -m tests.mutants --check
 	@$(MAKE) --no-print-directory lint-documents
 
 lint-documents: $(INSTALLED) ## Have the documents read by Redocly and the AsyncAPI parser (needs npm)
@@ -78,6 +79,9 @@ format: $(INSTALLED) ## Put the code into its standard form
 
 fuzz: $(INSTALLED) ## Fuzz the contract for longer, with a new seed each time
 	$(BIN)/python -m tests.support.fuzz --examples 60
+
+mutants: $(INSTALLED) ## Plant known faults, one at a time, and see that the tests notice (half an hour; MUTANTS="--only REGEX")
+	$(BIN)/python -m tests.mutants $(MUTANTS)
 
 browser: $(INSTALLED) ## Install Chromium from Debian's packages if need be, and test the pages in it
 	@command -v chromium >/dev/null || apt-get install -y --no-install-recommends chromium
