@@ -6,6 +6,7 @@ Then it runs each fault's own tests with the fault in place, and fails if fewer 
 """
 
 import argparse
+import contextlib
 import os
 import re
 import sys
@@ -13,7 +14,17 @@ import time
 from collections.abc import Sequence
 
 from tests.mutants.faults import ROOMS, ROOT, Fault, complaints, read
-from tests.mutants.running import Result, UnfitTests, Verdict, copied, insist_on_sound_tests, judge_all, tracked
+from tests.mutants.running import (
+    Pytest,
+    Result,
+    UnfitTests,
+    Verdict,
+    copied,
+    insist_on_sound_tests,
+    judge_all,
+    libraries,
+    tracked,
+)
 
 _ENOUGH = 0.95
 
@@ -50,11 +61,13 @@ def _run(chosen: Sequence[Fault], seconds: float, deadline: float, workers: int)
     to_plant, results = [fault for fault in chosen if not fault.equivalent], []
     with copied(ROOT, tracked(ROOT)) as sound:
         try:
-            count = insist_on_sound_tests(sound, to_plant, max(deadline - time.monotonic(), 1), workers)
+            with contextlib.closing(Pytest()) as pytest:
+                count = insist_on_sound_tests(pytest, sound, to_plant, max(deadline - time.monotonic(), 1), workers)
         except UnfitTests as unfit:
             sys.exit(f"These tests fail without any fault:\n{unfit}")
         _say(f"{count} tests pass without a fault.")
-        for result in judge_all(sound, to_plant, seconds=seconds, deadline=deadline, workers=workers):
+        limits = {"seconds": seconds, "deadline": deadline}
+        for result in judge_all(sound, to_plant, **limits, workers=workers, libraries=libraries(sound)):
             results.append(result)
             _say(f"{result.verdict:<10} {result.seconds:5.1f} s  {result.fault}\n{'':20}{result.told}".rstrip())
     return results

@@ -1,9 +1,11 @@
 """Planting faults, one at a time, in copies of the tree, and running the tests that must notice each."""
 
 import contextlib
+import json
 import os
 import queue
 import re
+import select
 import shutil
 import signal
 import subprocess
@@ -102,7 +104,67 @@ def tracked(root: Path) -> list[Path]:
     return [path for path in paths if (root / path).is_file()]
 
 
-def insist_on_sound_tests(tree: Path, faults: Iterable[Fault], seconds: float, workers: int) -> int:
+class Pytest:
+    """Runs pytest in one process after the other; `libraries` are loaded once for all of them."""
+
+    def __init__(self, libraries: Sequence[str] = ()) -> None:
+        self._zygote = subprocess.Popen(
+            [sys.executable, "-W", "ignore", str(Path(__file__).with_name("zygote.py"))],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            bufsize=0,
+        )
+        self._write(["pytest", *libraries])
+
+    def close(self) -> None:
+        """Let go of the process that forks."""
+        self._zygote.communicate()
+
+    def run(self, tree: Path, arguments: Sequence[str], seconds: float, **environment: str) -> Ending:
+        """Run pytest in the tree, for at most so many seconds."""
+        report, output = tree.with_name(f"{tree.name}.xml"), tree.with_name(f"{tree.name}.out")
+        report.unlink(missing_ok=True)
+        options = ["-q", "-p", "no:cacheprovider", "--tb=short", f"--junitxml={report}"]
+        # No test needs Schemathesis' plugin, and what is loaded already cannot be rewritten. There is one time limit
+        # here, so that a hang is told from a failure.
+        options += ["-p", "no:schemathesis", "-W", "ignore::pytest.PytestAssertRewriteWarning", "-o", "timeout=0"]
+        self._write(
+            {
+                "arguments": [*options, *arguments],
+                "environment": environment,
+                "folder": str(tree),
+                "output": str(output),
+            }
+        )
+        process = self._read()
+        assert process is not None
+        status = self._read(seconds)
+        if status is None:
+            self._end(process)
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process, signal.SIGKILL)
+        return Ending(status, _failures(report), output.read_text(errors="replace"))
+
+    def _end(self, process: int) -> None:
+        # Interrupted, it takes down what it has started; what is left is killed with it.
+        os.kill(process, signal.SIGINT)
+        if self._read(_GOODBYE_SECONDS) is None:
+            os.killpg(process, signal.SIGKILL)
+            self._read()
+
+    def _write(self, message: object) -> None:
+        assert self._zygote.stdin is not None
+        self._zygote.stdin.write(json.dumps(message).encode() + b"\n")
+
+    def _read(self, seconds: float | None = None) -> int | None:
+        """Return the next number, None when it does not come in time."""
+        assert self._zygote.stdout is not None
+        if not select.select([self._zygote.stdout], [], [], seconds)[0]:
+            return None
+        return int(self._zygote.stdout.readline())
+
+
+def insist_on_sound_tests(pytest: Pytest, tree: Path, faults: Iterable[Fault], seconds: float, workers: int) -> int:
     """Run all tests of `faults` once on the tree as it is; return how many were named.
 
     Raises:
@@ -112,44 +174,25 @@ def insist_on_sound_tests(tree: Path, faults: Iterable[Fault], seconds: float, w
     whole = {test for test in named if "::" not in test}
     tests = [test for test in named if test in whole or test.partition("::")[0] not in whole]
     together = ["--numprocesses", str(workers), "--dist", "loadfile"] if workers > 1 else []
-    ending = run_tests(tree, [*together, *tests], seconds) if tests else Ending(0, [], "")
+    ending = pytest.run(tree, [*together, *tests], seconds) if tests else Ending(0, [], "")
     if ending.status != 0:
         told = "\n".join(str(failure) for failure in ending.failures) or ending.output[-4000:] or "no end in sight"
         raise UnfitTests(told)
     return len(named)
 
 
-def run_tests(tree: Path, arguments: Sequence[str], seconds: float, **environment: str) -> Ending:
-    """Run pytest in the tree, for at most so many seconds."""
-    report = tree.with_name(f"{tree.name}.xml")
-    report.unlink(missing_ok=True)
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--tb=short", f"--junitxml={report}"]
-    # No test needs Schemathesis' plugin, and loading it takes as long as everything else together. There is one time
-    # limit here, so that a hang is told from a failure.
-    command += ["-p", "no:schemathesis", "-o", "timeout=0", *arguments]
-    with tempfile.TemporaryFile() as output:
-        process = subprocess.Popen(
-            command, cwd=tree, env=os.environ | environment, stdout=output, stderr=output, start_new_session=True
-        )
-        try:
-            status: int | None = process.wait(seconds)
-        except subprocess.TimeoutExpired:
-            status = None
-        finally:
-            _end(process)
-        output.seek(0)
-        return Ending(status, _failures(report), output.read().decode(errors="replace"))
-
-
-def _end(process: subprocess.Popen[bytes]) -> None:
-    if process.poll() is None:
-        # Interrupted, it takes down what it has started; what is left is killed with it.
-        process.send_signal(signal.SIGINT)
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            process.wait(_GOODBYE_SECONDS)
-    with contextlib.suppress(ProcessLookupError):
-        os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
+def libraries(tree: Path) -> list[str]:
+    """Return what the tree's own code loads besides itself."""
+    code = (
+        "import json, os, sys, app, commands.serving, tests.support.api, tests.support.vendors\n"
+        "files = {name: getattr(module, '__file__', None) or '' for name, module in sys.modules.items()}\n"
+        "print(json.dumps([name for name, file in files.items() if file and not file.startswith(os.getcwd())]))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", code], cwd=tree, check=True, capture_output=True, text=True
+    )
+    found: list[str] = json.loads(done.stdout.splitlines()[-1])
+    return [name for name in found if name != "__main__"]
 
 
 def _failures(report: Path) -> list[Failure]:
@@ -173,11 +216,11 @@ def _node_id(case: ElementTree.Element) -> str:
 # Planting
 
 
-def judge(tree: Path, fault: Fault, seconds: float) -> Result:
+def judge(pytest: Pytest, tree: Path, fault: Fault, seconds: float) -> Result:
     """Plant the fault in the tree, run its tests, and take it out again."""
     started = time.monotonic()
     with _planted(tree / fault.file, fault):
-        ending = run_tests(tree, ["-x", *fault.tests], seconds, PYTHONDONTWRITEBYTECODE="1")
+        ending = pytest.run(tree, ["-x", *fault.tests], seconds, PYTHONDONTWRITEBYTECODE="1")
     verdict, told = _verdict(ending)
     return Result(fault, verdict, told, time.monotonic() - started)
 
@@ -207,22 +250,30 @@ def _verdict(ending: Ending) -> tuple[Verdict, str]:
 
 
 def judge_all(
-    sound: Path, faults: Sequence[Fault], *, seconds: float, deadline: float, workers: int
+    sound: Path,
+    faults: Sequence[Fault],
+    *,
+    seconds: float,
+    deadline: float,
+    workers: int,
+    libraries: Sequence[str] = (),
 ) -> Iterator[Result]:
     """Judge every fault, several at once, each in a copy of `sound`; after `deadline` no further one is begun."""
-    trees = queue.SimpleQueue[Path]()
-    for number in range(min(workers, len(faults))):
-        trees.put(shutil.copytree(sound, sound.with_name(f"copy-{number}")))
+    desks = queue.SimpleQueue[tuple[Pytest, Path]]()
 
     def work(fault: Fault) -> Result:
         if time.monotonic() > deadline:
             return Result(fault, Verdict.NOT_RUN)
-        tree = trees.get()
+        pytest, tree = desks.get()
         try:
-            return judge(tree, fault, seconds)
+            return judge(pytest, tree, fault, seconds)
         finally:
-            trees.put(tree)
+            desks.put((pytest, tree))
 
-    with ThreadPoolExecutor(workers) as pool:
+    with contextlib.ExitStack() as stack:
+        for number in range(min(workers, len(faults))):
+            pytest = stack.enter_context(contextlib.closing(Pytest(libraries)))
+            desks.put((pytest, shutil.copytree(sound, sound.with_name(f"copy-{number}"))))
+        pool = stack.enter_context(ThreadPoolExecutor(workers))
         for done in as_completed([pool.submit(work, fault) for fault in faults]):
             yield done.result()

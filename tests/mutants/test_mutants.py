@@ -1,5 +1,6 @@
 """What plants faults is itself tested, on a tree of two files."""
 
+import contextlib
 import time
 from pathlib import Path
 
@@ -7,7 +8,7 @@ import pytest
 
 from tests.mutants import faults
 from tests.mutants.faults import Fault
-from tests.mutants.running import UnfitTests, Verdict, copied, insist_on_sound_tests, judge_all
+from tests.mutants.running import Pytest, UnfitTests, Verdict, copied, insist_on_sound_tests, judge_all
 
 CODE = "def double(number):\n    return 2 * number\n"
 TESTS = """
@@ -51,7 +52,8 @@ def test_every_ending_is_told_apart(tree: Path) -> None:
         fault(endless, hangs=True): (Verdict.HUNG, True),
     }
     with copied(tree, FILES) as sound:
-        assert insist_on_sound_tests(sound, expected, 60, workers=1) == 2
+        with contextlib.closing(Pytest()) as runner:
+            assert insist_on_sound_tests(runner, sound, expected, 60, workers=1) == 2
         results = list(judge_all(sound, list(expected), seconds=3, deadline=time.monotonic() + 60, workers=2))
     assert {result.fault: (result.verdict, result.is_caught) for result in results} == expected
     assert [result.told for result in results if result.verdict is Verdict.CAUGHT] == [
@@ -61,8 +63,9 @@ def test_every_ending_is_told_apart(tree: Path) -> None:
 
 def test_a_test_that_fails_anyway_proves_nothing(tree: Path) -> None:
     (tree / "room/code.py").write_text(CODE.replace("2", "3"))
-    with copied(tree, FILES) as sound, pytest.raises(UnfitTests, match="test_three_is_doubled"):
-        insist_on_sound_tests(sound, [fault("4 * number")], 60, workers=1)
+    named = "test_three_is_doubled"
+    with copied(tree, FILES) as sound, contextlib.closing(Pytest()) as runner, pytest.raises(UnfitTests, match=named):
+        insist_on_sound_tests(runner, sound, [fault("4 * number")], 60, workers=1)
 
 
 def test_after_the_deadline_no_fault_is_planted(tree: Path) -> None:

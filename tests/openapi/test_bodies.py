@@ -1,9 +1,15 @@
 import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from typing import Any
 
+import httpx
 import pytest
 
 from domain.errors import Overloaded
 from openapi.bodies import BodyRoom
+from openapi.exchange import Request, Response
+from tests.support.contracts import Answered, Lab, bindings_of, build, contract_of
 
 MB = 1024 * 1024
 
@@ -87,3 +93,66 @@ async def test_small_bodies_wait_for_no_turn() -> None:
     with pytest.raises(StopIteration):
         turn.send(None)
     await waiting
+
+
+# The room behind the operations
+
+JSON = {"content": {"application/json": {"schema": {"type": "object", "required": ["a"]}}}}
+LARGE = b'{"a": "' + b"x" * 2 * MB + b'"}'
+
+
+async def take(request: Request[Lab], **body: Any) -> Response[Any]:
+    del body
+    if request.relay.error is not None:
+        raise request.relay.error
+    return Answered({})
+
+
+@contextlib.asynccontextmanager
+async def two_operations(held_body_bytes: int) -> AsyncIterator[tuple[httpx.AsyncClient, Lab]]:
+    """Serve two operations that take a body each, in one room."""
+    operation = {"x-public": "a test", "requestBody": JSON, "responses": {"200": {"description": "ok"}}}
+    contract = contract_of({f"/api/{name}": {"post": operation} for name in ("one", "other")})
+    handlers = {one.key: take for one in contract.operations}
+    lab = Lab()
+    app: Any = build(contract, lab, handlers, bindings_of(contract), held_body_bytes=held_body_bytes)
+    transport = httpx.ASGITransport(app, raise_app_exceptions=False)
+    headers = {"Content-Type": "application/json"}
+    async with httpx.AsyncClient(transport=transport, base_url="http://x", headers=headers) as http:
+        yield http, lab
+
+
+async def test_a_request_that_is_refused_gives_its_room_back() -> None:
+    """Whatever is wrong with it: the next one of its size is served."""
+    async with two_operations(3 * MB) as (http, lab):
+        statuses = [
+            (await http.post("/api/one", content=body)).status_code for body in (LARGE[:-1], b"[" + LARGE + b"]")
+        ]
+        lab.error = RuntimeError("ours")
+        statuses.append((await http.post("/api/one", content=LARGE)).status_code)
+        lab.error = None
+        statuses.append((await http.post("/api/one", content=LARGE)).status_code)
+
+    assert statuses == [400, 400, 500, 200]
+
+
+async def test_a_body_in_chunks_takes_room_from_every_operation_until_it_is_answered() -> None:
+    """No length was announced; what came counts."""
+    is_read, go_on = asyncio.Event(), asyncio.Event()
+
+    async def pieces() -> AsyncIterator[bytes]:
+        yield LARGE[:-1]
+        is_read.set()
+        await go_on.wait()
+        yield LARGE[-1:]
+
+    async with two_operations(3 * MB) as (http, _), asyncio.timeout(30):
+        first = asyncio.create_task(http.post("/api/one", content=pieces()))
+        await is_read.wait()
+        refused = await http.post("/api/other", content=LARGE)
+        go_on.set()
+        accepted = await first
+        again = await http.post("/api/other", content=LARGE)
+
+    assert (refused.status_code, refused.headers["retry-after"]) == (503, "5")
+    assert (accepted.status_code, again.status_code) == (200, 200)
