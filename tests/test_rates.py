@@ -6,7 +6,10 @@ from typing import Any
 import pytest
 
 from actions.rates import Rates, in_database
+from app import open_relay
+from config import load_settings
 from domain.errors import RateLimited
+from domain.principals import Principal, TokenKind
 from openapi import document
 from persistence.database import Database, open_database
 from tests.support.api import Api, engine_of_api, running_api
@@ -79,3 +82,40 @@ async def test_addresses_of_one_ipv6_network_count_as_one() -> None:
     with pytest.raises(RateLimited):
         await rates.admit_address("2001:db8::2")
     await rates.admit_address("2001:db8:0:1::1")
+
+
+async def test_every_user_and_every_kind_of_token_has_a_rate_of_its_own() -> None:
+    """A colleague's script locks nobody out, nor does one's own API key lock one out of the desk."""
+    rates = Rates(per_caller=1)
+    everybody = [
+        Principal(TokenKind.JWT, "organization", "sam"),
+        Principal(TokenKind.JWT, "organization", "kim"),
+        Principal(TokenKind.API_KEY, "organization", "sam"),
+        Principal(TokenKind.TOOL_SECRET, "organization"),
+        Principal(TokenKind.TOOL_SECRET, "another"),
+    ]
+    for principal in everybody:
+        await rates.admit_caller(principal)
+    for principal in everybody:
+        with pytest.raises(RateLimited):
+            await rates.admit_caller(principal)
+
+
+@pytest.mark.parametrize(("counters", "is_shared"), [("database", True), ("memory", False)])
+async def test_the_setting_says_whether_processes_count_together(
+    tmp_path: Path, counters: str, is_shared: bool
+) -> None:
+    """Two relays on one folder are two processes."""
+    settings = load_settings(
+        _env_file=None, data_dir=tmp_path, requests_per_minute_per_address=1, request_counters=counters
+    )
+    database = open_database(settings.resolved_database_url)
+    database.migrate()
+    database.close()
+    async with open_relay(settings) as here, open_relay(settings) as there:
+        await here.rates.admit_address("192.0.2.1")
+        if is_shared:
+            with pytest.raises(RateLimited):
+                await there.rates.admit_address("192.0.2.1")
+        else:
+            await there.rates.admit_address("192.0.2.1")

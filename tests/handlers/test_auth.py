@@ -232,6 +232,16 @@ async def test_guessing_many_accounts_is_slowed_down_for_the_address(tmp_path: P
     assert statuses == [401] * 4 + [429] * 2
 
 
+async def test_a_sign_in_of_ones_own_gives_back_one_attempt_and_no_more(tmp_path: Path) -> None:
+    """Whoever has an account here guesses the passwords of others no longer than anybody else."""
+    async with running_api(tmp_path / "var", sign_in_attempts_per_address=3) as api:
+        await add_user(api)
+        tries = [("kim", "guess"), ("robin", "guess"), ("sam", PASSWORD), ("alex", "guess"), ("jo", "guess")]
+        statuses = [(await login(api, f"{name}@example.com", password)).status_code for name, password in tries]
+
+    assert statuses == [401, 401, 200, 401, 429]
+
+
 @pytest.mark.each_engine
 async def test_guesses_at_once_are_counted_like_guesses_in_a_row(tmp_path: Path) -> None:
     """No attempt slips through while another is being checked."""
@@ -286,6 +296,7 @@ async def test_a_good_token_gets_a_fresh_one(api: Api) -> None:
     fresh = response.json()["token"]
 
     assert response.status_code == 200
+    assert response.headers["cache-control"] == "no-store"
     assert response.json()["user"]["id"] == user.id
     assert api.relay.tokens.verify(fresh).expires_at > api.relay.tokens.verify(short).expires_at + 3600
     assert (await get(api, VERIFY, fresh)).status_code == (await get(api, VERIFY, short)).status_code == 200

@@ -10,7 +10,7 @@ import uvicorn
 from handlers.protocol import reading_within
 
 HEAD = b"POST /echo HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n"
-SECONDS = 0.3
+SECONDS, LONG = 0.3, 3600.0
 
 
 async def echo(scope: Any, receive: Any, send: Any) -> None:
@@ -30,9 +30,11 @@ def on_engine() -> None:
 
 
 @contextlib.asynccontextmanager
-async def connected() -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
+async def connected(
+    head_seconds: float = SECONDS, body_seconds: float = SECONDS
+) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
     listening = socket.create_server(("127.0.0.1", 0))
-    http = reading_within(SECONDS, SECONDS)
+    http = reading_within(head_seconds, body_seconds)
     config = uvicorn.Config(echo, loop="none", http=http, ws="none", lifespan="off", log_config=None)
     server = uvicorn.Server(config)
     server.capture_signals = contextlib.nullcontext  # type: ignore[method-assign, assignment]
@@ -54,7 +56,7 @@ async def test_a_connection_that_says_nothing_is_closed() -> None:
 
 async def test_a_head_that_does_not_end_is_refused() -> None:
     """A slow loris gets its answer and is let go."""
-    async with connected() as (reader, writer), asyncio.timeout(5):
+    async with connected(body_seconds=LONG) as (reader, writer), asyncio.timeout(5):
         writer.write(HEAD)
         answer = await reader.read()
 
@@ -64,7 +66,7 @@ async def test_a_head_that_does_not_end_is_refused() -> None:
 
 async def test_a_body_that_trickles_is_refused_however_regularly_it_comes() -> None:
     """A byte now and then does not keep a connection open."""
-    async with connected() as (reader, writer), asyncio.timeout(5):
+    async with connected(head_seconds=LONG) as (reader, writer), asyncio.timeout(5):
         writer.write(HEAD.replace(b"10", b"100") + b"\r\n")
         # Not to the end: a byte that crosses the answer has the connection reset after it.
         answering = asyncio.ensure_future(reader.readuntil(b"\r\n"))
@@ -99,3 +101,17 @@ async def test_a_connection_that_was_used_is_kept_for_the_next_request() -> None
         writer.write(request)
 
         assert (await reader.readuntil(b"\r\n")).startswith(b"HTTP/1.1 200 ")
+
+
+@pytest.mark.parametrize(
+    "request_line", [b"POST /echo HTTP/1.0\r\nConnection: keep-alive", b"POST /echo HTTP/1.1\r\nConnection: close"]
+)
+async def test_a_connection_ends_with_its_answer_for_who_wants_or_knows_no_other(request_line: bytes) -> None:
+    """A client of HTTP/1.0 reads to the end of the connection."""
+    async with connected(LONG, LONG) as (reader, writer), asyncio.timeout(5):
+        writer.write(request_line + b"\r\nHost: x\r\nContent-Length: 2\r\n\r\nab")
+        answer = await reader.read()
+
+    assert answer.startswith(b"HTTP/1.1 200 ")
+    assert b"connection: close\r\n" in answer
+    assert answer.endswith(b"\r\n\r\nab")

@@ -61,6 +61,7 @@ async def test_the_link_plays_without_a_token(api: Api) -> None:
     assert response.headers["content-length"] == str(SIZE)
     assert response.headers["accept-ranges"] == "bytes"
     assert response.headers["cache-control"] == "private, no-store"
+    assert response.headers["x-content-type-options"] == "nosniff"
     assert len(response.headers["etag"]) == 66
 
 

@@ -242,6 +242,17 @@ async def test_reports_come_home_after_the_organization_changed_its_vendor(line:
     assert (answer.status_code, (await line.message()).status) == (200, "delivered")
 
 
+async def test_the_secret_of_the_next_vendor_checks_no_report_of_the_one_before(tmp_path: Path) -> None:
+    """Sinch and TextGrid both sign with a webhook's secret, each with its own."""
+    async with FakeSinch() as sinch, FakeTextGrid() as textgrid, running_api(tmp_path, sinch_sms_url=sinch.url) as api:
+        line = await connected(api, sinch, "sinch")
+        next_one = _credentials(textgrid, "textgrid", is_signing=True)
+        await administer.configure_sms(api.relay, api.organization_id, "textgrid", next_one)
+        answer = await line.tell(line.report(WORDS["sinch"]["delivered"]))
+
+        assert (answer.status_code, (await line.message()).status) == (200, "delivered")
+
+
 async def test_a_message_that_has_gone_is_404_to_who_was_told_of_it_and_401_to_others(unsigned: Line) -> None:
     """Its token proves that it was there."""
     callback = unsigned.report(WORDS[unsigned.name]["delivered"])

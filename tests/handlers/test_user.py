@@ -64,9 +64,11 @@ async def test_a_regenerated_key_replaces_the_one_before_at_once(api: Api) -> No
     """The old key opens nothing any more, the new one is what is shown from now on."""
     token = await user_token(api)
     old = key_in(await show(api, token))
-    new = key_in(await api.post(REGENERATE, b"", token))
+    regenerated = await api.post(REGENERATE, b"", token)
+    new = key_in(regenerated)
     statuses = [(await api.post(INGEST, missed(), key)).status_code for key in (old, new)]
 
+    assert regenerated.headers["cache-control"] == "no-store"
     assert old != new
     assert statuses == [401, 201]
     assert key_in(await show(api, token)) == new

@@ -133,6 +133,27 @@ async def test_a_note_that_differs_is_another_note(api: Api, change: dict[str, s
     assert first.json()["note_id"] != second.json()["note_id"]
 
 
+async def test_the_same_words_about_two_contacts_are_two_notes_and_two_texts(api: Api) -> None:
+    """A repeat is about the same person."""
+    await administer.add_contact(api.relay, api.organization_id, SECOND, "Robin Example")
+    for number in (PHONE, SECOND):
+        assert (await api.tool("create-note", {**NOTE, "phone_number": number})).json()["success"] is True
+        assert (await api.tool("send-sms", {**TEXT, "phone_number": number})).json()["success"] is True
+    notes, messages = await rows(api, ContactNote), await rows(api, Message)
+
+    assert len({note.contact_id for note in notes}) == len(notes) == 2
+    assert [message.to_number for message in messages] == [PHONE, SECOND]
+
+
+async def test_a_conversation_id_that_fits_no_index_is_left_out(api: Api) -> None:
+    """The note is saved all the same: nobody breaks off a call over an id."""
+    for length in (200, 201):
+        answer = await api.tool("create-note", {**NOTE, "conversation_id": "x" * length})
+        assert answer.json()["success"] is True
+
+    assert [note.elevenlabs_conversation_id for note in await rows(api, ContactNote)] == ["x" * 200, None]
+
+
 @pytest.mark.each_engine
 async def test_after_the_replay_window_the_same_note_is_a_new_one(tmp_path: Path) -> None:
     """The window is a setting; with none, every call counts."""
@@ -399,6 +420,16 @@ async def test_the_same_transfer_again_is_one_request(api: Api) -> None:
 
     assert [response.json()["message"] for response in responses] == [HOLD] * 5
     assert len(await rows(api, TransferRequest)) == len(await api.events()) == 1
+
+
+@pytest.mark.parametrize("change", [{"conversation_id": "conv_2"}, {"called_id": SECOND}, {"reason": "Invoice"}])
+async def test_a_transfer_that_differs_is_another_request(api: Api, change: dict[str, str]) -> None:
+    """Two callers who want the same are two."""
+    body = {"reason": "Wants a supervisor", "conversation_id": "conv_1", "called_id": OURS}
+    for asked in (body, body | change):
+        await api.tool("transfer", asked)
+
+    assert len(await rows(api, TransferRequest)) == len(await api.events()) == 2
 
 
 BAD_TRANSFERS: list[object] = [{"reason": 5}, {"conversation_id": []}, [], b"", b"\xff"]
