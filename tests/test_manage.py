@@ -16,6 +16,7 @@ from subprocess import CompletedProcess
 from typing import Any
 
 import httpx
+import jwt
 import pytest
 from cryptography.fernet import Fernet
 from websockets.asyncio.client import connect
@@ -472,6 +473,8 @@ def test_a_token_and_keys_are_printed_alone(settled: House) -> None:
     tool = settled.run("key", "tool", ACME).stdout
     encryption = settled.run("key", "encryption").stdout
 
+    claims = jwt.decode(token.strip(), options={"verify_signature": False})
+    assert claims["exp"] - claims["iat"] == 12 * 3600
     assert re.fullmatch(r"eyJ[\w-]+\.[\w-]+\.[\w-]+\n", token)
     assert re.fullmatch(r"tk_live_[0-9a-f]{36}\n", first)
     assert first == same != renewed
@@ -586,6 +589,24 @@ def test_listen_prints_json_and_survives_a_restart_of_the_broadcaster(rested: Re
 def _events(listener: Running) -> list[dict[str, Any]]:
     frames = [json.loads(line) for line in listener.output.splitlines()]
     return [frame for frame in frames if frame["type"] == "event"]
+
+
+def test_listen_begins_where_it_is_told_and_prints_what_it_is_asked_for(up: tuple[House, Running]) -> None:
+    """What happened before it was started, and about one contact alone."""
+    house, _ = up
+    token = {"Authorization": f"Bearer {house.demo['superadminToken']}"}
+    found = httpx.get(f"{house.demo['apiUrl']}/api/contacts", headers=token, trust_env=False).json()
+    (contact_id,) = [
+        one["_id"] for one in found["data"]["contacts"] if one["phoneNumber"] == house.demo["contactPhone"]
+    ]
+    house.tool("transfer", {"reason": "About nobody in particular"})
+    house.note("Before anybody listened")
+    with house.start("listen", "--json", "--since", "0", "--contact", contact_id) as listener:
+        listener.until(lambda: "Before anybody listened" in listener.output)
+        assert listener.stop(signal.SIGINT) == 0
+        names = {event["event"] for event in _events(listener)}
+
+    assert names == {"note_created"}
 
 
 def test_listen_says_what_it_cannot_do(up: tuple[House, Running], tmp_path: Path) -> None:

@@ -253,6 +253,15 @@ async def test_a_story_is_told_whole_and_in_order_whatever_the_page(api: Api, su
                 assert entry[name]["_id"] == entry["id"]
 
 
+async def test_a_last_page_that_is_full_promises_no_other(api: Api) -> None:
+    """Whoever follows the cursor asks for no page that is empty."""
+    contact_id, expected = await story(api)
+    path = f"/api/contacts/{contact_id}/timeline"
+    nexts = [(await get(api, path, limit=len(expected) - short)).json()["next"] for short in (1, 0)]
+
+    assert [following is None for following in nexts] == [False, True]
+
+
 @pytest.mark.each_engine
 async def test_what_happens_while_a_story_is_read_shifts_nothing(api: Api) -> None:
     """The next page goes on where the last one ended."""

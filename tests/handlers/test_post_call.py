@@ -12,13 +12,16 @@ from typing import Any
 
 import httpx
 import pytest
+from cryptography.fernet import Fernet
 from pydantic import SecretStr
 
 from actions import administer
 from actions.configure_voice_ai import ORGANIZATION_HEADER, VoiceAiChanges, configure_voice_ai
 from actions.erase_contact import erase_contact
+from actions.vault import Vault
 from domain.audit import Actor
 from domain.errors import StorageUnavailable
+from persistence import voice_ai_configs
 from persistence.models import (
     Call,
     Contact,
@@ -533,6 +536,30 @@ async def test_deliveries_without_their_organization_are_few_a_minute(
     assert int(last[1].headers["Retry-After"]) in range(1, 61)
     assert last[1].json() == {"success": False, "error": "Too many requests, please try again later"}
     assert named == [200] * 5
+
+
+async def test_a_secret_nobody_can_open_stops_no_other_organization(desk: Desk) -> None:
+    """Its key was lost; the deliveries of all others are tried and believed."""
+    _, other_id = await another(desk)
+    lost = Vault(SecretStr(Fernet.generate_key().decode())).seal("a secret of theirs")
+    await desk.api.relay.database.write(lambda: voice_ai_configs.update(other_id, {"webhook_secret_sealed": lost}))
+    callback = desk.workspace.delivery(desk.webhook_id, payload("transcription_inbound_sip"))
+    headers = {name: value for name, value in callback.headers.items() if name != "X-Relay-Organization"}
+
+    call_id(await desk.send(callback.body, **headers))
+
+
+async def test_a_body_that_does_not_say_whose_it_is_is_hashed_up_to_a_limit(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Anybody may send one, and each organization's secret is tried on it."""
+    monkeypatch.setattr("actions.receive_post_call._MOST_HASHED_BYTES", len(BODY))
+    callback = desk.workspace.delivery(desk.webhook_id, payload("transcription_inbound_sip"))
+    headers = {name: value for name, value in callback.headers.items() if name != "X-Relay-Organization"}
+    refused = await desk.send(callback.body, **headers)
+
+    assert refused.status_code == 401
+    assert await nothing_is_stored(desk.api)
 
 
 # Bad input
