@@ -6,6 +6,7 @@ import os
 import re
 import signal
 import socket
+import sqlite3
 import stat
 import time
 from collections.abc import Callable, Iterator
@@ -438,6 +439,7 @@ def test_migrating_twice_changes_nothing(settled: House) -> None:
 
 def test_an_organization_is_set_up_from_the_command_line(settled: House) -> None:
     """Region, numbers, contact and SMS provider, read back in the list as they were written."""
+    settled.run("org", "number", ACME, "020 7183 8752")
     number = settled.run("org", "number", ACME, "020 7183 8750", "--label", "Front [desk]", "--default")
     contact = settled.run("org", "contact", ACME, "020 7183 8751", "Alex [x]")
     region = settled.run("org", "region", ACME, "ca")
@@ -450,6 +452,9 @@ def test_an_organization_is_set_up_from_the_command_line(settled: House) -> None
     assert provider.stdout == "Texts now go through console.\n"
     assert ACME in listed.stdout
     assert "+442071838750" in listed.stdout
+    with sqlite3.connect(settled.folder / "var" / "relay.db") as database:
+        numbers = database.execute("SELECT number, label, is_default FROM phone_number WHERE number LIKE '+44%'")
+        assert set(numbers) == {("+442071838750", "Front [desk]", 1), ("+442071838752", None, 0)}
 
 
 def test_credentials_come_from_a_file_or_standard_input(settled: House) -> None:

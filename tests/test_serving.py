@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from websockets.exceptions import InvalidStatus
 from websockets.sync.client import connect
+from websockets.typing import Origin
 
 from domain.times import later
 from persistence import contacts, conversations, organizations
@@ -17,7 +18,7 @@ from persistence.models import Message
 from tests.support.processes import Running, accepts, environment, run, running
 
 OURS, THEIRS = "+12362320246", "+14165550100"
-PAGE = "https://desk.example"
+PAGE = Origin("https://desk.example")
 
 
 @dataclass(frozen=True)
@@ -86,6 +87,6 @@ def test_the_broadcaster_lets_in_the_pages_that_were_set(house: House) -> None:
     """Others are refused before their token is looked at."""
     url = f"ws://127.0.0.1:{house.env['REALTIME_PORT']}/v1"
     with pytest.raises(InvalidStatus, match="403"):
-        connect(url, origin="https://elsewhere.example", proxy=None)  # type: ignore[arg-type]
-    with connect(url, origin=PAGE, proxy=None):  # type: ignore[arg-type]
+        connect(url, origin=Origin("https://elsewhere.example"), proxy=None)
+    with connect(url, origin=PAGE, proxy=None):
         pass

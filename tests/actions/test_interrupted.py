@@ -56,7 +56,7 @@ async def audio() -> AsyncIterator[bytes]:
 async def serving(relay: Relay, api: Api) -> AsyncIterator[Callable[[Any], Coroutine[Any, Any, httpx.Response]]]:
     """Serve `relay` beside the API; yield what pushes a call into it."""
     headers = {"Authorization": f"Bearer {api.demo.api_key.get_secret_value()}"}
-    transport = httpx.ASGITransport(create_app(relay))  # type: ignore[arg-type]
+    transport = httpx.ASGITransport(create_app(relay))
     async with httpx.AsyncClient(transport=transport, base_url="http://x", headers=headers) as http:
 
         async def ingest(call: Any) -> httpx.Response:
@@ -149,7 +149,7 @@ async def test_organizations_do_not_wait_for_each_other(api: Api, what: str) -> 
     """Their ids may be the same; one that is held up holds up nobody else."""
     other = await administer.create_organization(api.relay, "Other", "CA")
     stopped = Interrupted(api.relay.database, pauses=True)
-    slow = dataclasses.replace(api.relay, database=stopped)  # type: ignore[arg-type]
+    slow = dataclasses.replace(api.relay, database=stopped)
 
     async def act(relay: Relay, organization_id: str) -> object:
         if what == "audio":

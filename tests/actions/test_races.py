@@ -83,7 +83,7 @@ def nothing() -> None:
 def reported(**changes: Any) -> FinishedCall:
     """Return a call as its agent's maker reports it."""
     known = {"external_call_id": CONVERSATION, "elevenlabs_conversation_id": CONVERSATION, "source": "elevenlabs"}
-    return FinishedCall("inbound", THEIRS, OURS, 5, "completed", **(known | changes))  # type: ignore[arg-type]
+    return FinishedCall("inbound", THEIRS, OURS, 5, "completed", **(known | changes))
 
 
 # What is tied to a call

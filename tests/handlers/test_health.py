@@ -32,8 +32,8 @@ class Door:
 @contextlib.asynccontextmanager
 async def with_database(api: Api, **changes: Any) -> AsyncIterator[httpx.AsyncClient]:
     """Serve the relay with a database of which something is changed."""
-    relay = dataclasses.replace(api.relay, database=Door(api.relay.database, **changes))  # type: ignore[arg-type]
-    transport = httpx.ASGITransport(create_app(relay))  # type: ignore[arg-type]
+    relay = dataclasses.replace(api.relay, database=Door(api.relay.database, **changes))
+    transport = httpx.ASGITransport(create_app(relay))
     async with httpx.AsyncClient(transport=transport, base_url="http://x") as http, asyncio.timeout(10):
         yield http
 
