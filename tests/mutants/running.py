@@ -26,6 +26,9 @@ _UNLOADABLE = re.compile(r"(failed on \w+ with \")?(ImportError|ModuleNotFoundEr
 _COLLECTION = "collection failure"
 _GOODBYE_SECONDS = 10
 
+# There is one time limit here, so that a hang is told from a failure; a wait in vain ends before it.
+_TIMES = {"PYTEST_TIMEOUT": "0", "TEST_PATIENCE": "1"}
+
 
 class Verdict(StrEnum):
     """What became of a planted fault."""
@@ -125,13 +128,12 @@ class Pytest:
         report, output = tree.with_name(f"{tree.name}.xml"), tree.with_name(f"{tree.name}.out")
         report.unlink(missing_ok=True)
         options = ["-q", "-p", "no:cacheprovider", "--tb=short", f"--junitxml={report}"]
-        # No test needs Schemathesis' plugin, and what is loaded already cannot be rewritten. There is one time limit
-        # here, so that a hang is told from a failure.
-        options += ["-p", "no:schemathesis", "-W", "ignore::pytest.PytestAssertRewriteWarning", "-o", "timeout=0"]
+        # No test needs Schemathesis' plugin, and what is loaded already cannot be rewritten.
+        options += ["-p", "no:schemathesis", "-W", "ignore::pytest.PytestAssertRewriteWarning"]
         self._write(
             {
                 "arguments": [*options, *arguments],
-                "environment": environment,
+                "environment": _TIMES | environment,
                 "folder": str(tree),
                 "output": str(output),
             }

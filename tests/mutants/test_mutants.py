@@ -10,6 +10,8 @@ from tests.mutants import faults
 from tests.mutants.faults import Fault
 from tests.mutants.running import Pytest, UnfitTests, Verdict, copied, insist_on_sound_tests, judge_all
 
+pytestmark = pytest.mark.processes
+
 CODE = "def double(number):\n    return 2 * number\n"
 TESTS = """
 from room.code import double
