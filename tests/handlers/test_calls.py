@@ -660,7 +660,7 @@ def provider(elevenlabs: FakeElevenLabs) -> dict[str, Any]:
 async def test_saving_makes_the_webhook_and_points_finished_calls_at_it(
     configured: Api, elevenlabs: FakeElevenLabs
 ) -> None:
-    """One webhook at our address, all three events, retries on, its secret kept."""
+    """One webhook at our address that says whose it is, all three events, retries on, its secret kept."""
     response = await configured.configure(provider(elevenlabs))
     ((webhook_id, webhook),) = elevenlabs.webhooks.items()
     config = await config_of(configured)
@@ -668,6 +668,7 @@ async def test_saving_makes_the_webhook_and_points_finished_calls_at_it(
     assert response.json()["success"] is True
     assert webhook["webhook_url"] == "https://relay.example/api/webhook/elevenlabs"
     assert webhook["retry_enabled"] is True
+    assert webhook["request_headers"] == {"X-Relay-Organization": configured.organization_id}
     assert elevenlabs.settings["webhooks"]["post_call_webhook_id"] == webhook_id
     assert set(elevenlabs.settings["webhooks"]["events"]) >= {"transcript", "audio", "call_initiation_failure"}
     assert (
