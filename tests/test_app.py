@@ -37,7 +37,8 @@ async def test_rules_are_the_settings_in_seconds_and_bytes(tmp_path: Path) -> No
         "public_url": "https://relay.example/",
         "realtime_public_url": "wss://live.example/v1",
     }
-    async with open_relay(load_settings(_env_file=None, data_dir=tmp_path, **sizes, **minutes, **plain)) as relay:
+    settings = load_settings(_env_file=None, data_dir=tmp_path, **sizes, **minutes, **plain)
+    async with open_relay(settings) as relay:
         assert relay.rules == Rules(
             tool_replay=6,
             tool_secret_overlap=120,
@@ -53,6 +54,7 @@ async def test_rules_are_the_settings_in_seconds_and_bytes(tmp_path: Path) -> No
             sign_in_attempts_per_account=12,
             sign_in_attempts_per_address=13,
             sign_in_window=300,
+            allowed_origins=settings.allowed_origins,
         )
 
 
