@@ -112,7 +112,7 @@ OWN_WORDS: dict[str, dict[str, Any]] = {
     "transfer_requests.add": {"values": {"reason": "x"}},
     "voice_ai_configs.update": {"values": {"ai_voice_provider": "elevenlabs"}},
 }
-FILTERS = [
+FILTERS: list[Callable[[dict[str, str]], CallFilter]] = [
     lambda ids: CallFilter(contact_id=ids["contact_id"]),
     lambda ids: CallFilter(user_id=ids["user_id"]),
     lambda ids: CallFilter(external_call_id=SHARED),
@@ -182,9 +182,7 @@ def populate(name: str, invoked_at: str) -> dict[str, str]:
     ).id
     wish = models.TransferRequest.create(**mine, elevenlabs_conversation_id=SHARED, contact=contact).id
     models.TransferRequest.create(**mine, elevenlabs_conversation_id=SHARED)
-    models.ToolInvocation.create(
-        **mine, tool="send-sms", fingerprint=SHARED, result_id=message, invoked_at=invoked_at
-    )
+    models.ToolInvocation.create(**mine, tool="send-sms", fingerprint=SHARED, result_id=message, invoked_at=invoked_at)
     for sequence in (1, 2):
         models.Event.create(**mine, sequence=sequence, name="call_ended", at=OLD, contact_id=contact, data="{}")
     models.AuditEntry.create(**mine, action="user.signed_in")
