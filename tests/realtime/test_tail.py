@@ -260,3 +260,28 @@ async def test_an_event_comes_by_polling_when_its_wake_up_is_lost(
         for sequence in range(1, 6):
             await world.commit(make_event())
             assert await radio.until(sequence) == [sequence]
+
+
+async def test_what_is_committed_while_the_tail_starts_is_delivered(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between the two looks it takes at the start an event may come; it is neither lost nor a hole."""
+    scribe = Scribe(world.database, [world.ours])
+    reads: list[object] = []
+    read = world.database.read
+
+    async def between(unit: Any) -> Any:
+        result = await read(unit)
+        reads.append(unit)
+        if len(reads) == 1:
+            await world.commit(make_event())
+        return result
+
+    monkeypatch.setattr(world.database, "read", between)
+    await scribe.start()
+    await world.commit(make_event())
+    while await scribe.read():
+        pass
+
+    assert scribe.heard[world.ours][-1] == 2
+    assert "gap" not in scribe.heard[world.ours]
