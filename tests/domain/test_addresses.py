@@ -126,3 +126,20 @@ def test_client_is_the_nearest_address_that_is_not_a_trusted_proxys(
 def test_clients_with_ipv4_addresses_are_told_apart_on_a_socket_for_both_versions() -> None:
     """There they are written as IPv6 addresses, all of one network."""
     assert [network_of(f"::ffff:192.0.2.{number}") for number in (1, 2)] == ["192.0.2.1", "192.0.2.2"]
+
+
+@pytest.mark.parametrize(
+    ("client", "counted"),
+    [
+        ("192.0.2.7", "192.0.2.7"),
+        ("2001:db8:1:2:3:4:5:6", "2001:db8:1:2::/64"),
+        ("2001:db8:1:2::", "2001:db8:1:2::/64"),
+        ("2001:db8:1:3::", "2001:db8:1:3::/64"),
+        ("a name", "a name"),
+        ("", "unknown"),
+        (None, "unknown"),
+    ],
+)
+def test_clients_are_counted_by_address_or_by_network(client: str | None, counted: str) -> None:
+    """Whoever has an IPv6 network has all of its addresses."""
+    assert network_of(client) == counted

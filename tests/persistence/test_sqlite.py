@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from domain.errors import ConfigurationError, Overloaded
-from persistence import organizations
+from persistence import organizations, readiness
 from persistence.database import Database, open_database
 from persistence.models import Contact, Organization
 from persistence.units import engine as running_engine
@@ -208,3 +208,13 @@ def test_a_caller_whose_loop_is_closed_leaves_the_writer_at_work(tmp_path: Path,
 
     assert asyncio.run(asyncio.wait_for(next_one, 10)) == "Next"
     database.close()
+
+
+async def test_readiness_is_asked_by_a_write(database: Database, tmp_path: Path) -> None:
+    """A page goes to the disk, so a disk that is full is not ready; nothing of the content changes."""
+    with contextlib.closing(sqlite3.connect(tmp_path / "relay.db")) as stranger:
+        before, content = stranger.execute("PRAGMA data_version").fetchone(), list(stranger.iterdump())
+        await database.write(readiness.write_something)
+
+        assert stranger.execute("PRAGMA data_version").fetchone() != before
+        assert list(stranger.iterdump()) == content

@@ -285,3 +285,16 @@ async def test_what_is_committed_while_the_tail_starts_is_delivered(
 
     assert scribe.heard[world.ours][-1] == 2
     assert "gap" not in scribe.heard[world.ours]
+
+
+async def test_a_tail_that_is_behind_reads_on_without_waiting(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A burst that was announced once comes to its end."""
+    monkeypatch.setattr("realtime.tail._WAIT_SECONDS", 1000.0)
+    scribe = Scribe(world.database, [world.ours], batch=10)
+    await scribe.start()
+    running = asyncio.create_task(scribe.tail.run())
+    await world.commit(*(make_event() for _ in range(95)))
+    await scribe.until(95)
+    running.cancel()
+
+    assert scribe.heard[world.ours] == list(range(1, 96))
