@@ -96,7 +96,7 @@ def test_the_digest_is_that_of_the_text_and_not_of_its_spelling() -> None:
     assert escaped.sha256() == plain.sha256()
 
 
-@pytest.mark.parametrize("escape", [r"\u002f", r"\/", r"\\"])
+@pytest.mark.parametrize("escape", [r"\u002f", r"\/", r"\u00e9"])
 def test_an_escape_that_is_cut_anywhere_is_one(escape: str) -> None:
     """Wherever a piece of the body ends."""
     text = f"ab{escape}cd".encode()
