@@ -151,10 +151,14 @@ def _exists(root: Path, test: str) -> bool:
     path = root / file
     if not path.is_file():
         return False
-    return not name or name.partition("[")[0] in _functions(path)
+    # A class may inherit its tests from another file; that it is there has to do.
+    name = name.partition("[")[0]
+    return not name or name.partition("::")[0] in _names(path)
 
 
 @cache
-def _functions(path: Path) -> frozenset[str]:
+def _names(path: Path) -> frozenset[str]:
     body = ast.parse(path.read_text("utf-8")).body
-    return frozenset(node.name for node in body if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef))
+    return frozenset(
+        node.name for node in body if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef)
+    )

@@ -12,7 +12,7 @@ from domain.principals import Principal, TokenKind
 from realtime.client import Frame, listen
 from realtime.limits import Limits
 from tests.realtime.conftest import World, make_event
-from tests.realtime.scripted import event, hello, scripted
+from tests.realtime.scripted import Said, event, hello, scripted
 
 
 async def take(frames: AsyncIterator[Frame], count: int) -> list[Frame]:
@@ -161,7 +161,7 @@ def longest_pause(monkeypatch: pytest.MonkeyPatch) -> None:
 
 async def test_a_repeated_event_is_given_once() -> None:
     """Whether it comes on the same connection or on the next."""
-    scripts = [[hello(), event(1), event(1), event(2), 1012], [hello(2), event(2), event(3)]]
+    scripts: list[list[Said]] = [[hello(), event(1), event(1), event(2), 1012], [hello(2), event(2), event(3)]]
     async with scripted(*scripts) as playing, contextlib.aclosing(listen(playing.url, "ours")) as frames:
         seen = [frame.get("seq") for frame in await take(frames, 5)]
 
@@ -211,9 +211,9 @@ async def test_a_quiet_line_is_asked_and_moves_its_place() -> None:
 async def test_pauses_grow_up_to_a_limit_and_begin_anew_after_a_hello() -> None:
     """A server that lets nobody in is asked less and less, one that does is trusted again."""
     delays: list[float] = []
-    out = [None]
+    out: list[Said] = [None]
     greeting = hello(base=0.01, longest=0.03)
-    scripts = [[greeting, None], out, out, out, [greeting, None], [greeting]]
+    scripts: list[list[Said]] = [[greeting, None], out, out, out, [greeting, None], [greeting]]
     async with (
         scripted(*scripts) as playing,
         contextlib.aclosing(listen(playing.url, "ours", on_retry=lambda delay, _: delays.append(delay))) as frames,

@@ -12,7 +12,7 @@ from domain.events import EventName
 from domain.principals import Principal, TokenKind
 from realtime.limits import Limits
 from tests.realtime.conftest import World, make_event
-from tests.realtime.scripted import event, hello, scripted
+from tests.realtime.scripted import Said, event, hello, scripted
 
 pytestmark = pytest.mark.processes
 
@@ -162,7 +162,7 @@ async def test_an_address_that_is_none_does_not_crash_it(url: str) -> None:
 
 async def test_a_repeated_event_is_given_once() -> None:
     """Whether it comes on the same connection or on the next."""
-    scripts = [[hello(), event(1), event(1), event(2), 1012], [hello(2), event(2), event(3)]]
+    scripts: list[list[Said]] = [[hello(), event(1), event(1), event(2), 1012], [hello(2), event(2), event(3)]]
     async with scripted(*scripts) as playing, node(url=playing.url, token="ours") as client:
         assert await client.until(3) == [1, 2, 3]
 
@@ -209,9 +209,9 @@ async def test_a_pong_keeps_its_place_and_proves_that_the_line_stands() -> None:
 
 async def test_pauses_grow_up_to_a_limit_and_begin_anew_after_a_hello() -> None:
     """A server that lets nobody in is asked less and less, one that does is trusted again."""
-    out = [None]
+    out: list[Said] = [None]
     greeting = hello(base=0.01, longest=0.03)
-    scripts = [[greeting, None], out, out, out, [greeting, None], [greeting]]
+    scripts: list[list[Said]] = [[greeting, None], out, out, out, [greeting, None], [greeting]]
     async with scripted(*scripts) as playing, node(url=playing.url, token="ours", chance=1) as client:
         pauses = [(await client.next("waiting"))["detail"]["seconds"] for _ in range(5)]
 

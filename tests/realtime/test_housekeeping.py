@@ -157,12 +157,13 @@ async def health(station: Station) -> tuple[int, str]:
 async def test_who_has_yet_to_say_hello_does_not_hold_up_the_end(world: World) -> None:
     """A handshake that is half done is cut off at once."""
     limits = Limits(drain_seconds=0.1, auth_seconds=1000)
-    async with world.broadcaster(limits=limits) as station, station.listener() as radio:
-        await radio.next()
-        reader, writer = await asyncio.open_connection("127.0.0.1", station.port)
-        writer.write(b"GET /v1 HTTP/1.1\r\n")
-        await station.get("/healthz")  # whoever came before has been taken in
-    async with asyncio.timeout(10):
-        with contextlib.suppress(ConnectionError):
-            assert await reader.read() == b""
-    writer.close()
+    async with contextlib.AsyncExitStack() as stack:
+        async with world.broadcaster(limits=limits) as station, station.listener() as radio:
+            await radio.next()
+            reader, writer = await asyncio.open_connection("127.0.0.1", station.port)
+            stack.callback(writer.close)
+            writer.write(b"GET /v1 HTTP/1.1\r\n")
+            await station.get("/healthz")  # whoever came before has been taken in
+        async with asyncio.timeout(10):
+            with contextlib.suppress(ConnectionError):
+                assert await reader.read() == b""
