@@ -66,6 +66,10 @@ def create_app(relay: Relay, contract: Contract | None = None) -> ASGIApp:
     `contract` is the loaded contract, if the caller has it; otherwise it is read from its files.
     """
     registry = CollectorRegistry()
+    registry.register(Refusals(relay.refusals))
+    health = Health(relay, registry)
+    own: dict[str, Page] = {"/healthz": health.healthz, "/readyz": health.readyz, "/metrics": health.metrics}
+    own |= {path: fixed(*page) for path, page in pages.load(relay.rules.realtime_url).items()}
     operations = enforcement.build(
         contract or document.load(),
         relay,
@@ -76,13 +80,9 @@ def create_app(relay: Relay, contract: Contract | None = None) -> ASGIApp:
         max_body_bytes=relay.rules.max_body_bytes,
         max_document_bytes=relay.rules.max_document_bytes,
         held_body_bytes=relay.rules.held_body_bytes,
+        beyond=OwnPaths(enforcement.not_found, own),
     )
-    registry.register(Refusals(relay.refusals))
-    health = Health(relay, registry)
-    own: dict[str, Page] = {"/healthz": health.healthz, "/readyz": health.readyz, "/metrics": health.metrics}
-    own |= {path: fixed(*page) for path, page in pages.load(relay.rules.realtime_url).items()}
-    served = CrossOrigin(PageHeaders(OwnPaths(operations, own)), relay.rules.allowed_origins)
-    return Observation(served, registry)
+    return Observation(CrossOrigin(PageHeaders(operations), relay.rules.allowed_origins), registry)
 
 
 def _relay(settings: Settings, database: Database, http: httpx.AsyncClient) -> Relay:

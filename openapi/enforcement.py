@@ -1,11 +1,11 @@
 """The one middleware that enforces the served document, and the stack it stands in.
 
     Envelope           answers every error in the operation's own envelope; nothing internal leaves
-    └── Routes         which operation
-        └── Addresses        from where, and whether too often
+    └── Addresses      from where, and whether too often; every request counts, whatever its path
+        └── Routes           which operation
             └── Security         whose token (Connexion's decision)
                 └── Enforcement      count, parse, validate, call the handler, validate the answer, serialise
-                    └── Pages            /openapi.json, /docs and what else is not an operation
+                    └── Pages            /openapi.json, /docs, and `beyond` for what else is not an operation
 
 Everything about an operation is compiled once, in `build`; what cannot be compiled stops the server there. What is not
 an operation passes the layers untouched. A layer that only passes on is a plain function that returns what the next one
@@ -17,7 +17,7 @@ import copy
 import fnmatch
 import functools
 import traceback
-from collections.abc import AsyncIterator, Awaitable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 import orjson
@@ -34,7 +34,7 @@ from pydantic_core import SchemaSerializer
 from starlette.exceptions import HTTPException
 
 from domain import documents, large_texts
-from domain.errors import ConfigurationError, InvalidRequest, NotFound, Unauthenticated
+from domain.errors import ConfigurationError, InvalidRequest, NotFound, RateLimited, Unauthenticated
 from domain.large_texts import LargeText
 from domain.principals import Principal
 from openapi.authentication import Authenticate, Security, principal_of, security_map
@@ -54,6 +54,7 @@ from openapi.schemas import Schemas, Validator, large_text_of
 Scope = Any
 Receive = Any
 Send = Any
+App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 _ANSWERING = "relay_answering"
 
@@ -89,14 +90,16 @@ def build(
     held_body_bytes: int = 128 * 1024 * 1024,
     pages: Mapping[str, bytes] | None = None,
     lifespan: Lifespan | None = None,
+    beyond: App | None = None,
 ) -> ConnexionMiddleware:
     """Return the ASGI application that serves `contract`.
 
     `relay` is handed to every handler; `authenticate` believes a bearer token of a kind, or raises Unauthenticated.
     `bindings` are the generated ones and `handlers` the functions (see `registry`), both by METHOD and path. `pages`
-    are further JSON documents by path, served as they are. `limits` says who asks too often, `max_body_bytes` how long
-    a body may be, `max_document_bytes` the JSON of it that is parsed in one go, and `held_body_bytes` how much of large
-    bodies is held at once; whoever brings more is asked to come back. Nothing is opened or connected here.
+    are further JSON documents by path, served as they are, and `beyond` answers what is neither. `limits` says who
+    asks too often, `max_body_bytes` how long a body may be, `max_document_bytes` the JSON of it that is parsed in one
+    go, and `held_body_bytes` how much of large bodies is held at once; whoever brings more is asked to come back.
+    Nothing is opened or connected here.
 
     Raises:
         ConfigurationError: when the generated types are not of this contract, or an operation cannot be enforced.
@@ -116,12 +119,12 @@ def build(
     own = {"/openapi.json": contract.served, "/contract": describe(contract, handlers)}
     served = {path: orjson.dumps(body) for path, body in own.items()} | dict(pages or {})
     app = ConnexionMiddleware(
-        _nothing_else,
+        _noted(beyond or not_found),
         lifespan=lifespan,
         middlewares=[
             functools.partial(Envelope, enforced=enforced),
-            Routes,
             *([functools.partial(Addresses, limits=limits)] if limits is not None else []),
+            Routes,
             Security,
             functools.partial(Enforcement, enforced=enforced),
             functools.partial(Pages, documents=served),
@@ -135,7 +138,8 @@ def build(
     return app
 
 
-async def _nothing_else(scope: Scope, receive: Receive, send: Send) -> None:
+async def not_found(scope: Scope, receive: Receive, send: Send) -> None:
+    """Answer a request that nothing answers."""
     del receive, send
     if scope["type"] == "http":
         raise NotFound
@@ -377,17 +381,24 @@ class Enforcement(RoutedMiddleware):  # type: ignore[misc]  # Connexion is untyp
 
 
 class Addresses:
-    """Turns away those who ask too often, before anything about them is believed."""
+    """Turns away those who ask too often, before anything about them is believed.
 
-    def __init__(self, app: Any, limits: Limits) -> None:
+    A refusal is still routed, so that it is answered in the envelope of its operation.
+    """
+
+    def __init__(self, app: Routes, limits: Limits) -> None:
         self.app = app
         self._limits = limits
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Count the request if it is for an operation, and pass it on."""
-        if operation_of(scope) is not None:
+        """Count the request, and pass it on."""
+        if scope["type"] == "http":
             client = scope.get("client")
-            await self._limits.admit_address(client[0] if client else None)
+            try:
+                await self._limits.admit_address(client[0] if client else None)
+            except RateLimited:
+                self.app.route(scope)
+                raise
         await self.app(scope, receive, send)
 
 
@@ -450,6 +461,13 @@ class Envelope:
             reason=str(error) if isinstance(error, Undocumented) else None,
             frames=_frames(error),
         )
+
+
+def _noted(app: App) -> App:
+    async def passed(scope: Scope, receive: Receive, send: Send) -> None:
+        await app(scope, receive, _noting(scope, send))
+
+    return passed
 
 
 def _noting(scope: Scope, send: Send) -> Send:

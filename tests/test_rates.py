@@ -43,15 +43,46 @@ async def test_a_caller_who_asks_too_often_is_told_when_to_come_back(
 
 
 async def test_an_address_that_asks_too_often_is_refused_before_its_token_is_looked_at(tmp_path: Path) -> None:
-    """Guessing tokens is counted like anything else, and health pages are never refused."""
+    """Guessing tokens is counted like anything else."""
     async with running_api(tmp_path, requests_per_minute_per_address=3) as api:
         guesses = [(await api.post("/api/calls/ingest", {}, f"tk_live_{index}")).status_code for index in range(3)]
         refused = await api.ingest({})
-        healthy = await api.http.get("/readyz")
 
     assert guesses == [401, 401, 401]
     assert said(refused) == [429, True]
-    assert healthy.status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status"),
+    [
+        ("GET", "/nowhere", 404),
+        ("GET", "/" + "-eyJ" * 10_000, 404),
+        ("GET", "/api/calls/ingest", 405),
+        ("OPTIONS", "/api/calls/ingest", 204),
+        ("GET", "/healthz", 200),
+        ("GET", "/readyz", 200),
+        ("GET", "/metrics", 200),
+        ("GET", "/openapi.json", 200),
+        ("GET", "/docs/", 200),
+        ("GET", "/live", 200),
+        ("POST", "/live", 405),
+    ],
+    ids=lambda given: str(given)[:24],
+)
+async def test_every_request_counts_against_its_address_whatever_its_path(
+    tmp_path: Path, method: str, path: str, status: int
+) -> None:
+    """Three of them use up three; the refusal is JSON, carries an id, and an operation says it in its own words."""
+    async with running_api(tmp_path, requests_per_minute_per_address=3) as api:
+        answers = [await api.http.request(method, path) for _ in range(4)]
+        elsewhere = await api.tool("create-note", NOTE)
+
+    assert [answer.status_code for answer in answers] == [status] * 3 + [429]
+    assert said(answers[3]) == [429, True]
+    assert answers[3].headers["content-type"] == "application/json"
+    assert answers[3].headers["x-request-id"]
+    assert answers[3].json()["success"] is False
+    assert elsewhere.json() == {"success": False, "error": "Too many requests, please try again later"}
 
 
 def test_every_operation_documents_that_it_may_be_asked_too_often() -> None:
