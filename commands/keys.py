@@ -9,7 +9,7 @@ from pydantic import SecretStr
 from actions import administer
 from actions.relay import Relay
 from commands.opening import in_organization, run
-from commands.printing import out
+from commands.terminal import show
 from domain.errors import NotFound
 from persistence import users
 
@@ -29,7 +29,7 @@ def key_api(
             raise NotFound(f"There is no user {email}.")
         return await administer.api_key_of(relay, found.organization_id, found.id, renew=renew)
 
-    out.print(run(act).get_secret_value())
+    show(run(act).get_secret_value())
 
 
 @key.command("tool")
@@ -38,10 +38,10 @@ def key_tool(organization: str) -> None:
     secret = run(
         lambda relay: in_organization(relay, organization, lambda found: administer.new_tool_secret(relay, found.id))
     )
-    out.print(secret.get_secret_value())
+    show(secret.get_secret_value())
 
 
 @key.command("encryption")
 def key_encryption() -> None:
     """Print a new key for ENCRYPTION_KEYS."""
-    out.print(Fernet.generate_key().decode())
+    show(Fernet.generate_key().decode())

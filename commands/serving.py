@@ -23,7 +23,7 @@ from actions.text_caller import recover_stranded
 from app import create_app, open_relay
 from commands.descriptors import connections_within, raise_descriptor_limit
 from commands.opening import read_settings
-from commands.printing import out
+from commands.terminal import show
 from config import Settings
 from domain.addresses import Proxies
 from domain.errors import ConfigurationError, facts_of
@@ -80,7 +80,7 @@ def broadcast() -> None:
 def migrate() -> None:
     """Bring the database up to date."""
     applied = open_and_migrate(read_settings())
-    out.print(f"Applied {', '.join(applied)}." if applied else "The database is up to date.")
+    show(f"Applied {', '.join(applied)}." if applied else "The database is up to date.")
 
 
 def open_and_migrate(settings: Settings) -> list[str]:

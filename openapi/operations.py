@@ -1962,7 +1962,7 @@ class GetEvents(Protocol[R_contra]):
 # What the server reads at start
 
 OPERATIONS: Final = Bindings(
-    "c802b682b3e4262259628266dc9e884c040ddb76b7741d893906f1eb85bbcf57",
+    "b57b0770b8eb3f4341a2c15e6c3d3c11f6277ab577b87e98c9dd1c21d51e8a77",
     {
         "POST /api/calls/ingest": Binding(
             handler="calls.post_calls_ingest",

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]
-ROOMS = ("openapi", "handlers", "actions", "domain", "persistence", "providers", "realtime")
+ROOMS = ("commands", "openapi", "handlers", "actions", "domain", "persistence", "providers", "realtime")
 
 _START = """
 import asyncio, sys, warnings
@@ -74,7 +74,7 @@ class Tree:
 
     def contract(self, *arguments: str, **environment: str) -> Run:
         """Run what `manage.py contract …` runs, without loading the rest of the command line."""
-        return self.run("-m", "openapi.commands", *arguments, **environment)
+        return self.run("-m", "commands.contract", *arguments, **environment)
 
     def update(self, published: dict[str, Any] | bytes, *arguments: str) -> Run:
         """Take a new document."""
