@@ -3,6 +3,7 @@
 import contextlib
 import hashlib
 from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -25,7 +26,7 @@ from domain.messages import TextProvider
 from handlers.cross_origin import CrossOrigin
 from handlers.health import Health
 from handlers.observation import Observation, Refusals
-from handlers.own_paths import OwnPaths, Page, fixed
+from handlers.own_paths import OwnPaths, Page, fixed, nowhere
 from handlers.page_headers import PageHeaders
 from openapi import document, enforcement
 from openapi.document import Contract
@@ -41,6 +42,9 @@ from providers.storage import DiskStore, RecordingStore, connect_s3
 from providers.textgrid import TextGrid, TextGridCredentials
 from providers.twilio import Twilio, TwilioCredentials
 from realtime import pages
+
+# For a year, and for this host alone: what its neighbours speak is not for us to say.
+_HTTPS_ONLY = (b"strict-transport-security", b"max-age=31536000")
 
 TextProviders = dict[str, Callable[[dict[str, Any]], TextProvider]]
 
@@ -60,16 +64,30 @@ async def open_relay(settings: Settings) -> AsyncIterator[Relay]:
         database.close()
 
 
+@dataclass(frozen=True, slots=True)
+class Apps:
+    """What is served: to everybody, and on the management port if there is one."""
+
+    public: ASGIApp
+    management: ASGIApp
+
+
 def create_app(relay: Relay, contract: Contract | None = None) -> ASGIApp:
     """Build the application: the contract's operations, and the server's own paths beside them.
 
     `contract` is the loaded contract, if the caller has it; otherwise it is read from its files.
     """
+    return create_apps(relay, contract).public
+
+
+def create_apps(relay: Relay, contract: Contract | None = None) -> Apps:
+    """Build the application, and the one that answers health, readiness and metrics alone."""
     registry = CollectorRegistry()
     registry.register(Refusals(relay.refusals))
-    health = Health(relay, registry)
-    own: dict[str, Page] = {"/healthz": health.healthz, "/readyz": health.readyz, "/metrics": health.metrics}
-    own |= {path: fixed(*page) for path, page in pages.load(relay.rules.realtime_url).items()}
+    health, rules = Health(relay, registry), relay.rules
+    probes: dict[str, Page] = {"/healthz": health.healthz, "/readyz": health.readyz, "/metrics": health.metrics}
+    shown = pages.load(rules.realtime_url, for_people=rules.serves_pages)
+    own = {path: fixed(*page) for path, page in shown.items()} | ({} if rules.has_management_port else probes)
     operations = enforcement.build(
         contract or document.load(),
         relay,
@@ -77,12 +95,15 @@ def create_app(relay: Relay, contract: Contract | None = None) -> ASGIApp:
         bindings=OPERATIONS,
         handlers=find_handlers(handlers, OPERATIONS),
         limits=relay.rates,
-        max_body_bytes=relay.rules.max_body_bytes,
-        max_document_bytes=relay.rules.max_document_bytes,
-        held_body_bytes=relay.rules.held_body_bytes,
+        max_body_bytes=rules.max_body_bytes,
+        max_document_bytes=rules.max_document_bytes,
+        held_body_bytes=rules.held_body_bytes,
         beyond=OwnPaths(enforcement.not_found, own),
+        has_docs=rules.serves_pages,
     )
-    return Observation(CrossOrigin(PageHeaders(operations), relay.rules.allowed_origins), registry)
+    is_https = (rules.public_url or "").startswith("https:")
+    guarded = CrossOrigin(PageHeaders(operations, rules.realtime_url), rules.allowed_origins)
+    return Apps(Observation(guarded, registry, [_HTTPS_ONLY] if is_https else []), OwnPaths(nowhere, probes))
 
 
 def _relay(settings: Settings, database: Database, http: httpx.AsyncClient) -> Relay:
@@ -115,6 +136,8 @@ def _relay(settings: Settings, database: Database, http: httpx.AsyncClient) -> R
             webhook_tolerance=settings.webhook_tolerance_minutes * 60,
             webhook_organizations_tried=settings.webhook_organizations_tried,
             allowed_origins=settings.allowed_origins,
+            has_management_port=settings.management_port is not None,
+            serves_pages=settings.pages == "on",
             realtime_url=settings.realtime_public_url or settings.local_realtime_url,
             token_lifetime=settings.token_lifetime_minutes * 60,
             sign_in_attempts_per_account=settings.sign_in_attempts_per_account,

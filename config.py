@@ -18,7 +18,8 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from domain import origins
 from domain.errors import ConfigurationError
 
-Port = Annotated[int, Field(ge=1, le=65535)]
+_LAST_PORT = 65_535
+Port = Annotated[int, Field(ge=1, le=_LAST_PORT)]
 # No setting is endless, whatever unit it has: beyond this, moments would leave the calendar.
 Amount = Annotated[float, Field(ge=0, le=10_000_000)]
 Networks = Annotated[list[IPv4Network | IPv6Network], NoDecode]
@@ -49,6 +50,10 @@ class Settings(BaseSettings):
     api_port: Port = 2212
     realtime_host: str = "127.0.0.1"
     realtime_port: Port = 2213
+    management_host: str = "127.0.0.1"
+    management_port: Port | None = None
+    realtime_management_port: Port | None = None
+    pages: Literal["on", "off"] = "on"
     realtime_public_url: Annotated[str | None, Field(pattern=r"^wss?://")] = None
     public_url: BaseUrl | None = None
     trusted_proxies: Networks = [IPv4Network("127.0.0.1/32"), IPv6Network("::1/128")]
@@ -138,6 +143,8 @@ class Settings(BaseSettings):
         "r2_access_key_id",
         "r2_secret_access_key",
         "sinch_sms_url",
+        "management_port",
+        "realtime_management_port",
         "jwt_secret",
         "jwt_previous_secret",
         "jwt_private_key_file",
@@ -171,6 +178,26 @@ class Settings(BaseSettings):
         return origins.normalised([*(one for one in own if one), *local, *self.realtime_allowed_origins])
 
     @property
+    def broadcaster_management_port(self) -> int | None:
+        """The broadcaster's own port for health and metrics: its setting, or the one above the API's."""
+        if self.realtime_management_port is not None or self.management_port is None:
+            return self.realtime_management_port
+        return self.management_port + 1
+
+    @property
+    def health_urls(self) -> tuple[str, str]:
+        """Where the API and the broadcaster say that they are alive, from this machine."""
+        return (
+            f"{self._probed(self.management_port, self.api_host, self.api_port)}/healthz",
+            f"{self._probed(self.broadcaster_management_port, self.realtime_host, self.realtime_port)}/healthz",
+        )
+
+    def _probed(self, management_port: int | None, host: str, port: int) -> str:
+        if management_port is not None:
+            host, port = self.management_host, management_port
+        return f"http://{_reachable(host)}:{port}"
+
+    @property
     def is_embedded(self) -> bool:
         """Whether the database is the embedded SQLite file."""
         return self.resolved_database_url.startswith("sqlite:")
@@ -197,6 +224,7 @@ def load_settings(**overrides: object) -> Settings:
     except UnicodeDecodeError as error:
         raise ConfigurationError("The file .env is not UTF-8 text.") from error
     _check_object_storage(settings)
+    _check_ports(settings)
     return settings if _has_secrets(settings) else _with_local_secrets(settings)
 
 
@@ -212,6 +240,21 @@ def _check_object_storage(settings: Settings) -> None:
         raise ConfigurationError(
             f"Set {' and '.join(missing)} too, or none of the R2 settings to keep recordings on disk."
         )
+
+
+def _check_ports(settings: Settings) -> None:
+    ports = {
+        "API_PORT": (settings.api_host, settings.api_port),
+        "REALTIME_PORT": (settings.realtime_host, settings.realtime_port),
+        "MANAGEMENT_PORT": (settings.management_host, settings.management_port),
+        "REALTIME_MANAGEMENT_PORT": (settings.management_host, settings.broadcaster_management_port),
+    }
+    if (settings.broadcaster_management_port or 0) > _LAST_PORT:
+        raise ConfigurationError("Set REALTIME_MANAGEMENT_PORT: there is no port above MANAGEMENT_PORT.")
+    taken: dict[tuple[str, int], str] = {}
+    for name, (host, port) in ports.items():
+        if port is not None and taken.setdefault((host, port), name) != name:
+            raise ConfigurationError(f"Set {name} to another port than {taken[host, port]}.")
 
 
 def _has_secrets(settings: Settings) -> bool:

@@ -87,6 +87,7 @@ async def apply_retention(relay: Relay, found: Due) -> AsyncIterator[int]:
     for contact_id in await relay.database.read(lambda: erasure.under_way(organization_id)):
         await finish_erasure(relay, organization_id, contact_id)
         yield 1
+    await relay.database.scrub()
 
 
 def _due(organization_id: str, name: str) -> Due:

@@ -35,6 +35,8 @@ class Rules:
     webhook_organizations_tried: int = 8
     realtime_url: str = ""
     allowed_origins: frozenset[str] = frozenset()
+    has_management_port: bool = False
+    serves_pages: bool = True
     token_lifetime: float = 12 * 3600
     sign_in_attempts_per_account: int = 10
     sign_in_attempts_per_address: int = 50

@@ -78,9 +78,10 @@ def _for_shells(known: dict[str, str]) -> str:
 
 
 def _write_private(path: Path, text: str) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     draft = path.with_suffix(".tmp")
     descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    os.fchmod(descriptor, 0o600)  # a draft that a crash left behind keeps the mode it had
     with os.fdopen(descriptor, "w") as file:
         file.write(text)
     draft.replace(path)

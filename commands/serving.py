@@ -6,7 +6,7 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import fields
 from functools import partial
 
@@ -15,12 +15,14 @@ import structlog
 import typer
 import uvicorn
 import uvloop
+from starlette.types import ASGIApp
 
 import supervisor
 from actions.authenticate import identify, revoked
 from actions.relay import Relay
 from actions.text_caller import recover_stranded
-from app import create_app, open_relay
+from app import create_apps, open_relay
+from commands import private_files
 from commands.descriptors import connections_within, raise_descriptor_limit
 from commands.opening import read_settings
 from commands.terminal import show
@@ -28,7 +30,7 @@ from config import Settings
 from domain.addresses import Proxies
 from domain.errors import ConfigurationError, facts_of
 from handlers.client_addresses import ClientAddresses
-from handlers.protocol import reading_within
+from handlers.protocol import HttpProtocol, reading_within
 from persistence.database import open_database
 from realtime.limits import Limits
 
@@ -63,8 +65,11 @@ def serve() -> None:
     """Start the API."""
     supervisor.follow()
     settings = read_settings()
+    private_files.warn_if_open(settings.data_dir)
     listening = _bind(settings.api_host, settings.api_port, "API")
-    uvloop.run(_serve(settings, listening))
+    port = settings.management_port
+    management = _bind(settings.management_host, port, "MANAGEMENT") if port is not None else None
+    uvloop.run(_serve(settings, listening, management))
 
 
 @serving.command()
@@ -73,6 +78,7 @@ def broadcast() -> None:
     supervisor.follow()
     settings = read_settings()
     descriptors = raise_descriptor_limit()
+    private_files.warn_if_open(settings.data_dir)
     asyncio.run(_broadcast(settings, descriptors))
 
 
@@ -93,9 +99,11 @@ def open_and_migrate(settings: Settings) -> list[str]:
 
 
 def _addresses(settings: Settings) -> list[tuple[str, int, str]]:
+    management = (settings.management_port, settings.broadcaster_management_port)
     return [
         (settings.api_host, settings.api_port, "API"),
         (settings.realtime_host, settings.realtime_port, "REALTIME"),
+        *((settings.management_host, port, "MANAGEMENT") for port in management if port is not None),
     ]
 
 
@@ -124,10 +132,11 @@ class _Server(uvicorn.Server):
         yield
 
 
-async def _serve(settings: Settings, listening: socket.socket) -> None:
+async def _serve(settings: Settings, listening: socket.socket, management: socket.socket | None) -> None:
     async with open_relay(settings) as relay:
+        apps = create_apps(relay)
         config = uvicorn.Config(
-            ClientAddresses(create_app(relay), Proxies(settings.trusted_proxies)),
+            ClientAddresses(apps.public, Proxies(settings.trusted_proxies)),
             loop="none",
             http=reading_within(settings.request_head_seconds, settings.request_body_seconds),
             ws="none",
@@ -141,12 +150,49 @@ async def _serve(settings: Settings, listening: socket.socket) -> None:
         )
         house = asyncio.create_task(_keep_house(relay))
         try:
-            await _Server(config).serve(sockets=[listening])
+            async with _managed(apps.management, management):
+                await _Server(config).serve(sockets=[listening])
         finally:
             house.cancel()
 
 
+class _Beside(uvicorn.Server):
+    """Leaves signals to the server it stands beside."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+@contextlib.asynccontextmanager
+async def _managed(app: ASGIApp, listening: socket.socket | None) -> AsyncIterator[None]:
+    """Serve health, readiness and metrics on a socket of their own, if there is one, while the context lasts."""
+    if listening is None:
+        yield
+        return
+    config = uvicorn.Config(
+        app,
+        loop="none",
+        http=HttpProtocol,
+        ws="none",
+        lifespan="off",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        proxy_headers=False,
+        timeout_graceful_shutdown=1,
+    )
+    server = _Beside(config)
+    task = asyncio.create_task(server.serve(sockets=[listening]))
+    try:
+        yield
+    finally:
+        server.should_exit = True
+        await task
+
+
 async def _keep_house(relay: Relay) -> None:
+    await relay.database.scrub()  # a process that was killed after an erasure may have left it to us
     while True:
         try:
             stranded = await recover_stranded(relay)
@@ -161,6 +207,7 @@ async def _broadcast(settings: Settings, descriptors: int) -> None:
     # The API need not hold the broadcaster in memory.
     from realtime import server as realtime_server
 
+    port = settings.broadcaster_management_port
     async with open_relay(settings) as relay:
         await realtime_server.serve(
             relay.database,
@@ -172,6 +219,8 @@ async def _broadcast(settings: Settings, descriptors: int) -> None:
             retention_hours=settings.event_retention_hours,
             proxies=Proxies(settings.trusted_proxies),
             limits=_realtime_limits(settings, descriptors),
+            management=(settings.management_host, port) if port is not None else None,
+            has_pages=settings.pages == "on",
         )
 
 
@@ -183,13 +232,9 @@ def _realtime_limits(settings: Settings, descriptors: int) -> Limits:
 
 
 def _wait_until_ready(settings: Settings, is_running: Callable[[], bool]) -> bool:
-    pages = [
-        f"{settings.local_url}/healthz",
-        str(httpx.URL(settings.local_realtime_url).copy_with(scheme="http", path="/healthz")),
-    ]
     deadline = time.monotonic() + _START_SECONDS
     while is_running() and time.monotonic() < deadline:
-        if all(_answers(page) for page in pages):
+        if all(_answers(page) for page in settings.health_urls):
             return True
         time.sleep(0.1)
     return False

@@ -28,6 +28,16 @@ def local_origins(port: int) -> list[str]:
     return [f"http://{host}:{port}" for host in _LOCAL]
 
 
+def socket_origins(url: str) -> list[str]:
+    """Return the origins that reach the broadcaster at `url`; a page of this machine may use any of its local names."""
+    parts = urlsplit(url)
+    if not parts.hostname:
+        return []
+    host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
+    port = f":{parts.port}" if parts.port else ""
+    return [f"{parts.scheme}://{name}{port}" for name in (_LOCAL if host in _LOCAL else (host,))]
+
+
 def normalised(origins: Iterable[str]) -> frozenset[str]:
     """Return the origins as browsers write them; `*` stays, and what is no origin matches nothing."""
     return frozenset(ANY if one == ANY else origin_of(one) or one for one in origins)

@@ -57,6 +57,7 @@ Send = Any
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 _ANSWERING = "relay_answering"
+_SOURCE_MAP = ".map"
 
 _log = structlog.get_logger()
 
@@ -91,6 +92,7 @@ def build(
     pages: Mapping[str, bytes] | None = None,
     lifespan: Lifespan | None = None,
     beyond: App | None = None,
+    has_docs: bool = True,
 ) -> ConnexionMiddleware:
     """Return the ASGI application that serves `contract`.
 
@@ -99,7 +101,7 @@ def build(
     are further JSON documents by path, served as they are, and `beyond` answers what is neither. `limits` says who
     asks too often, `max_body_bytes` how long a body may be, `max_document_bytes` the JSON of it that is parsed in one
     go, and `held_body_bytes` how much of large bodies is held at once; whoever brings more is asked to come back.
-    Nothing is opened or connected here.
+    `has_docs` says whether Swagger UI is served. Nothing is opened or connected here.
 
     Raises:
         ConfigurationError: when the generated types are not of this contract, or an operation cannot be enforced.
@@ -127,7 +129,7 @@ def build(
             Routes,
             Security,
             functools.partial(Enforcement, enforced=enforced),
-            functools.partial(Pages, documents=served),
+            functools.partial(Pages, documents=served, has_docs=has_docs),
             LifespanMiddleware,
         ],
         resolver=_Resolver(handlers),
@@ -403,11 +405,12 @@ class Addresses:
 
 
 class Pages(SwaggerUIMiddleware):  # type: ignore[misc]  # Connexion is untyped
-    """Swagger UI at /docs, and JSON documents at their paths; everything else is passed on."""
+    """Swagger UI at /docs, without its source maps, and JSON documents at their paths; everything else is passed on."""
 
-    def __init__(self, app: Any, documents: Mapping[str, bytes]) -> None:
+    def __init__(self, app: Any, documents: Mapping[str, bytes], *, has_docs: bool = True) -> None:
         super().__init__(app)
         self._documents = documents
+        self._has_docs = has_docs
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve a page, or pass the request on."""
@@ -416,7 +419,7 @@ class Pages(SwaggerUIMiddleware):  # type: ignore[misc]  # Connexion is untyped
             if scope["method"] not in ("GET", "HEAD"):
                 raise MethodNotAllowed(("GET", "HEAD"))
             await send_answer(Answer(200, self._documents[path]), scope, send)
-        elif path == "/docs" or path.startswith("/docs/"):
+        elif self._has_docs and (path == "/docs" or path.startswith("/docs/")) and not path.endswith(_SOURCE_MAP):
             await super().__call__(scope, receive, _noting(scope, send))
         else:
             await self.app(scope, receive, send)

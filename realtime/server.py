@@ -53,6 +53,7 @@ _LAST_WORDS_SECONDS = 3.0
 _SLICE_SECONDS = 0.1
 _PRUNE_ROWS = 1000
 _ORIGIN_CHARACTERS = 200  # of an origin in the log
+_NOTHING = documents.dump({"code": "not_found", "message": "There is nothing here."})
 _COLLECTOR_THRESHOLDS = (20_000, 50, 100)
 
 log = structlog.get_logger()
@@ -74,6 +75,8 @@ async def serve(
     retention_hours: float = 24,
     limits: Limits | None = None,
     proxies: Proxies | None = None,
+    management: tuple[str, int] | None = None,
+    has_pages: bool = True,
 ) -> None:
     """Run the broadcaster until SIGTERM or SIGINT, then let every listener go with 1012, spread over a few seconds.
 
@@ -88,6 +91,8 @@ async def serve(
         retention_hours=retention_hours,
         limits=limits,
         proxies=proxies,
+        management=management,
+        has_pages=has_pages,
     )
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -126,13 +131,16 @@ class RealtimeServer:
         limits: Limits | None = None,
         proxies: Proxies | None = None,
         broadcaster: Broadcaster[Session] | None = None,
+        management: tuple[str, int] | None = None,
+        has_pages: bool = True,
     ) -> None:
         self._database = database
         self._allowed_origins = normalised(allowed_origins)
         self._retention_hours = retention_hours
         self._keeping = Keeping(database, retention_hours)
         self._limits = limits or Limits()
-        self._pages = pages.load()
+        self._pages = pages.load(for_people=has_pages)
+        self._management = management
         self._is_draining = False
         self._proxies = proxies or Proxies()
         self._broadcaster: Broadcaster[Session] = broadcaster or Broadcaster()
@@ -161,7 +169,7 @@ class RealtimeServer:
         """
         listening = _listen(host, port)
         await self._tail.start()
-        async with self._accept(listening) as server:
+        async with self._accept(listening) as server, self._managed():
             # asyncio takes as many connections in one pass as the backlog it was given; the kernel may queue more.
             listening.listen(_KERNEL_BACKLOG)
             work = (
@@ -289,26 +297,50 @@ class RealtimeServer:
         # Every client of a proxy comes from its address, until the request tells them apart.
         self._arrivals.add(peer, None if self._proxies.has(peer.address) else peer.address)
 
+    @contextlib.asynccontextmanager
+    async def _managed(self) -> AsyncIterator[None]:
+        """Answer health and metrics on a port of their own, if there is one, for as long as the context lasts."""
+        if self._management is None:
+            yield
+            return
+
+        def answer(_: ServerConnection, request: Request) -> Response:
+            probe = self._probe(handshake.target(request)[0])
+            return probe or handshake.respond(HTTPStatus.NOT_FOUND, "application/json", _NOTHING)
+
+        listening = _listen(*self._management, name="MANAGEMENT")
+        async with serve_websockets(_hang_up, sock=listening, process_request=answer, server_header=None):
+            yield
+
     def _page(self, request: Request) -> Response | None:
         path, _ = handshake.target(request)
-        if path == "/healthz":
+        if self._management is None and (probe := self._probe(path)):
+            return probe
+        page = self._pages.get(path)
+        return handshake.respond(HTTPStatus.OK, *page) if page else None
+
+    def _probe(self, path: str) -> Response | None:
+        if path in ("/healthz", "/readyz"):
             health = self.health()
             status = HTTPStatus.OK if health["status"] == "ok" else HTTPStatus.SERVICE_UNAVAILABLE
             return handshake.respond(status, "application/json", documents.dump(health))
         if path == "/metrics":
             exposition = self._metrics.exposition()
             return handshake.respond(HTTPStatus.OK, "text/plain; version=0.0.4; charset=utf-8", exposition)
-        page = self._pages.get(path)
-        return handshake.respond(HTTPStatus.OK, *page) if page else None
+        return None
 
 
-def _listen(host: str, port: int) -> socket.socket:
+async def _hang_up(connection: ServerConnection) -> None:
+    await connection.close()
+
+
+def _listen(host: str, port: int, name: str = "REALTIME") -> socket.socket:
     try:
         family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
         listening = socket.create_server((host, port), family=family)
     except OSError as error:
         raise ConfigurationError(
-            f"Cannot listen on {host}:{port}: {error.strerror}. Set REALTIME_HOST and REALTIME_PORT to a free address."
+            f"Cannot listen on {host}:{port}: {error.strerror}. Set {name}_HOST and {name}_PORT to a free address."
         ) from error
     # Accepted sockets inherit this. Set it before the kernel grows the buffer by itself.
     listening.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SEND_BUFFER)

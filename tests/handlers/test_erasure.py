@@ -1,6 +1,7 @@
 """Erasing a person: what goes, what stays, and that it can be done again after any crash."""
 
 import json
+import sqlite3
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -18,10 +19,12 @@ from tests.support import published_events
 from tests.support.api import Api
 from tests.support.audio import mp3, mp3_base64
 from tests.support.reading import OURS, contact_of, get, user_of
+from tests.support.waiting import until
 
 pytestmark = pytest.mark.any_engine
 
 # Everything that could give the person away: none of it may be found anywhere afterwards.
+ONE_ENGINE = pytest.mark.parametrize("engine", ["sqlite"])
 NUMBER, NAME = "+14165550123", "Zebediah Quux"
 TRACES = [NUMBER, NUMBER[1:], "Zebediah", "Quux", "zebediah", "secret words", "a wish for Margaret", "text to Margaret"]
 
@@ -98,6 +101,42 @@ async def test_nothing_of_the_person_is_left_anywhere(api: Api) -> None:
     assert await traces(api) == []
     assert api.objects() == []
     assert await api.read(lambda: list(ToolInvocation.select())) == []
+
+
+@ONE_ENGINE
+async def test_no_file_of_the_embedded_database_holds_a_word_of_the_person(api: Api) -> None:
+    """Byte by byte, while the server runs: neither the database nor its log."""
+    contact_id = await live(api)
+    before = raw_traces(api)
+    response = await delete(api, contact_id)
+
+    assert response.status_code == 200
+    assert sorted(before) == sorted(TRACES)
+    assert raw_traces(api) == []
+
+
+@ONE_ENGINE
+async def test_an_erasure_does_not_wait_for_readers_and_the_files_are_clean_once_they_are_done(api: Api) -> None:
+    """Somebody who reads an older state needs the log; then it goes without being asked for again."""
+    contact_id = await live(api)
+    reader = sqlite3.connect(api.data_dir / "relay.db", isolation_level=None)
+    reader.execute("BEGIN")
+    reader.execute("SELECT COUNT(*) FROM contact").fetchone()
+    response = await delete(api, contact_id)
+    held = raw_traces(api)
+    note = await api.tool("create-note", {"phone_number": api.demo.contact_phone, "note": "Somebody else's."})
+    reader.execute("COMMIT")
+    reader.close()
+    await until(lambda: not raw_traces(api), "the files are clean")
+
+    assert response.status_code == 200
+    assert held
+    assert note.json()["success"] is True
+
+
+def raw_traces(api: Api) -> list[str]:
+    files = [path.read_bytes() for path in api.data_dir.glob("relay.db*") if not path.name.endswith("-shm")]
+    return [trace for trace in TRACES if any(trace.encode() in file for file in files)]
 
 
 @pytest.mark.each_engine
