@@ -6,8 +6,10 @@ import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import httpx
+import pytest
 
 from tests.support.audio import mp3_base64
 from tests.support.processes import Running, environment, run, running
@@ -50,11 +52,17 @@ def ingest(data_dir: Path, up: Running) -> None:
     assert answer.status_code == 201, (answer.text, up.errors)
 
 
-def test_everything_is_its_owners_alone_whatever_the_umask(tmp_path: Path) -> None:
+@pytest.fixture
+def sockets() -> Iterator[Path]:
+    """A folder for what goes to the temporary one; a socket's path may have a hundred bytes, which pytest's uses up."""
+    with TemporaryDirectory(prefix="relay-") as folder:
+        yield Path(folder)
+
+
+def test_everything_is_its_owners_alone_whatever_the_umask(tmp_path: Path, sockets: Path) -> None:
     """Also in a folder that was there and is open, which is said; and what an earlier version left open is closed."""
-    data_dir, sockets = tmp_path / "var", tmp_path / "tmp"
+    data_dir = tmp_path / "var"
     data_dir.mkdir(mode=0o755)
-    sockets.mkdir(mode=0o700)
     data_dir.chmod(0o755)
     theirs = data_dir / "theirs.txt"
     theirs.write_text("not ours")
