@@ -81,6 +81,9 @@ class Settings(BaseSettings):
     max_document_bytes: Annotated[int, Field(ge=1024)] = 4 * 1024 * 1024
     request_head_seconds: Seconds = 10
     request_body_seconds: Seconds = 20
+    answer_seconds: Seconds = 20
+    max_connections: Annotated[int, Field(ge=1)] = 8192
+    max_connections_per_address: Annotated[int, Field(ge=1)] = 1024
     held_body_bytes: Annotated[int, Field(ge=1024)] = 128 * 1024 * 1024
     max_recording_bytes: Annotated[int, Field(ge=1024)] = 256 * 1024 * 1024
     tool_replay_seconds: Amount = 30

@@ -30,7 +30,8 @@ from config import Settings
 from domain.addresses import Proxies
 from domain.errors import ConfigurationError, facts_of
 from handlers.client_addresses import ClientAddresses
-from handlers.protocol import HttpProtocol, reading_within
+from handlers.connections import Connections
+from handlers.protocol import HttpProtocol, limited
 from persistence.database import open_database
 from realtime.limits import Limits
 
@@ -69,7 +70,8 @@ def serve() -> None:
     listening = _bind(settings.api_host, settings.api_port, "API")
     port = settings.management_port
     management = _bind(settings.management_host, port, "MANAGEMENT") if port is not None else None
-    uvloop.run(_serve(settings, listening, management))
+    most = connections_within(raise_descriptor_limit(), settings.max_connections)
+    uvloop.run(_serve(settings, listening, management, most))
 
 
 @serving.command()
@@ -132,13 +134,18 @@ class _Server(uvicorn.Server):
         yield
 
 
-async def _serve(settings: Settings, listening: socket.socket, management: socket.socket | None) -> None:
+async def _serve(
+    settings: Settings, listening: socket.socket, management: socket.socket | None, most_connections: int
+) -> None:
+    connections = Connections(most_connections, settings.max_connections_per_address, settings.trusted_proxies)
     async with open_relay(settings) as relay:
         apps = create_apps(relay)
         config = uvicorn.Config(
             ClientAddresses(apps.public, Proxies(settings.trusted_proxies)),
             loop="none",
-            http=reading_within(settings.request_head_seconds, settings.request_body_seconds),
+            http=limited(
+                settings.request_head_seconds, settings.request_body_seconds, settings.answer_seconds, connections
+            ),
             ws="none",
             lifespan="off",
             interface="asgi3",
