@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import time
 from collections.abc import AsyncIterable, AsyncIterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -24,12 +24,13 @@ from actions.record_call import FinishedCall, record_call
 from actions.refusals import counted
 from actions.relay import Relay
 from actions.tool_calls import contact_of, normalise
+from domain import documents
 from domain.errors import ConfigurationError, InvalidRequest, Unauthenticated
 from domain.identifiers import is_id
 from domain.times import to_wire
 from persistence import calls, contacts, phone_numbers, voice_ai_configs
 from providers.elevenlabs import SignatureCheck
-from providers.elevenlabs_calls import ReportedCall, ReportKind, read_report
+from providers.elevenlabs_calls import Report, ReportedCall, ReportKind, read_report
 
 SOURCE = "elevenlabs"
 NOTED_BY = "post-call"
@@ -83,8 +84,13 @@ async def receive_post_call(relay: Relay, delivery: Delivery) -> str | None:
         RecordingRejected: when its audio is not MP3 in base64.
         StorageUnavailable: when its audio cannot be stored.
     """
-    document, audio = await delivery.body.document()
-    report = read_report(document)
+    text, audio = await delivery.body.document()
+    is_heavy = documents.is_heavy(text)
+
+    def read() -> Report:
+        return read_report(documents.load(text, relay.rules.max_document_values))
+
+    report = await relay.heavy_work.run(delivery.organization_id, read) if is_heavy else read()
     if report.kind is ReportKind.AUDIO:
         if audio is None:
             raise InvalidRequest("A report of type post_call_audio carries the recording in full_audio, as a text")
@@ -93,7 +99,7 @@ async def receive_post_call(relay: Relay, delivery: Delivery) -> str | None:
     if report.call is None:
         log.info("post_call.ignored", organization_id=delivery.organization_id)
         return None
-    return await _record(relay, delivery.organization_id, report.conversation_id, report.call)
+    return await _record(relay, delivery.organization_id, report.conversation_id, report.call, is_heavy=is_heavy)
 
 
 # Believing
@@ -157,13 +163,15 @@ class _Budget:
 # Recording
 
 
-async def _record(relay: Relay, organization_id: str, conversation_id: str, reported: ReportedCall) -> str | None:
+async def _record(
+    relay: Relay, organization_id: str, conversation_id: str, reported: ReportedCall, *, is_heavy: bool
+) -> str | None:
     far, ours = await relay.database.read(lambda: _sides(organization_id, conversation_id, reported))
     if far is None or ours is None:
         # Refusing it would not bring a number; ten refusals would have the webhook switched off.
         log.warning("post_call.without_numbers", organization_id=organization_id, conversation_id=conversation_id)
         return None
-    finished = _finished(conversation_id, reported, far, ours)
+    finished = replace(_finished(conversation_id, reported, far, ours), is_heavy=is_heavy)
     return (await record_call(relay, organization_id, finished)).call_id
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from pydantic import SecretStr
 
+from actions.heavy_work import HeavyWork
 from actions.passwords import Passwords
 from actions.rates import Rates
 from actions.tokens import Tokens
@@ -28,6 +29,7 @@ class Rules:
     sms_timeout: float = 4
     max_body_bytes: int = 48 * 1024 * 1024
     max_document_bytes: int = 4 * 1024 * 1024
+    max_document_values: int = 100_000
     held_body_bytes: int = 128 * 1024 * 1024
     max_recording_bytes: int = 256 * 1024 * 1024
     public_url: str | None = None
@@ -59,6 +61,7 @@ class Relay:
     text_provider: Callable[[str, dict[str, Any]], TextProvider]
     elevenlabs: Callable[[SecretStr], ElevenLabs]
     rules: Rules = Rules()
+    heavy_work: HeavyWork = field(default_factory=HeavyWork)
     turns: Turns = field(default_factory=Turns)
     passwords: Passwords = field(default_factory=Passwords)
     rates: Rates = field(default_factory=Rates)

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import gc
 import signal
 import socket
 import sys
@@ -38,6 +39,7 @@ from realtime.limits import Limits
 _START_SECONDS = 30
 _GRACE_SECONDS = 8
 _HOUSEKEEPING_SECONDS = 60
+_COLLECTOR_THRESHOLDS = (20_000, 50, 100)
 
 log = structlog.get_logger()
 
@@ -155,12 +157,23 @@ async def _serve(
             proxy_headers=False,
             timeout_graceful_shutdown=_GRACE_SECONDS,
         )
+        _calm_collector()
         house = asyncio.create_task(_keep_house(relay))
         try:
             async with _managed(apps.management, management):
                 await _Server(config).serve(sockets=[listening])
         finally:
             house.cancel()
+
+
+def _calm_collector() -> None:
+    """Have the garbage collector look less often, and never again at what was loaded so far.
+
+    Reading one large document would have it go through everything several times, with the interpreter to itself.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(*_COLLECTOR_THRESHOLDS)
 
 
 class _Beside(uvicorn.Server):

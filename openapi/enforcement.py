@@ -12,13 +12,14 @@ an operation passes the layers untouched. A layer that only passes on is a plain
 does: a coroutine less for every request.
 """
 
+import asyncio
 import contextlib
 import copy
 import fnmatch
 import functools
 import traceback
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from typing import Any, Protocol
+from collections.abc import AsyncIterator, Awaitable, Callable, Hashable, Mapping, Sequence
+from typing import Any, Protocol, TypeVar
 
 import orjson
 import structlog
@@ -35,7 +36,7 @@ from starlette.exceptions import HTTPException
 
 from domain import documents, large_texts
 from domain.errors import ConfigurationError, InvalidRequest, NotFound, RateLimited, Unauthenticated
-from domain.large_texts import LargeText
+from domain.large_texts import LargeText, Part
 from domain.principals import Principal
 from openapi.authentication import Authenticate, Security, principal_of, security_map
 from openapi.bodies import BodyRoom, BodyShare, Disconnected, IncomingBody, insist_on_json
@@ -50,6 +51,8 @@ from openapi.references import Document
 from openapi.registry import is_stub
 from openapi.routing import Routes, operation_of
 from openapi.schemas import Schemas, Validator, large_text_of
+
+R = TypeVar("R")
 
 Scope = Any
 Receive = Any
@@ -74,6 +77,20 @@ class Limits(Protocol):
         ...
 
 
+class HeavyWork(Protocol):
+    """Runs what takes more than a few milliseconds off the event loop, the owners in turn."""
+
+    async def run(self, owner: Hashable, work: Callable[[], R]) -> R:
+        """Run `work`, which belongs to `owner`, and return its result."""
+        ...
+
+
+class _AnyThread:
+    async def run(self, owner: Hashable, work: Callable[[], R]) -> R:
+        del owner
+        return await asyncio.to_thread(work)
+
+
 class Undocumented(Exception):
     """Raised when a handler answers what the document does not declare."""
 
@@ -88,6 +105,8 @@ def build(
     limits: Limits | None = None,
     max_body_bytes: int = 48 * 1024 * 1024,
     max_document_bytes: int = 4 * 1024 * 1024,
+    max_document_values: int = 100_000,
+    heavy_work: HeavyWork | None = None,
     held_body_bytes: int = 128 * 1024 * 1024,
     pages: Mapping[str, bytes] | None = None,
     lifespan: Lifespan | None = None,
@@ -100,8 +119,9 @@ def build(
     `bindings` are the generated ones and `handlers` the functions (see `registry`), both by METHOD and path. `pages`
     are further JSON documents by path, served as they are, and `beyond` answers what is neither. `limits` says who
     asks too often, `max_body_bytes` how long a body may be, `max_document_bytes` the JSON of it that is parsed in one
-    go, and `held_body_bytes` how much of large bodies is held at once; whoever brings more is asked to come back.
-    `has_docs` says whether Swagger UI is served. Nothing is opened or connected here.
+    go, `max_document_values` how many values it may hold, `heavy_work` runs what takes long, and `held_body_bytes` how
+    much of large bodies is held at once; whoever brings more is asked to come back. `has_docs` says whether Swagger UI
+    is served. Nothing is opened or connected here.
 
     Raises:
         ConfigurationError: when the generated types are not of this contract, or an operation cannot be enforced.
@@ -118,6 +138,7 @@ def build(
     room = BodyRoom(held_body_bytes)
     for one in enforced.values():
         one.serve(relay, max_body_bytes, max_document_bytes, room, limits)
+        one.weigh(max_document_values, heavy_work or _AnyThread())
     own = {"/openapi.json": contract.served, "/contract": describe(contract, handlers)}
     served = {path: orjson.dumps(body) for path, body in own.items()} | dict(pages or {})
     app = ConnexionMiddleware(
@@ -212,6 +233,7 @@ class Enforced:
             self._large_text = large_text_of(document, self._body_schema)
             self._read = TypeAdapter(binding.body).validator.validate_python
         self.serve(None, 0, 0, BodyRoom(0))
+        self.weigh(0, _AnyThread())
 
     def serve(
         self,
@@ -227,6 +249,11 @@ class Enforced:
         self._max_document = max_document_bytes
         if self._body_schema is not None and self._large_text is None:
             self._limit = min(self._limit, max_document_bytes)
+
+    def weigh(self, max_values: int, heavy_work: HeavyWork) -> None:
+        """Hand over how many values a body may hold that sets no limit of its own, and what runs the heavy work."""
+        self._max_values = int(self.operation.definition.get("x-max-values", max_values))
+        self._heavy_work = heavy_work
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
@@ -244,35 +271,48 @@ class Enforced:
         arguments = self._parameters.read(scope)
         headers = dict(scope["headers"])
         incoming = IncomingBody(headers, receive, self._limit, share)
-        large_text = None
+        large_text, is_heavy = None, False
+        owner = principal.organization_id if principal else scope.get("client")
         if self._body_schema is not None:
             insist_on_json(headers)
-            value, large_text = await self._received(incoming)
-            arguments["body"] = self._body(value)
-        request = Request(self._relay, self.operation.id, scope, principal, large_text, incoming.chunks)
-        return self._answer(await self._handler(request, **arguments))
+            parts = await self._received(incoming)
+            is_heavy = documents.is_heavy(*(piece for is_text, piece in parts if not is_text))
+            taken = functools.partial(self._taken, parts, is_heavy=is_heavy)
+            arguments["body"], large_text = await self._heavy_work.run(owner, taken) if is_heavy else taken()
+        request = Request(self._relay, self.operation.id, scope, principal, large_text, is_heavy, incoming.chunks)
+        response = await self._handler(request, **arguments)
+        if response.is_heavy:
+            return await self._heavy_work.run(owner, functools.partial(self._answer, response))
+        return self._answer(response)
 
     # The body
 
-    async def _received(self, incoming: IncomingBody) -> tuple[Any, LargeText | None]:
-        """Return the parsed body; the text that may be large is left where it is when it is."""
-        if self._large_text is None:
-            raw = await incoming.whole()
-            return (documents.load(raw) if raw else _ABSENT), None
-        parts = await incoming.parts(self._large_text, self._max_document)
-        return large_texts.read(parts, self._large_text) if parts else (_ABSENT, None)
+    async def _received(self, incoming: IncomingBody) -> list[Part]:
+        """Return the body as it came; the text that may be large apart when it is."""
+        if self._large_text is not None:
+            return await incoming.parts(self._large_text, self._max_document)
+        raw = await incoming.whole()
+        return [(False, raw)] if raw else []
 
-    def _body(self, value: Any) -> Any:
-        if value is _ABSENT:
-            return self._no_body()
+    def _taken(self, parts: list[Part], *, is_heavy: bool) -> tuple[Any, LargeText | None]:
+        """Return the body, parsed and validated, and the text that was left where it is."""
+        if not parts:
+            self._insist_on_no_body()
+            return None, None
+        large_text = None
+        if self._large_text is None:
+            ((_, raw),) = parts
+            value = documents.load(raw, self._max_values)
+        else:
+            value, large_text = large_texts.read(parts, self._large_text, self._max_document, self._max_values)
         if not self._validator.is_valid(value):
-            raise Refused(findings(self._validator, value, self._order) or [_UNCLEAR])
+            raise Refused(findings(self._validator, value, self._order, first_only=is_heavy) or [_UNCLEAR])
         try:
-            return self._read(value)
+            return self._read(value), large_text
         except ValidationError as error:
             raise Refused([_finding(error)]) from error
 
-    def _no_body(self) -> None:
+    def _insist_on_no_body(self) -> None:
         if self._body_required:
             raise InvalidRequest("Request body is missing")
 
@@ -307,7 +347,6 @@ def _plain(body: Any) -> Any:
     return serializer.to_python(body, mode="json", by_alias=True, exclude_unset=True, warnings="none")
 
 
-_ABSENT = object()
 _UNCLEAR = Finding((), "invalid", "is not valid")
 
 

@@ -1962,7 +1962,7 @@ class GetEvents(Protocol[R_contra]):
 # What the server reads at start
 
 OPERATIONS: Final = Bindings(
-    "b57b0770b8eb3f4341a2c15e6c3d3c11f6277ab577b87e98c9dd1c21d51e8a77",
+    "a3f2add88b6349a3562eecfa66bce8adb87d4a65da97b5bc4fed7f6f376b0ae3",
     {
         "POST /api/calls/ingest": Binding(
             handler="calls.post_calls_ingest",
