@@ -100,6 +100,7 @@ def create_apps(relay: Relay, contract: Contract | None = None) -> Apps:
         max_document_values=rules.max_document_values,
         heavy_work=relay.heavy_work,
         held_body_bytes=rules.held_body_bytes,
+        held_unverified_body_bytes=rules.held_unverified_body_bytes,
         beyond=OwnPaths(enforcement.not_found, own),
         has_docs=rules.serves_pages,
     )
@@ -134,6 +135,7 @@ def _relay(settings: Settings, database: Database, http: httpx.AsyncClient) -> R
             max_document_bytes=settings.max_document_bytes,
             max_document_values=settings.max_document_values,
             held_body_bytes=settings.held_body_bytes,
+            held_unverified_body_bytes=settings.held_unverified_body_bytes,
             max_recording_bytes=settings.max_recording_bytes,
             public_url=settings.public_url,
             webhook_tolerance=settings.webhook_tolerance_minutes * 60,

@@ -85,7 +85,8 @@ class Settings(BaseSettings):
     answer_seconds: Seconds = 20
     max_connections: Annotated[int, Field(ge=1)] = 8192
     max_connections_per_address: Annotated[int, Field(ge=1)] = 1024
-    held_body_bytes: Annotated[int, Field(ge=1024)] = 128 * 1024 * 1024
+    held_body_bytes: Annotated[int, Field(ge=1024)] = 192 * 1024 * 1024
+    held_unverified_body_bytes: Annotated[int, Field(ge=1024)] = 144 * 1024 * 1024
     max_recording_bytes: Annotated[int, Field(ge=1024)] = 256 * 1024 * 1024
     tool_replay_seconds: Amount = 30
     tool_secret_overlap_minutes: Amount = 60

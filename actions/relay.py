@@ -30,7 +30,8 @@ class Rules:
     max_body_bytes: int = 48 * 1024 * 1024
     max_document_bytes: int = 4 * 1024 * 1024
     max_document_values: int = 100_000
-    held_body_bytes: int = 128 * 1024 * 1024
+    held_body_bytes: int = 192 * 1024 * 1024
+    held_unverified_body_bytes: int = 144 * 1024 * 1024
     max_recording_bytes: int = 256 * 1024 * 1024
     public_url: str | None = None
     webhook_tolerance: float = 30 * 60

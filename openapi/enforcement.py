@@ -39,7 +39,7 @@ from domain.errors import ConfigurationError, InvalidRequest, NotFound, RateLimi
 from domain.large_texts import LargeText, Part
 from domain.principals import Principal
 from openapi.authentication import Authenticate, Security, principal_of, security_map
-from openapi.bodies import BodyRoom, BodyShare, Disconnected, IncomingBody, insist_on_json
+from openapi.bodies import BodyRooms, BodyShare, Disconnected, IncomingBody, insist_on_json
 from openapi.description import describe
 from openapi.document import Contract, Operation
 from openapi.exchange import Binding, Bindings, Handler, Request, Response, request_id
@@ -107,7 +107,8 @@ def build(
     max_document_bytes: int = 4 * 1024 * 1024,
     max_document_values: int = 100_000,
     heavy_work: HeavyWork | None = None,
-    held_body_bytes: int = 128 * 1024 * 1024,
+    held_body_bytes: int = 192 * 1024 * 1024,
+    held_unverified_body_bytes: int = 144 * 1024 * 1024,
     pages: Mapping[str, bytes] | None = None,
     lifespan: Lifespan | None = None,
     beyond: App | None = None,
@@ -120,8 +121,9 @@ def build(
     are further JSON documents by path, served as they are, and `beyond` answers what is neither. `limits` says who
     asks too often, `max_body_bytes` how long a body may be, `max_document_bytes` the JSON of it that is parsed in one
     go, `max_document_values` how many values it may hold, `heavy_work` runs what takes long, and `held_body_bytes` how
-    much of large bodies is held at once; whoever brings more is asked to come back. `has_docs` says whether Swagger UI
-    is served. Nothing is opened or connected here.
+    much of large bodies is held at once, and `held_unverified_body_bytes` how much of those whose sender is not known
+    yet; whoever brings more is asked to come back. `has_docs` says whether Swagger UI is served. Nothing is opened or
+    connected here.
 
     Raises:
         ConfigurationError: when the generated types are not of this contract, or an operation cannot be enforced.
@@ -135,7 +137,7 @@ def build(
         )
         for operation in contract.operations
     }
-    room = BodyRoom(held_body_bytes)
+    room = BodyRooms(held_body_bytes, held_unverified_body_bytes, max_body_bytes)
     for one in enforced.values():
         one.serve(relay, max_body_bytes, max_document_bytes, room, limits)
         one.weigh(max_document_values, heavy_work or _AnyThread())
@@ -232,7 +234,7 @@ class Enforced:
             self._order = property_order(document, self._body_schema)
             self._large_text = large_text_of(document, self._body_schema)
             self._read = TypeAdapter(binding.body).validator.validate_python
-        self.serve(None, 0, 0, BodyRoom(0))
+        self.serve(None, 0, 0, BodyRooms(0, 0, 0))
         self.weigh(0, _AnyThread())
 
     def serve(
@@ -240,7 +242,7 @@ class Enforced:
         relay: object,
         max_body_bytes: int,
         max_document_bytes: int,
-        room: BodyRoom,
+        room: BodyRooms,
         limits: Limits | None = None,
     ) -> None:
         """Hand over the services, the limits of bodies that set none of their own, and what all requests share."""
@@ -260,7 +262,8 @@ class Enforced:
         principal = principal_of(scope)
         if self._limits is not None and principal is not None:
             await self._limits.admit_caller(principal)
-        share = self._room.share()
+        client = scope.get("client")
+        share = self._room.share(principal.organization_id if principal else None, client[0] if client else None)
         try:
             answer = await self._answered(scope, receive, principal, share)
         finally:
