@@ -16,6 +16,7 @@ from starlette.types import ASGIApp
 
 import handlers
 from actions.authenticate import authenticate
+from actions.places import Places
 from actions.rates import Rates, in_database, in_memory
 from actions.relay import Relay, Rules
 from actions.tokens import Key, Tokens, private_key, public_key, shared_key
@@ -119,6 +120,9 @@ def _relay(settings: Settings, database: Database, http: httpx.AsyncClient) -> R
         tokens=Tokens(_signing_keys(settings)),
         store=_store(settings),
         downloader=_downloader(settings),
+        downloads=Places(
+            settings.max_downloads, settings.max_downloads_per_organization, settings.download_wait_seconds
+        ),
         text_provider=partial(_text_provider, providers),
         elevenlabs=lambda key: ElevenLabs(http, settings.elevenlabs_url, key, settings.elevenlabs_timeout_seconds),
         rates=Rates(

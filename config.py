@@ -96,6 +96,9 @@ class Settings(BaseSettings):
     sms_timeout_seconds: Annotated[float, Field(gt=0, le=4)] = 4
 
     download_timeout_seconds: Seconds = 60
+    download_wait_seconds: Seconds = 10
+    max_downloads: Annotated[int, Field(ge=1)] = 32
+    max_downloads_per_organization: Annotated[int, Field(ge=1)] = 8
     download_allowed_networks: Networks = []
 
     r2_endpoint_url: BaseUrl | None = None

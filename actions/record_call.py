@@ -113,6 +113,7 @@ async def record_call(relay: Relay, organization_id: str, finished: FinishedCall
         InvalidRequest: when a number, the start or the duration makes no sense.
         RecordingRejected: when the recording cannot be fetched, decoded or recognised as audio.
         StorageUnavailable: when the recording cannot be stored.
+        Overloaded: when too many recordings are being fetched.
     """
     external_id = finished.external_call_id
     if external_id is None:
@@ -292,7 +293,8 @@ async def _keep_recording(
     if isinstance(recording, LargeText):
         return await keep(relay, key, _decoded(recording, relay.rules.max_recording_bytes), "audio/mpeg")
     if classify(recording) is RecordingForm.LINK:
-        return await _keep_downloaded(relay, key, recording)
+        async with relay.downloads.of(organization_id):
+            return await _keep_downloaded(relay, key, recording)
     audio = decode(recording, relay.rules.max_recording_bytes)
     return await keep(relay, key, _pieces(audio), "audio/mpeg")
 

@@ -9,6 +9,7 @@ from pydantic import SecretStr
 
 from actions.heavy_work import HeavyWork
 from actions.passwords import Passwords
+from actions.places import Places
 from actions.rates import Rates
 from actions.tokens import Tokens
 from actions.turns import Turns
@@ -63,6 +64,7 @@ class Relay:
     elevenlabs: Callable[[SecretStr], ElevenLabs]
     rules: Rules = Rules()
     heavy_work: HeavyWork = field(default_factory=HeavyWork)
+    downloads: Places = field(default_factory=lambda: Places(32, 8, 10))
     turns: Turns = field(default_factory=Turns)
     passwords: Passwords = field(default_factory=Passwords)
     rates: Rates = field(default_factory=Rates)
