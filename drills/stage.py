@@ -108,6 +108,10 @@ class Process:
                 return int(line.split()[1]) * 1024
         raise Broken("the kernel does not say how much memory it held")
 
+    def descriptors(self) -> int:
+        """Return how many files and sockets it has open."""
+        return len(list(Path(f"/proc/{self.pid}/fd").iterdir()))
+
     def end(self) -> None:
         """See to it that it is gone."""
         if self._popen is not None and self._popen.poll() is None:
