@@ -82,7 +82,7 @@ class HttpProtocol(HttpToolsProtocol):
         self._is_admitted = False
         self._is_refused = False
         self._is_lost = False
-        self._length: int | None = None
+        self._length: int | None = -1
         self._body_bytes = 0
         self._timed_bytes = 0
         self._chunks = 0
@@ -126,9 +126,28 @@ class HttpProtocol(HttpToolsProtocol):
         """Read what arrived, up to the end of the request that begins with it."""
         if self._is_refused:
             return
-        if self._arrived:
+        if self._is_alone(data):
+            self._head_bytes = 0
+            left = data[self._feed(data) :]
+            if self._is_in_head or self._is_in_body:
+                self._head_bytes = len(data) if self._is_in_head else 0
+                self._tail = data[1 - len(_END) :]
+            if not left:
+                self._set_deadline()
+                return
+            data = left
+        elif self._arrived:
             data = self._arrived[self._read_to :] + data
         self._read(data, 0)
+
+    def _is_alone(self, data: bytes) -> bool:
+        """Tell whether a request begins here and no other head ends in `data`, as with most: it is read in one go."""
+        if self._is_in_head or self._is_in_body or self._arrived or len(data) > _PIECE_BYTES:
+            return False
+        if self.cycle is not None and not self.cycle.response_complete:
+            return False
+        end = data.find(_END)
+        return end >= 0 and data.find(_END, end + len(_END)) < 0
 
     def pause_writing(self) -> None:
         """Have the application wait, and the client take what it was sent."""
@@ -147,7 +166,7 @@ class HttpProtocol(HttpToolsProtocol):
         """Read `data` from `start` on, message by message; what is behind an unanswered request waits."""
         size = len(data)
         while start < size and not self._is_refused:
-            if self._is_unanswered:
+            if self._answering and not self._is_in_body:
                 self._arrived, self._read_to = data, start
                 self.flow.pause_reading()
                 break
@@ -156,24 +175,22 @@ class HttpProtocol(HttpToolsProtocol):
             if not self._is_in_body and self._head_bytes + len(piece) > MAX_HEAD_BYTES:
                 self._refuse_head()
                 return
-            self._feed(piece)
+            start += self._feed(piece)
             self._head_bytes = self._head_bytes + len(piece) if self._is_in_head else 0
-            start = end
         else:
             self._arrived = b""
         self._set_deadline()
 
-    @property
-    def _is_unanswered(self) -> bool:
-        return not (self._is_in_head or self._is_in_body) and self._answering
-
     def _cut(self, data: bytes, start: int) -> int:
-        """Return up to where `data` holds nothing behind the message that is being read.
+        """Return up to where `data` holds no complete head behind the message that is being read.
 
         Heads and chunked bodies end with an empty line, which may have begun in the data before this.
         """
-        if self._is_in_body and self._length is not None:
-            return min(start + self._length - self._body_bytes, len(data))
+        if self._is_in_body:
+            if self._length == -1:
+                self._length = _length(self.headers)
+            if self._length is not None:
+                return min(start + self._length - self._body_bytes, len(data))
         tail, self._tail = self._tail, b""
         if tail:
             seam = (tail + data[start : start + len(_END) - 1]).find(_END)
@@ -181,21 +198,24 @@ class HttpProtocol(HttpToolsProtocol):
                 return start + seam + len(_END) - len(tail)
         end = min(len(data), start + _PIECE_BYTES)
         found = data.find(_END, start, end)
-        if found >= 0:
-            return found + len(_END)
-        self._tail = (tail + data[max(start, end - len(_END) + 1) : end])[1 - len(_END) :]
-        return end
+        if found < 0:
+            self._tail = (tail + data[max(start, end - len(_END) + 1) : end])[1 - len(_END) :]
+            return end
+        return found + len(_END)
 
-    def _feed(self, piece: bytes) -> None:
+    def _feed(self, piece: bytes) -> int:
+        """Parse a piece; return how much of it was read."""
         try:
             self.parser.feed_data(piece)
-        except httptools.HttpParserUpgrade:
+        except httptools.HttpParserUpgrade as offer:
             self._decline()
+            return int(offer.args[0])
         except httptools.HttpParserError:
             self.logger.warning("Invalid HTTP request received.")
             self._is_refused = True
             self.send_400_response("Invalid HTTP request received.")
             self._watch_taking()
+        return len(piece)
 
     def _decline(self) -> None:
         """Read the head again without its offer to upgrade; what comes behind it is read as usual."""
@@ -211,7 +231,7 @@ class HttpProtocol(HttpToolsProtocol):
         """Begin a head."""
         self._is_in_head = True
         self._idle_since = None
-        self._length = None
+        self._length = -1
         self._body_bytes = self._timed_bytes = self._chunks = 0
         self._parts += 1
         super().on_message_begin()
@@ -221,12 +241,12 @@ class HttpProtocol(HttpToolsProtocol):
         if self._is_in_head:
             name = name.lower()
             self.headers.append((name, value))
-            if name == b"content-length":
-                self._length = int(value)
-            elif name == b"expect" and value.lower() == b"100-continue":
+            if name == b"expect" and value.lower() == b"100-continue":
                 self.expect_100_continue = True
         else:
-            self._count_chunk()
+            self._chunks += 1
+            if self._chunks > MAX_CHUNKS:
+                self._insist_on_decent_chunks()
 
     def on_headers_complete(self) -> None:
         """End the head; a request that offers an upgrade is read again without the offer."""
@@ -240,8 +260,9 @@ class HttpProtocol(HttpToolsProtocol):
     def on_body(self, body: bytes) -> None:
         """Take a piece of the body."""
         self._body_bytes += len(body)
-        if self._length is None:
-            self._count_chunk()
+        self._chunks += 1
+        if self._chunks > MAX_CHUNKS:
+            self._insist_on_decent_chunks()
         if self._is_offer or self._is_refused or self.cycle.response_complete:
             return
         # A body in one piece is handed on as it is; more of it is gathered without copying what is there.
@@ -268,6 +289,7 @@ class HttpProtocol(HttpToolsProtocol):
         """Go on to what arrived behind this request, or begin to be idle."""
         self.server_state.total_requests += 1
         if self.transport.is_closing():
+            self._watch_taking()
             return
         if self._arrived:
             self._read(self._arrived, self._read_to)
@@ -305,17 +327,15 @@ class HttpProtocol(HttpToolsProtocol):
             on_response=self.on_response_complete,
         )
         task = self.loop.create_task(self.cycle.run_asgi(self.app))
-        task.add_done_callback(self._on_answered)
+        task.add_done_callback(self.tasks.discard)
         self.tasks.add(task)
 
-    def _on_answered(self, task: "asyncio.Task[None]") -> None:
-        self.tasks.discard(task)
-        # An answer that is the last one, or broke off, may still be on its way.
+    def on_broken_off(self, _: "asyncio.Task[None]") -> None:
+        """Give the client its time to take what an application left behind that could not finish its answer."""
         if self.transport.is_closing():
             self._watch_taking()
 
-    def _count_chunk(self) -> None:
-        self._chunks += 1
+    def _insist_on_decent_chunks(self) -> None:
         if self._chunks <= MAX_CHUNKS + self._body_bytes // BYTES_PER_FURTHER_CHUNK or self._is_refused:
             return
         self.logger.warning("A request body in too many small chunks was refused.")
@@ -494,6 +514,8 @@ class _Cycle(RequestResponseCycle):
         elif message["type"] == "http.response.start":
             self._start = message
         elif self._start is None or not self._sent_whole(self._start, message):
+            if (task := asyncio.current_task()) is not None:
+                task.add_done_callback(self.on_response.__self__.on_broken_off)  # type: ignore[attr-defined]
             await super().send(self._start or message)
             await super().send(message)
 
@@ -526,6 +548,11 @@ class _Cycle(RequestResponseCycle):
         if not self.keep_alive:
             self.transport.close()
         self.on_response()
+
+
+def _length(headers: list[tuple[bytes, bytes]]) -> int | None:
+    """Return how long a body is, None if it comes in chunks."""
+    return next((int(value) for name, value in headers if name == b"content-length"), None)
 
 
 def limited(

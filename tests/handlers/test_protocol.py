@@ -297,6 +297,19 @@ async def test_requests_are_told_apart_wherever_the_data_is_cut(size: int) -> No
     assert answers == [(200, body) for body in _SAID] * 3
 
 
+async def test_a_message_that_ends_in_the_next_data_is_told_from_the_one_behind_it() -> None:
+    """Wherever it is cut, and although the first data held a whole head."""
+    async with connected() as (reader, writer), asyncio.timeout(20):
+        for message, said in zip(_TALK, _SAID, strict=True):
+            for place in range(1, len(message)):
+                writer.write(message[:place])
+                await asyncio.sleep(0)
+                await asyncio.sleep(0)
+                writer.write(message[place:] + GET)
+
+                assert [await answer(reader), await answer(reader)] == [(200, said), (200, b"")]
+
+
 async def test_a_body_in_one_byte_chunks_is_refused_before_it_costs_much() -> None:
     """Each of them costs as much as a large one: millions are refused after some thousands."""
     async with connected() as (reader, writer), asyncio.timeout(10):
