@@ -139,11 +139,12 @@ class _Server(uvicorn.Server):
 async def _serve(
     settings: Settings, listening: socket.socket, management: socket.socket | None, most_connections: int
 ) -> None:
-    connections = Connections(most_connections, settings.max_connections_per_address, settings.trusted_proxies)
+    proxies = Proxies(settings.trusted_proxies)
+    connections = Connections(most_connections, settings.max_connections_per_address, proxies)
     async with open_relay(settings) as relay:
         apps = create_apps(relay)
         config = uvicorn.Config(
-            ClientAddresses(apps.public, Proxies(settings.trusted_proxies)),
+            ClientAddresses(apps.public, proxies),
             loop="none",
             http=limited(
                 settings.request_head_seconds, settings.request_body_seconds, settings.answer_seconds, connections

@@ -2,12 +2,10 @@
 
 import time
 from collections import Counter
-from collections.abc import Sequence
-from ipaddress import ip_address
 
 import structlog
 
-from domain.addresses import Network, network_of
+from domain.addresses import Proxies, network_of
 
 _SECONDS_BETWEEN_LINES = 10.0
 
@@ -17,13 +15,13 @@ log = structlog.get_logger()
 class Connections:
     """Counts the open connections of one listening socket; 0 is no limit.
 
-    A peer in one of `proxies` stands for many clients, so only the limit of all connections applies to it.
+    A peer that is one of `proxies` stands for many clients, so only the limit of all connections applies to it.
     """
 
-    def __init__(self, limit: int = 0, per_address: int = 0, proxies: Sequence[Network] = ()) -> None:
+    def __init__(self, limit: int = 0, per_address: int = 0, proxies: Proxies | None = None) -> None:
         self._limit = limit
         self._per_address = per_address
-        self._proxies = tuple(proxies)
+        self._proxies = proxies or Proxies()
         self._open = 0
         self._by_address: Counter[str] = Counter()
         self._refused = 0
@@ -50,14 +48,7 @@ class Connections:
     def _is_full(self, address: str, peer: str | None) -> bool:
         if self._limit and self._open >= self._limit:
             return True
-        return bool(self._per_address) and self._by_address[address] >= self._per_address and not self._is_proxy(peer)
-
-    def _is_proxy(self, peer: str | None) -> bool:
-        try:
-            address = ip_address(peer or "")
-        except ValueError:
-            return False
-        return any(address in network for network in self._proxies)
+        return 0 < self._per_address <= self._by_address[address] and not self._proxies.has(peer or "")
 
     def _note_refusal(self) -> None:
         # A line for each of them would be a second way to stop the server.

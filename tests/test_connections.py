@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.processes import PATIENCE_SECONDS, Running, accepts, environment, run, running
+from tests.support.processes import Running, accepts, environment, run, running
+from tests.support.waiting import patience
 from tests.support.wire import Wire, exchange, request, wire
 
 HEALTH = request("GET", "/healthz")
@@ -36,7 +37,7 @@ async def test_connections_are_refused_at_the_limit_and_the_others_are_served(tm
     url = f"http://127.0.0.1:{env['API_PORT']}"
     with running("serve", env=env, folder=tmp_path) as process:
         process.until(lambda: accepts(env["API_PORT"]))
-        async with contextlib.AsyncExitStack() as stack, asyncio.timeout(PATIENCE_SECONDS):
+        async with contextlib.AsyncExitStack() as stack, patience():
             lines: list[Wire] = []
             while len(lines) < 5:
                 line = await stack.enter_async_context(wire(url))

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import uvicorn
 
-from domain.addresses import Network
+from domain.addresses import Proxies
 from handlers.connections import Connections
 from handlers.protocol import MAX_CHUNKS, HttpProtocol, limited
 
@@ -365,8 +365,7 @@ async def test_a_connection_too_many_is_refused_and_the_others_are_served() -> N
 
 async def test_connections_of_one_address_have_a_limit_of_their_own() -> None:
     """An address that has them all leaves room for others; a trusted proxy speaks for many and has no such limit."""
-    proxies: list[Network] = [ip_network("127.0.0.1/32")]
-    counted = Connections(limit=100, per_address=2, proxies=proxies)
+    counted = Connections(limit=100, per_address=2, proxies=Proxies([ip_network("127.0.0.1/32")]))
     async with serving(echo, limited(30, 30, connections=counted)) as server, asyncio.timeout(10):
         lines = [await server.connect(source) for source in ("127.0.0.2",) * 2 + ("127.0.0.3",) + ("127.0.0.1",) * 5]
         for reader, writer in lines:
