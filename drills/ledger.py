@@ -83,8 +83,12 @@ def _check_repeats(window: float, rows: list[tuple[Any, ...]]) -> None:
 async def _rows(relay: Relay, *columns: Any, of: str | None = None) -> list[tuple[Any, ...]]:
     """Return these columns of every row, or of an organization's."""
     model = columns[0].model
-    chosen = model.select(*columns) if of is None else model.select(*columns).where(model.organization == of)
-    return await relay.database.read(lambda: list(chosen.tuples()))
+
+    def unit() -> list[tuple[Any, ...]]:
+        chosen = model.select(*columns)
+        return list((chosen if of is None else chosen.where(model.organization == of)).tuples())
+
+    return await relay.database.read(unit)
 
 
 def _more_than_once(counted: Counter[str]) -> int:
