@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help install lock run test check format fuzz generate migrate serve broadcast bench bench-realtime drill audit run-postgres clean
+.PHONY: help install lock run test test-quick test-both check format fuzz mutants generate migrate serve broadcast bench bench-realtime drill audit sbom run-postgres clean
 
 PYTHON ?= python3
 VENV := .venv
@@ -7,7 +7,9 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 RUNTIME := $(VENV)/.runtime
 MEASURED := $(VENV)/.measured
+AUDITED := $(VENV)/audit/.installed
 LINTERS := tests/openapi/linters
+TESTS := $(BIN)/python -m pytest --numprocesses auto --dist loadfile --no-loadscope-reorder
 
 help: ## Say what can be made
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -30,6 +32,12 @@ $(MEASURED): requirements-bench.lock $(INSTALLED) | $(BIN)/pip
 	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements-bench.lock
 	@touch $@
 
+# In an environment of their own: what audits the dependencies is not one of them.
+$(AUDITED): requirements-audit.lock
+	$(PYTHON) -m venv $(VENV)/audit
+	$(VENV)/audit/bin/pip install --quiet --disable-pip-version-check --require-hashes -r requirements-audit.lock
+	@touch $@
+
 run: $(RUNTIME) ## Start everything on this machine, with a demo organization and its credentials
 	@exec $(BIN)/python manage.py up
 
@@ -42,8 +50,14 @@ broadcast: $(RUNTIME) ## Start the realtime broadcaster alone
 migrate: $(RUNTIME) ## Bring the database up to date
 	$(BIN)/python manage.py migrate
 
-test: $(INSTALLED) ## Run every test
-	$(BIN)/python -m pytest --numprocesses auto --dist loadfile --no-loadscope-reorder
+test: $(INSTALLED) ## Run every test, before committing; what the engine should not matter for runs on SQLite
+	$(TESTS)
+
+test-quick: $(INSTALLED) ## Run the tests without processes, PostgreSQL and browser, while writing
+	$(TESTS) -m "not processes and not postgresql and not browser"
+
+test-both: $(INSTALLED) ## Run every test, and on both engines also what the engine should not matter for
+	$(TESTS) --engines sqlite,postgresql
 
 check: $(INSTALLED) ## Style, types, arrows between the rooms, and drift from the contract
 	$(BIN)/ruff check .
@@ -51,6 +65,7 @@ check: $(INSTALLED) ## Style, types, arrows between the rooms, and drift from th
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/python manage.py contract check
+	$(BIN)/python -m tests.mutants --check
 	@$(MAKE) --no-print-directory lint-documents
 
 lint-documents: $(INSTALLED) ## Have the documents read by Redocly and the AsyncAPI parser (needs npm)
@@ -65,6 +80,9 @@ format: $(INSTALLED) ## Put the code into its standard form
 fuzz: $(INSTALLED) ## Fuzz the contract for longer, with a new seed each time
 	$(BIN)/python -m tests.support.fuzz --examples 60
 
+mutants: $(INSTALLED) ## Plant known faults, one at a time, and see that the tests notice (half an hour; MUTANTS="--only REGEX")
+	$(BIN)/python -m tests.mutants $(MUTANTS)
+
 browser: $(INSTALLED) ## Install Chromium from Debian's packages if need be, and test the pages in it
 	@command -v chromium >/dev/null || apt-get install -y --no-install-recommends chromium
 	$(BIN)/python -m pytest tests/realtime/test_browser.py tests/test_live_page.py
@@ -73,7 +91,7 @@ bench: $(MEASURED) ## Measure this server beside its peers (ten minutes; see ben
 	$(BIN)/python -m bench.run $(BENCH)
 
 bench-realtime: $(INSTALLED) ## Measure the broadcaster beside ws and socket.io (eight minutes; needs cc, node, npm)
-	cd bench/realtime && npm install --no-audit --no-fund --no-package-lock --silent
+	cd bench/realtime && npm ci --no-audit --no-fund --silent
 	$(BIN)/python -m bench.realtime.run $(BENCH)
 
 generate: $(INSTALLED) ## Generate models, operations and missing stubs from the contract
@@ -82,10 +100,13 @@ generate: $(INSTALLED) ## Generate models, operations and missing stubs from the
 drill: $(INSTALLED) ## Hurt the relay in every way we know, for minutes, and print what came of it
 	$(BIN)/python -m drills
 
-audit: $(INSTALLED) ## Look for known flaws in the dependencies; without the index, list their versions
-	@$(PYTHON) -m venv $(VENV)/audit && $(VENV)/audit/bin/pip install --quiet --disable-pip-version-check pip-audit && \
-	$(VENV)/audit/bin/pip-audit --strict --require-hashes --disable-pip -r requirements.lock || \
+audit: $(AUDITED) ## Look for known flaws in the dependencies; without the index, list their versions
+	@$(VENV)/audit/bin/pip-audit --strict --require-hashes --disable-pip -r requirements.lock || \
 	{ echo "pip-audit found something or could not ask; the locked versions:"; grep -oE '^[a-z0-9_.-]+==[^ ;]+' requirements.lock; }
+
+sbom: $(AUDITED) ## Write var/sbom.json: what the relay consists of, as a CycloneDX list
+	@mkdir -p var
+	$(VENV)/audit/bin/cyclonedx-py requirements requirements.lock --pyproject pyproject.toml --output-reproducible --output-format JSON --output-file var/sbom.json
 
 run-postgres: $(INSTALLED) ## The demo on a throw-away PostgreSQL of its own, kept in var/postgres
 	@exec $(BIN)/python -m commands.local_postgres
@@ -94,6 +115,7 @@ lock: ## Resolve the dependencies again (needs uv)
 	uv pip compile pyproject.toml --group dev --universal --generate-hashes --no-emit-index-url --no-header --quiet --output-file requirements-dev.lock
 	uv pip compile pyproject.toml --constraint requirements-dev.lock --universal --generate-hashes --no-emit-index-url --no-header --quiet --output-file requirements.lock
 	uv pip compile pyproject.toml --group dev --group bench --constraint requirements-dev.lock --universal --generate-hashes --no-emit-index-url --no-header --quiet --output-file requirements-bench.lock
+	uv pip compile --group audit --python-version 3.11 --universal --generate-hashes --no-emit-index-url --no-header --quiet --output-file requirements-audit.lock
 
 clean: ## Remove the virtual environment and all caches; data in var/ stays
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

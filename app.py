@@ -3,9 +3,11 @@
 import contextlib
 import hashlib
 from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import httpx
 from prometheus_client import CollectorRegistry
@@ -14,6 +16,7 @@ from starlette.types import ASGIApp
 
 import handlers
 from actions.authenticate import authenticate
+from actions.places import Places
 from actions.rates import Rates, in_database, in_memory
 from actions.relay import Relay, Rules
 from actions.tokens import Key, Tokens, private_key, public_key, shared_key
@@ -21,11 +24,13 @@ from actions.vault import Vault
 from config import Settings
 from domain.errors import ConfigurationError, InvalidRequest
 from domain.messages import TextProvider
+from handlers.cross_origin import CrossOrigin
 from handlers.health import Health
 from handlers.observation import Observation, Refusals
-from handlers.own_paths import OwnPaths, Page, fixed
+from handlers.own_paths import OwnPaths, Page, fixed, nowhere
 from handlers.page_headers import PageHeaders
 from openapi import document, enforcement
+from openapi.document import Contract
 from openapi.operations import OPERATIONS
 from openapi.registry import find_handlers
 from persistence.database import Database, open_database
@@ -38,6 +43,9 @@ from providers.storage import DiskStore, RecordingStore, connect_s3
 from providers.textgrid import TextGrid, TextGridCredentials
 from providers.twilio import Twilio, TwilioCredentials
 from realtime import pages
+
+# For a year, and for this host alone: what its neighbours speak is not for us to say.
+_HTTPS_ONLY = (b"strict-transport-security", b"max-age=31536000")
 
 TextProviders = dict[str, Callable[[dict[str, Any]], TextProvider]]
 
@@ -61,25 +69,49 @@ async def open_relay(settings: Settings) -> AsyncIterator[Relay]:
         database.close()
 
 
-def create_app(relay: Relay) -> ASGIApp:
-    """Build the application: the contract's operations, and the server's own paths beside them."""
+@dataclass(frozen=True, slots=True)
+class Apps:
+    """What is served: to everybody, and on the management port if there is one."""
+
+    public: ASGIApp
+    management: ASGIApp
+
+
+def create_app(relay: Relay, contract: Contract | None = None) -> ASGIApp:
+    """Build the application: the contract's operations, and the server's own paths beside them.
+
+    `contract` is the loaded contract, if the caller has it; otherwise it is read from its files.
+    """
+    return create_apps(relay, contract).public
+
+
+def create_apps(relay: Relay, contract: Contract | None = None) -> Apps:
+    """Build the application, and the one that answers health, readiness and metrics alone."""
     registry = CollectorRegistry()
+    registry.register(Refusals(relay.refusals))
+    health, rules = Health(relay, registry), relay.rules
+    probes: dict[str, Page] = {"/healthz": health.healthz, "/readyz": health.readyz, "/metrics": health.metrics}
+    shown = pages.load(rules.realtime_url, for_people=rules.serves_pages)
+    own = {path: fixed(*page) for path, page in shown.items()} | ({} if rules.has_management_port else probes)
     operations = enforcement.build(
-        document.load(),
+        contract or document.load(),
         relay,
         partial(authenticate, relay),
         bindings=OPERATIONS,
         handlers=find_handlers(handlers, OPERATIONS),
         limits=relay.rates,
-        max_body_bytes=relay.rules.max_body_bytes,
-        max_document_bytes=relay.rules.max_document_bytes,
-        held_body_bytes=relay.rules.held_body_bytes,
+        max_body_bytes=rules.max_body_bytes,
+        max_document_bytes=rules.max_document_bytes,
+        max_document_values=rules.max_document_values,
+        heavy_work=relay.heavy_work,
+        held_body_bytes=rules.held_body_bytes,
+        held_unverified_body_bytes=rules.held_unverified_body_bytes,
+        beyond=OwnPaths(enforcement.not_found, own),
+        has_docs=rules.serves_pages,
     )
-    registry.register(Refusals(relay.refusals))
-    health = Health(relay, registry)
-    own: dict[str, Page] = {"/healthz": health.healthz, "/readyz": health.readyz, "/metrics": health.metrics}
-    own |= {path: fixed(*page) for path, page in pages.load(relay.rules.realtime_url).items()}
-    return Observation(PageHeaders(OwnPaths(operations, own)), registry)
+    is_https = (rules.public_url or "").startswith("https:")
+    guarded = CrossOrigin(PageHeaders(operations, rules.realtime_url), rules.allowed_origins)
+    return Apps(Observation(guarded, registry, [_HTTPS_ONLY] if is_https else []), OwnPaths(nowhere, probes))
 
 
 def _relay(settings: Settings, database: Database, http: httpx.AsyncClient) -> Relay:
@@ -92,12 +124,16 @@ def _relay(settings: Settings, database: Database, http: httpx.AsyncClient) -> R
         tokens=Tokens(_signing_keys(settings)),
         store=_store(settings),
         downloader=_downloader(settings),
+        downloads=Places(
+            settings.max_downloads, settings.max_downloads_per_organization, settings.download_wait_seconds
+        ),
         text_provider=partial(_text_provider, providers),
         elevenlabs=lambda key: ElevenLabs(http, settings.elevenlabs_url, key, settings.elevenlabs_timeout_seconds),
         rates=Rates(
             settings.requests_per_minute_per_address,
             settings.requests_per_minute_per_caller,
             in_database(database) if settings.request_counters == "database" else in_memory(),
+            settings.unnamed_deliveries_per_minute_per_address,
         ),
         rules=Rules(
             tool_replay=settings.tool_replay_seconds,
@@ -105,10 +141,16 @@ def _relay(settings: Settings, database: Database, http: httpx.AsyncClient) -> R
             sms_timeout=settings.sms_timeout_seconds,
             max_body_bytes=settings.max_body_bytes,
             max_document_bytes=settings.max_document_bytes,
+            max_document_values=settings.max_document_values,
             held_body_bytes=settings.held_body_bytes,
+            held_unverified_body_bytes=settings.held_unverified_body_bytes,
             max_recording_bytes=settings.max_recording_bytes,
             public_url=settings.public_url,
             webhook_tolerance=settings.webhook_tolerance_minutes * 60,
+            webhook_organizations_tried=settings.webhook_organizations_tried,
+            allowed_origins=settings.allowed_origins,
+            has_management_port=settings.management_port is not None,
+            serves_pages=settings.pages == "on",
             realtime_url=settings.realtime_public_url or settings.local_realtime_url,
             token_lifetime=settings.token_lifetime_minutes * 60,
             sign_in_attempts_per_account=settings.sign_in_attempts_per_account,
@@ -169,7 +211,9 @@ def _text_provider(providers: TextProviders, name: str, credentials: dict[str, A
 
 def _downloader(settings: Settings) -> Downloader:
     limits = DownloadLimits(settings.max_recording_bytes, total_seconds=settings.download_timeout_seconds)
-    return Downloader(limits, allowed_networks=settings.download_allowed_networks)
+    addresses = (settings.public_url, settings.realtime_public_url)
+    own_names = {host for address in addresses if address and (host := urlsplit(address).hostname)}
+    return Downloader(limits, allowed_networks=settings.download_allowed_networks, own_names=sorted(own_names))
 
 
 def _store(settings: Settings) -> RecordingStore:

@@ -15,10 +15,12 @@ from cryptography.fernet import Fernet
 from pydantic import AfterValidator, Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from domain import origins
 from domain.errors import ConfigurationError
 from domain.replay import MAX_REPLAY_SECONDS
 
-Port = Annotated[int, Field(ge=1, le=65535)]
+_LAST_PORT = 65_535
+Port = Annotated[int, Field(ge=1, le=_LAST_PORT)]
 # No setting is endless, whatever unit it has: beyond this, moments would leave the calendar.
 Amount = Annotated[float, Field(ge=0, le=10_000_000)]
 Networks = Annotated[list[IPv4Network | IPv6Network], NoDecode]
@@ -49,6 +51,10 @@ class Settings(BaseSettings):
     api_port: Port = 2212
     realtime_host: str = "127.0.0.1"
     realtime_port: Port = 2213
+    management_host: str = "127.0.0.1"
+    management_port: Port | None = None
+    realtime_management_port: Port | None = None
+    pages: Literal["on", "off"] = "on"
     realtime_public_url: Annotated[str | None, Field(pattern=r"^wss?://")] = None
     public_url: BaseUrl | None = None
     trusted_proxies: Networks = [IPv4Network("127.0.0.1/32"), IPv6Network("::1/128")]
@@ -74,16 +80,26 @@ class Settings(BaseSettings):
 
     max_body_bytes: Annotated[int, Field(ge=1024)] = 48 * 1024 * 1024
     max_document_bytes: Annotated[int, Field(ge=1024)] = 4 * 1024 * 1024
+    max_document_values: Annotated[int, Field(ge=100)] = 100_000
     request_head_seconds: Seconds = 10
     request_body_seconds: Seconds = 20
-    held_body_bytes: Annotated[int, Field(ge=1024)] = 128 * 1024 * 1024
+    answer_seconds: Seconds = 20
+    max_connections: Annotated[int, Field(ge=1)] = 8192
+    max_connections_per_address: Annotated[int, Field(ge=1)] = 1024
+    held_body_bytes: Annotated[int, Field(ge=1024)] = 192 * 1024 * 1024
+    held_unverified_body_bytes: Annotated[int, Field(ge=1024)] = 144 * 1024 * 1024
     max_recording_bytes: Annotated[int, Field(ge=1024)] = 256 * 1024 * 1024
     tool_replay_seconds: Annotated[float, Field(ge=0, le=MAX_REPLAY_SECONDS)] = 30
     tool_secret_overlap_minutes: Amount = 60
     webhook_tolerance_minutes: Annotated[Amount, Field(gt=0)] = 30
+    webhook_organizations_tried: Annotated[int, Field(ge=1, le=1000)] = 8
+    unnamed_deliveries_per_minute_per_address: Annotated[int, Field(ge=0)] = 120
     sms_timeout_seconds: Annotated[float, Field(gt=0, le=4)] = 4
 
     download_timeout_seconds: Seconds = 60
+    download_wait_seconds: Seconds = 10
+    max_downloads: Annotated[int, Field(ge=1)] = 32
+    max_downloads_per_organization: Annotated[int, Field(ge=1)] = 8
     download_allowed_networks: Networks = []
 
     r2_endpoint_url: BaseUrl | None = None
@@ -100,6 +116,21 @@ class Settings(BaseSettings):
     sinch_sms_url: BaseUrl | None = None
 
     event_retention_hours: Annotated[Amount, Field(gt=0)] = 24
+    realtime_connections: Annotated[int, Field(ge=1)] = 16_000
+    realtime_per_organization: Annotated[int, Field(ge=1)] = 10_000
+    realtime_per_address: Annotated[int, Field(ge=1)] = 10_000
+    realtime_unauthenticated: Annotated[int, Field(ge=1)] = 2_000
+    realtime_unauthenticated_per_address: Annotated[int, Field(ge=1)] = 1_000
+    realtime_auth_seconds: Seconds = 5
+    realtime_message_bytes: Annotated[int, Field(ge=5120)] = 8 * 1024
+    realtime_messages_per_second: Annotated[Amount, Field(gt=0)] = 10
+    realtime_message_burst: Annotated[Amount, Field(ge=1)] = 40
+    realtime_unsent_bytes: Annotated[int, Field(ge=16 * 1024)] = 128 * 1024
+    realtime_stall_seconds: Seconds = 5
+    realtime_heartbeat_seconds: Seconds = 20
+    realtime_revocation_seconds: Seconds = 2
+    realtime_jitter_seconds: Amount = 5
+    realtime_drain_seconds: Annotated[float, Field(ge=0, le=8)] = 3
     realtime_allowed_origins: Annotated[list[str], NoDecode] = []
 
     @field_validator(
@@ -121,6 +152,8 @@ class Settings(BaseSettings):
         "r2_access_key_id",
         "r2_secret_access_key",
         "sinch_sms_url",
+        "management_port",
+        "realtime_management_port",
         "jwt_secret",
         "jwt_previous_secret",
         "jwt_private_key_file",
@@ -145,6 +178,33 @@ class Settings(BaseSettings):
     def local_realtime_url(self) -> str:
         """Where the broadcaster is reached from this machine."""
         return f"ws://{_reachable(self.realtime_host)}:{self.realtime_port}/v1"
+
+    @property
+    def allowed_origins(self) -> frozenset[str]:
+        """Web origins whose pages may use the API and the socket: the relay's own, and those that are listed."""
+        own = [self.local_url, self.local_realtime_url, self.public_url or "", self.realtime_public_url or ""]
+        local = [*origins.local_origins(self.api_port), *origins.local_origins(self.realtime_port)]
+        return origins.normalised([*(one for one in own if one), *local, *self.realtime_allowed_origins])
+
+    @property
+    def broadcaster_management_port(self) -> int | None:
+        """The broadcaster's own port for health and metrics: its setting, or the one above the API's."""
+        if self.realtime_management_port is not None or self.management_port is None:
+            return self.realtime_management_port
+        return self.management_port + 1
+
+    @property
+    def health_urls(self) -> tuple[str, str]:
+        """Where the API and the broadcaster say that they are alive, from this machine."""
+        return (
+            f"{self._probed(self.management_port, self.api_host, self.api_port)}/healthz",
+            f"{self._probed(self.broadcaster_management_port, self.realtime_host, self.realtime_port)}/healthz",
+        )
+
+    def _probed(self, management_port: int | None, host: str, port: int) -> str:
+        if management_port is not None:
+            host, port = self.management_host, management_port
+        return f"http://{_reachable(host)}:{port}"
 
     @property
     def is_embedded(self) -> bool:
@@ -173,6 +233,7 @@ def load_settings(**overrides: object) -> Settings:
     except UnicodeDecodeError as error:
         raise ConfigurationError("The file .env is not UTF-8 text.") from error
     _check_object_storage(settings)
+    _check_ports(settings)
     return settings if _has_secrets(settings) else _with_local_secrets(settings)
 
 
@@ -188,6 +249,21 @@ def _check_object_storage(settings: Settings) -> None:
         raise ConfigurationError(
             f"Set {' and '.join(missing)} too, or none of the R2 settings to keep recordings on disk."
         )
+
+
+def _check_ports(settings: Settings) -> None:
+    ports = {
+        "API_PORT": (settings.api_host, settings.api_port),
+        "REALTIME_PORT": (settings.realtime_host, settings.realtime_port),
+        "MANAGEMENT_PORT": (settings.management_host, settings.management_port),
+        "REALTIME_MANAGEMENT_PORT": (settings.management_host, settings.broadcaster_management_port),
+    }
+    if (settings.broadcaster_management_port or 0) > _LAST_PORT:
+        raise ConfigurationError("Set REALTIME_MANAGEMENT_PORT: there is no port above MANAGEMENT_PORT.")
+    taken: dict[tuple[str, int], str] = {}
+    for name, (host, port) in ports.items():
+        if port is not None and taken.setdefault((host, port), name) != name:
+            raise ConfigurationError(f"Set {name} to another port than {taken[host, port]}.")
 
 
 def _has_secrets(settings: Settings) -> bool:

@@ -1,10 +1,12 @@
 """The command line. `python manage.py --help` lists what it can do; the commands are in `commands/`."""
 
 import sys
+import traceback
 import warnings
 
 import typer
 
+from commands.terminal import complain
 from domain.errors import RelayError
 
 # What keeps running need not hold the rest of the command line in memory.
@@ -18,7 +20,12 @@ def main() -> None:
     try:
         _run(sys.argv[1:2])
     except RelayError as error:
-        print(f"tether-relay: {error}", file=sys.stderr)  # noqa: T201
+        complain(f"tether-relay: {error}")
+        sys.exit(1)
+    except Exception:
+        # An error nobody expected may quote anything.
+        for line in traceback.format_exc().split("\n"):
+            complain(line)
         sys.exit(1)
 
 
@@ -26,12 +33,13 @@ def _run(command: list[str]) -> None:
     cli = typer.Typer(
         help="Tether Relay: the voice slice of Tether's API, self-hosted.",
         no_args_is_help=True,
-        # A traceback that shows variables shows secrets.
+        # A traceback that shows variables shows secrets; `main` prints a plain one.
+        pretty_exceptions_enable=False,
         pretty_exceptions_show_locals=False,
     )
     if command == ["contract"]:
         # The contract's commands mend code that may not even import just now, so they must not need it.
-        from openapi.commands import contract
+        from commands.contract import contract
 
         contract(sys.argv[2:], prog_name="manage.py contract")
         return
@@ -45,13 +53,13 @@ def _run(command: list[str]) -> None:
 
 def _add_the_rest(cli: typer.Typer) -> None:
     from commands.auditing import audit
+    from commands.contract import contract
     from commands.keys import key
     from commands.listening import listening
     from commands.organizations import org
     from commands.retention import retention
     from commands.upkeep import upkeep
     from commands.users import user
-    from openapi.commands import contract
 
     for commands in (listening, audit, upkeep, retention):
         cli.add_typer(commands)

@@ -106,6 +106,7 @@ async def apply_retention(relay: Relay, found: Due) -> AsyncIterator[int]:
         yield 1
     async for count in remove_left_recordings(relay, organization_id):
         yield count
+    await relay.database.scrub()
 
 
 def _due(organization_id: str, name: str) -> Due:

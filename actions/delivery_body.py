@@ -9,9 +9,8 @@ import asyncio
 import tempfile
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterator
 from dataclasses import dataclass
-from typing import IO, Any, Self
+from typing import IO, Self
 
-from domain import documents
 from domain.errors import InvalidRequest, PayloadTooLarge, RecordingRejected
 from domain.large_texts import Cutter, unescaped
 from domain.recordings import Mp3Decoder
@@ -63,20 +62,18 @@ class DeliveryBody:
         hear(piece)
         self._file.write(piece)
 
-    async def document(self) -> tuple[Any, Span | None]:
-        """Return the JSON document, its audio replaced by an empty text, and where that audio stands.
+    async def document(self) -> tuple[bytearray, Span | None]:
+        """Return the text of the JSON document, its audio replaced by an empty text, and where that audio stands.
 
         Raises:
-            InvalidRequest: when it is not JSON.
             PayloadTooLarge: when there is too much besides the audio.
         """
         if self._size <= _PIECE:
             return self._document()
         return await asyncio.to_thread(self._document)
 
-    def _document(self) -> tuple[Any, Span | None]:
-        rest, span = _without_audio(self._pieces(0, self._size))
-        return documents.load(rest), span
+    def _document(self) -> tuple[bytearray, Span | None]:
+        return _without_audio(self._pieces(0, self._size))
 
     async def audio(self, span: Span, max_bytes: int) -> AsyncIterator[bytes]:
         """Yield the decoded MP3.

@@ -5,6 +5,8 @@ from typing import Any
 from domain.documents import load
 from persistence.models import Call, Contact, ContactNote, Conversation, Message, TransferRequest
 
+_HEAVY_TEXT = 32 * 1024
+
 
 def call(row: Call, *, has_recording: bool) -> dict[str, Any]:
     """Describe a call without its transcript."""
@@ -31,6 +33,11 @@ def call(row: Call, *, has_recording: bool) -> dict[str, Any]:
         "hasRecording": has_recording,
         "createdAt": row.created_at,
     }
+
+
+def is_heavy(row: Call) -> bool:
+    """Tell whether reading the call's transcript and metadata takes more than a few milliseconds."""
+    return len(row.transcript or "") + len(row.provider_metadata or "") > _HEAVY_TEXT
 
 
 def turns(row: Call) -> list[dict[str, Any]] | None:

@@ -41,7 +41,9 @@ async def erase_contact(relay: Relay, organization_id: str, contact_id: str, act
             raise NotFound("Contact not found")
 
     await relay.database.write(begin, of=organization_id)
-    return _told(await finish_erasure(relay, organization_id, contact_id))
+    erased = await finish_erasure(relay, organization_id, contact_id)
+    await relay.database.scrub()
+    return _told(erased)
 
 
 async def finish_erasure(relay: Relay, organization_id: str, contact_id: str) -> Erased:

@@ -58,6 +58,7 @@ class Rates:
     per_address: int = 0
     per_caller: int = 0
     count: Count = field(default_factory=in_memory, repr=False)
+    unnamed_deliveries: int = 0
 
     async def admit_address(self, address: str | None) -> None:
         """Count a request from `address`; None when the server does not know it.
@@ -77,6 +78,15 @@ class Rates:
         if self.per_caller:
             who = principal.user_id or principal.organization_id
             await self._admit(f"{principal.kind.value} {who}", self.per_caller)
+
+    async def admit_unnamed_delivery(self, address: str | None) -> None:
+        """Count a delivery from `address` on which more than one organization's secret may have to be tried.
+
+        Raises:
+            RateLimited: when there were too many.
+        """
+        if self.unnamed_deliveries:
+            await self._admit(f"unnamed delivery {network_of(address)}", self.unnamed_deliveries)
 
     async def _admit(self, key: str, limit: int) -> None:
         wait = await self.count(key, limit)

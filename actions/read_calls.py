@@ -40,19 +40,26 @@ async def list_calls(relay: Relay, organization_id: str, wanted: CallFilter, *, 
     return await relay.database.read_aside(unit)
 
 
-async def read_call(relay: Relay, organization_id: str, call_id: str) -> dict[str, Any]:
-    """Return one call with its transcript and what its provider said about it.
+async def read_call(relay: Relay, organization_id: str, call_id: str) -> tuple[dict[str, Any], bool]:
+    """Return one call with its transcript and what its provider said about it, and whether that is heavy.
 
     Raises:
         NotFound: when the organization has no such call.
     """
 
-    def unit() -> dict[str, Any]:
+    def unit() -> tuple[Call, dict[str, Any]]:
         found = existing(organization_id, call_id)
         (told,) = described(organization_id, [found])
+        return found, told
+
+    found, told = await relay.database.read(unit)
+
+    def whole() -> dict[str, Any]:
         return told | {"transcript": descriptions.turns(found), "providerMetadata": load(found.provider_metadata)}
 
-    return await relay.database.read(unit)
+    if descriptions.is_heavy(found):
+        return await relay.heavy_work.run(organization_id, whole), True
+    return whole(), False
 
 
 async def count_calls(relay: Relay, organization_id: str, start: str | None, end: str | None) -> dict[str, Any]:

@@ -1,14 +1,16 @@
 """What ElevenLabs reports after a call: believed by its signature, then recorded as ingest would record it.
 
 The organization is the one whose secret verified the delivery. A header of ours, which ElevenLabs was asked to send
-along, says whose secret to try; without it all are tried, within a budget, because everybody may ask us to.
+along, says whose secret to try. Without it a few are tried, at most so many times a minute for one address and on so
+many bytes: everybody may send such a delivery, and each secret hashes the whole body anew (the key goes first in an
+HMAC, so no work is shared).
 """
 
 import asyncio
 import contextlib
 import time
 from collections.abc import AsyncIterable, AsyncIterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -16,34 +18,36 @@ import structlog
 from pydantic import SecretStr
 
 from actions.attach_recording import attach_recording
+from actions.configure_voice_ai import ORGANIZATION_HEADER
 from actions.delivery_body import DeliveryBody
 from actions.record_call import FinishedCall, record_call
 from actions.refusals import counted
 from actions.relay import Relay
 from actions.tool_calls import contact_of, normalise
+from domain import documents
 from domain.errors import ConfigurationError, InvalidRequest, Unauthenticated
 from domain.identifiers import is_id
 from domain.times import to_wire
 from persistence import calls, contacts, phone_numbers, voice_ai_configs
 from providers.elevenlabs import SignatureCheck
-from providers.elevenlabs_calls import ReportedCall, ReportKind, read_report
+from providers.elevenlabs_calls import Report, ReportedCall, ReportKind, read_report
 
 SOURCE = "elevenlabs"
 NOTED_BY = "post-call"
 
 _VENDOR = "elevenlabs"
-_MOST_SECRETS = 1000
-_MOST_HASHED_BYTES = 1 << 30
+_MOST_HASHED_BYTES = 128 << 20
 
 log = structlog.get_logger()
 
 
 @dataclass(frozen=True, slots=True)
 class Signed:
-    """How a delivery proves itself: the signature header, and the organization it says it is for."""
+    """How a delivery proves itself: the signature header, the organization it says it is for, and where it is from."""
 
     signature: str
     organization_hint: str | None = None
+    client: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +63,8 @@ async def open_delivery(relay: Relay, proof: str | Signed, chunks: AsyncIterable
     """Receive a delivery; `proof` is its signature, or the organization whose tool secret came with it.
 
     Raises:
-        Unauthenticated: when no secret verifies it.
+        Unauthenticated: when no secret verifies it, or too many would have to be tried.
+        RateLimited: when it names no organization and too many such deliveries came from its address.
     """
     with DeliveryBody() as body:
         if isinstance(proof, str):
@@ -79,8 +84,13 @@ async def receive_post_call(relay: Relay, delivery: Delivery) -> str | None:
         RecordingRejected: when its audio is not MP3 in base64.
         StorageUnavailable: when its audio cannot be stored.
     """
-    document, audio = await delivery.body.document()
-    report = read_report(document)
+    text, audio = await delivery.body.document()
+    is_heavy = documents.is_heavy(text)
+
+    def read() -> Report:
+        return read_report(documents.load(text, relay.rules.max_document_values))
+
+    report = await relay.heavy_work.run(delivery.organization_id, read) if is_heavy else read()
     if report.kind is ReportKind.AUDIO:
         if audio is None:
             raise InvalidRequest("A report of type post_call_audio carries the recording in full_audio, as a text")
@@ -89,7 +99,7 @@ async def receive_post_call(relay: Relay, delivery: Delivery) -> str | None:
     if report.call is None:
         log.info("post_call.ignored", organization_id=delivery.organization_id)
         return None
-    return await _record(relay, delivery.organization_id, report.conversation_id, report.call)
+    return await _record(relay, delivery.organization_id, report.conversation_id, report.call, is_heavy=is_heavy)
 
 
 # Believing
@@ -99,6 +109,8 @@ async def _verified(relay: Relay, proof: Signed, body: DeliveryBody, chunks: Asy
     # A malformed or outdated header is refused before any secret is looked up.
     _check(relay, proof, [])
     hint = proof.organization_hint if proof.organization_hint and is_id(proof.organization_hint) else None
+    if hint is None:
+        await relay.rates.admit_unnamed_delivery(proof.client)
     owners = await _secrets(relay, hint)
     if not owners:
         raise Unauthenticated("No organization has such a webhook")
@@ -118,7 +130,10 @@ def _check(relay: Relay, proof: Signed, secrets: list[SecretStr]) -> SignatureCh
 
 
 async def _secrets(relay: Relay, organization_id: str | None) -> list[tuple[str, SecretStr]]:
-    configs = await relay.database.read(lambda: voice_ai_configs.with_webhook_secret(_MOST_SECRETS, organization_id))
+    most = relay.rules.webhook_organizations_tried
+    configs = await relay.database.read(lambda: voice_ai_configs.with_webhook_secret(most + 1, organization_id))
+    if len(configs) > most:
+        raise Unauthenticated(f"The delivery does not say whose it is; have the webhook send {ORGANIZATION_HEADER}")
     sealed = [(config.organization_id, config.webhook_secret_sealed or "") for config in configs]
     return await asyncio.to_thread(lambda: [opened for one in sealed if (opened := _opened(relay, *one))])
 
@@ -132,7 +147,7 @@ def _opened(relay: Relay, organization_id: str, sealed: str) -> tuple[str, Secre
 
 
 class _Budget:
-    """How much may be hashed with every secret before somebody has to say whose it is."""
+    """How much may be hashed with every secret before a delivery has to name its organization."""
 
     def __init__(self, size: int) -> None:
         self._left = size
@@ -140,19 +155,23 @@ class _Budget:
     def spend(self, size: int) -> None:
         self._left -= size
         if self._left < 0:
-            raise Unauthenticated("Too large to try every organization's secret; configure the webhook from here")
+            raise Unauthenticated(
+                f"Too large to try several organizations' secrets; have the webhook send {ORGANIZATION_HEADER}"
+            )
 
 
 # Recording
 
 
-async def _record(relay: Relay, organization_id: str, conversation_id: str, reported: ReportedCall) -> str | None:
+async def _record(
+    relay: Relay, organization_id: str, conversation_id: str, reported: ReportedCall, *, is_heavy: bool
+) -> str | None:
     far, ours = await relay.database.read(lambda: _sides(organization_id, conversation_id, reported))
     if far is None or ours is None:
         # Refusing it would not bring a number; ten refusals would have the webhook switched off.
         log.warning("post_call.without_numbers", organization_id=organization_id, conversation_id=conversation_id)
         return None
-    finished = _finished(conversation_id, reported, far, ours)
+    finished = replace(_finished(conversation_id, reported, far, ours), is_heavy=is_heavy)
     return (await record_call(relay, organization_id, finished)).call_id
 
 

@@ -59,6 +59,7 @@ class FinishedCall:
 
     `payload` is what was sent, field by field; it decides whether a repeat says the same thing. `user_id` is whose API
     key pushed the call in. With `noted_by` the summary also becomes a note about the contact, written by that source.
+    `is_heavy` says that going through the payload takes more than a few milliseconds.
     """
 
     direction: str
@@ -79,6 +80,7 @@ class FinishedCall:
     payload: dict[str, Any] = field(default_factory=dict, repr=False)
     user_id: str | None = None
     noted_by: str | None = None
+    is_heavy: bool = False
 
     @property
     def noted(self) -> str:
@@ -119,6 +121,7 @@ async def record_call(relay: Relay, organization_id: str, finished: FinishedCall
         InvalidRequest: when a number, the start or the duration makes no sense.
         RecordingRejected: when the recording cannot be fetched, decoded or recognised as audio.
         StorageUnavailable: when the recording cannot be stored.
+        Overloaded: when too many recordings are being fetched.
     """
     if not finished.conversation_ids:
         return await _record_new(relay, organization_id, finished)
@@ -147,8 +150,7 @@ def _awaits(call: Call, finished: FinishedCall) -> bool:
 
 async def _record_new(relay: Relay, organization_id: str, finished: FinishedCall) -> RecordedCall:
     call_id = new_id()
-    row = _row(call_id, finished)
-    row["payload_digests"] = dump(await _digests(finished)).decode()
+    row = await _aside(relay, organization_id, finished, lambda: _row(call_id, finished))
     stored = await _keep_recording(relay, organization_id, call_id, finished.recording)
     # Once audio is stored the rest must run to its end, or the object would be left without its call.
     return await asyncio.shield(_commit(relay, organization_id, finished, row, stored))
@@ -197,6 +199,7 @@ def _row(call_id: str, finished: FinishedCall) -> dict[str, Any]:
         "agent_name": finished.agent_name,
         "caller_name": finished.caller_name,
         "provider_metadata": dump(finished.provider_metadata).decode(),
+        "payload_digests": dump(_digests(finished)).decode(),
     }
 
 
@@ -303,8 +306,9 @@ async def _keep_recording(
     if isinstance(recording, LargeText):
         return await keep(relay, key, _decoded(recording, relay.rules.max_recording_bytes), "audio/mpeg")
     if classify(recording) is RecordingForm.LINK:
-        return await _keep_downloaded(relay, key, recording)
-    audio = await _aside(len(recording), decode, recording, relay.rules.max_recording_bytes)
+        async with relay.downloads.of(organization_id):
+            return await _keep_downloaded(relay, key, recording)
+    audio = decode(recording, relay.rules.max_recording_bytes)
     return await keep(relay, key, _pieces(audio), "audio/mpeg")
 
 
@@ -358,8 +362,9 @@ async def _repeated(relay: Relay, organization_id: str, known: Call, finished: F
     await _note_afterwards(relay, organization_id, finished, known)
     if known.contact_id is None:
         return RecordedCall(known.id, "", "", is_repeat=True, is_erased=True)
-    before: dict[str, str] = load(known.payload_digests)
-    again = await _digests(finished)
+    before, again = await _aside(
+        relay, organization_id, finished, lambda: (load(known.payload_digests), _digests(finished))
+    )
     if _awaits(known, finished):
         before = _compared(before, again)
         await _add_push(relay, organization_id, known, finished, dump(before).decode())
@@ -444,10 +449,9 @@ def _added(call: Call, finished: FinishedCall) -> dict[str, Any]:
     }
 
 
-async def _digests(finished: FinishedCall) -> dict[str, str]:
-    size = len(finished.recording or "")
+def _digests(finished: FinishedCall) -> dict[str, str]:
     said = finished.payload | _numbers(finished.payload)
-    return await _aside(size, lambda: {name: _digest(value) for name, value in said.items()})
+    return {name: _digest(value) for name, value in said.items()}
 
 
 def _numbers(payload: dict[str, Any]) -> dict[str, Any]:
@@ -462,6 +466,10 @@ def _digest(value: Any) -> str:
     return hashlib.sha256(value.encode() if isinstance(value, str) else canonical(value)).hexdigest()[:32]
 
 
-async def _aside(size: int, work: Callable[..., R], *arguments: Any) -> R:
+async def _aside(relay: Relay, organization_id: str, finished: FinishedCall, work: Callable[[], R]) -> R:
     # Megabytes of base64 would hold up every other caller; a few kilobytes are done before a thread could start.
-    return await asyncio.to_thread(work, *arguments) if size > _WORTH_A_THREAD else work(*arguments)
+    if finished.is_heavy:
+        return await relay.heavy_work.run(organization_id, work)
+    if len(finished.recording or "") > _WORTH_A_THREAD:
+        return await asyncio.to_thread(work)
+    return work()

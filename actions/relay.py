@@ -8,7 +8,9 @@ from typing import Any
 from pydantic import SecretStr
 
 from actions.background import Background
+from actions.heavy_work import HeavyWork
 from actions.passwords import Passwords
+from actions.places import Places
 from actions.rates import Rates
 from actions.tokens import Tokens
 from actions.turns import Turns
@@ -29,11 +31,17 @@ class Rules:
     sms_timeout: float = 4
     max_body_bytes: int = 48 * 1024 * 1024
     max_document_bytes: int = 4 * 1024 * 1024
-    held_body_bytes: int = 128 * 1024 * 1024
+    max_document_values: int = 100_000
+    held_body_bytes: int = 192 * 1024 * 1024
+    held_unverified_body_bytes: int = 144 * 1024 * 1024
     max_recording_bytes: int = 256 * 1024 * 1024
     public_url: str | None = None
     webhook_tolerance: float = 30 * 60
+    webhook_organizations_tried: int = 8
     realtime_url: str = ""
+    allowed_origins: frozenset[str] = frozenset()
+    has_management_port: bool = False
+    serves_pages: bool = True
     token_lifetime: float = 12 * 3600
     sign_in_attempts_per_account: int = 10
     sign_in_attempts_per_address: int = 50
@@ -56,6 +64,8 @@ class Relay:
     text_provider: Callable[[str, dict[str, Any]], TextProvider]
     elevenlabs: Callable[[SecretStr], ElevenLabs]
     rules: Rules = Rules()
+    heavy_work: HeavyWork = field(default_factory=HeavyWork)
+    downloads: Places = field(default_factory=lambda: Places(32, 8, 10))
     turns: Turns = field(default_factory=Turns)
     passwords: Passwords = field(default_factory=Passwords)
     rates: Rates = field(default_factory=Rates)

@@ -48,11 +48,11 @@ async def sign_in(relay: Relay, email: str, password: SecretStr, actor: Actor) -
     """
     account = email.strip().lower()
     keys = _Keys.of(account, actor.client)
-    await _insist_on_patience(relay, keys, account)
+    await _insist_on_patience(relay, keys)
     user = await relay.database.read(lambda: users.by_email(account))
     is_right = await relay.passwords.match(password, user.password_hash if user else None)
     if user is None or not is_right:
-        await _note_failure(relay, user, account, actor)
+        await _note_failure(relay, user, actor)
         raise Unauthenticated("Wrong email address or password")
     fresh = await relay.passwords.hash(password) if relay.passwords.is_outdated(user.password_hash) else None
     await relay.database.write(lambda: _welcome(user, keys, replace(actor, user_id=user.id), fresh))
@@ -83,11 +83,12 @@ async def sign_out(relay: Relay, organization_id: str, user_id: str, actor: Acto
     await relay.database.write(unit)
 
 
-async def _insist_on_patience(relay: Relay, keys: "_Keys", account: str) -> None:
+async def _insist_on_patience(relay: Relay, keys: "_Keys") -> None:
     try:
         await relay.database.write(lambda: _take(keys, relay.rules))
     except RateLimited:
-        log.warning("sign_in.throttled", email=mask_email(account))
+        # Nothing that was typed: some type their password where the address belongs.
+        log.warning("sign_in.throttled")
         raise
 
 
@@ -129,8 +130,9 @@ def _welcome(user: User, keys: "_Keys", actor: Actor, fresh_hash: str | None) ->
     audit.record(user.organization_id, AuditAction.SIGNED_IN, actor, subject=user.id)
 
 
-async def _note_failure(relay: Relay, user: User | None, account: str, actor: Actor) -> None:
-    masked = mask_email(account)
+async def _note_failure(relay: Relay, user: User | None, actor: Actor) -> None:
+    # The address of a known account, never what was typed: some type their password where the address belongs.
+    masked = mask_email(user.email if user else "")
     organization_id, subject = (user.organization_id, user.id) if user else (None, None)
     await relay.database.write(
         lambda: audit.record(

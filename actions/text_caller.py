@@ -13,7 +13,7 @@ import structlog
 from actions.relay import Relay
 from actions.status_callbacks import callback_url
 from actions.tool_calls import Contacted, call_of, find_contact, fingerprint, normalise
-from domain.errors import ProviderError, ProviderRejected, ProviderUnavailable, Speakable
+from domain.errors import ProviderError, ProviderRejected, ProviderUnavailable, Speakable, facts_of
 from domain.events import Event, EventName
 from domain.messages import OutboundText, SentText, TextProvider
 from domain.statuses import MessageStatus
@@ -199,7 +199,7 @@ async def _attempt(
         return MessageStatus.UNKNOWN, None, _reported(message, error)
     except Exception as error:
         # A fault of our own between us and the vendor: nobody can say whether the message left.
-        log.exception("sms.fault", message_id=message.id, provider=message.provider)
+        log.error("sms.fault", message_id=message.id, provider=message.provider, **facts_of(error))
         return MessageStatus.UNKNOWN, None, type(error).__name__
     return sent.status, sent, None
 

@@ -10,8 +10,8 @@ from collections.abc import Callable
 from typing import Any
 
 from bench import load, questions, servers
-from bench.cells import Bench, Row
 from bench.load import Figures
+from bench.rounds import Bench, Row
 from bench.servers import Installation, Server
 
 _BASE, _SIZES = 1_000, (1_000, 10_000, 1_000_000)

@@ -20,8 +20,8 @@ warnings.filterwarnings("ignore", message="Using `httpx` with `starlette.testcli
 
 import uvloop  # noqa: E402
 
-from bench import cells  # noqa: E402
-from bench.cells import Bench, Row  # noqa: E402
+from bench import cells, growth  # noqa: E402
+from bench.rounds import Bench, Row  # noqa: E402
 
 _PACKAGES = ("connexion", "starlette", "fastapi", "sqlalchemy", "peewee", "uvicorn", "uvloop", "httptools", "pydantic",
              "orjson", "jsonschema-rs", "psycopg")  # fmt: skip
@@ -35,7 +35,7 @@ CELLS: dict[str, Callable[[Bench], list[Row]]] = {
     "recordings": cells.recordings,
     "download": cells.download,
     "start": cells.start,
-    "growth": cells.growth,
+    "growth": growth.measure,
 }
 _SMOKE = ("notes", "download", "start", "growth")
 

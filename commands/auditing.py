@@ -4,11 +4,10 @@ from dataclasses import asdict
 from typing import Annotated
 
 import typer
-from rich.text import Text
 
 from actions.read_audit import AuditLine, audit_entries
 from commands.opening import run
-from commands.printing import one_line, out
+from commands.terminal import show_json, show_parts
 from domain.audit import AuditAction
 
 audit = typer.Typer()
@@ -26,12 +25,12 @@ def show(
     entries = run(lambda relay: audit_entries(relay, organization, action=action, since=since, limit=limit))
     for entry in entries:
         if as_json:
-            print(one_line(asdict(entry)), flush=True)  # noqa: T201
+            show_json(asdict(entry))
         else:
-            out.print(_audited(entry), soft_wrap=True)
+            _show_audited(entry)
 
 
-def _audited(entry: AuditLine) -> Text:
-    line = Text(f"{entry.at}  ", style="dim").append(f"{entry.action:<22}", style="bold cyan")
+def _show_audited(entry: AuditLine) -> None:
     facts = [entry.who, entry.client, entry.subject, *(f"{name}={value}" for name, value in entry.details.items())]
-    return line.append("  ".join(fact for fact in facts if fact), style="default")
+    said = "  ".join(fact for fact in facts if fact)
+    show_parts((f"{entry.at}  ", "dim"), (f"{entry.action:<22}", "bold cyan"), (said, "default"))

@@ -9,6 +9,7 @@ from pathlib import Path
 from actions import administer
 from actions.set_up_demo import set_up_demo
 from app import open_relay
+from commands import terminal
 from config import Settings
 from domain.errors import ConfigurationError, NotFound
 
@@ -77,9 +78,10 @@ def _for_shells(known: dict[str, str]) -> str:
 
 
 def _write_private(path: Path, text: str) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     draft = path.with_suffix(".tmp")
     descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    os.fchmod(descriptor, 0o600)  # a draft that a crash left behind keeps the mode it had
     with os.fdopen(descriptor, "w") as file:
         file.write(text)
     draft.replace(path)
@@ -88,12 +90,13 @@ def _write_private(path: Path, text: str) -> None:
 def show(demo: dict[str, str], settings: Settings) -> None:
     """Print the credentials, and for each operation something to paste."""
     if not demo:
-        print(f"\nTether Relay is running at {settings.local_url}. Ctrl-C stops it; its data stays.\n", flush=True)  # noqa: T201
+        terminal.show("", f"Tether Relay is running at {settings.local_url}. Ctrl-C stops it; its data stays.", "")
         return
+    # A line's end in what is shown would be one of the text it stands in.
+    demo = {name: terminal.printable(value) for name, value in demo.items()}
     api, tool, phone = demo["apiUrl"], demo["toolSecret"], demo["contactPhone"]
     tools = f"{api}/api/webhook/elevenlabs/tools"
-    print(  # noqa: T201
-        f"""
+    text = f"""
 Tether Relay is running. Ctrl-C stops it; its data stays.
 
   API          {api}     (try it in a browser: {api}/docs)
@@ -126,12 +129,11 @@ Configure voice AI:
 
 Listen to what happens:
 
-  {_listen(settings)}
+  {terminal.printable(_listen(settings))}
 
-The same for scripts: {settings.data_dir / _DEMO_FILE}
-""",
-        flush=True,
-    )
+The same for scripts: {terminal.printable(str(settings.data_dir / _DEMO_FILE))}
+"""
+    terminal.show(*text.split("\n"))
 
 
 def _listen(settings: Settings) -> str:

@@ -5,12 +5,11 @@ from typing import Annotated
 import typer
 from cryptography.fernet import Fernet
 from pydantic import SecretStr
-from rich.table import Table
 
 from actions import administer
 from actions.relay import Relay
 from commands.opening import in_organization, run
-from commands.printing import out
+from commands.terminal import show, show_table
 from domain.errors import NotFound
 from persistence import users
 
@@ -30,7 +29,7 @@ def key_api(
             raise NotFound(f"There is no user {email}.")
         return await administer.api_key_of(relay, found.organization_id, found.id, renew=renew)
 
-    out.print(run(act).get_secret_value())
+    show(run(act).get_secret_value())
 
 
 @key.command("tool")
@@ -39,7 +38,7 @@ def key_tool(organization: str) -> None:
     secret = run(
         lambda relay: in_organization(relay, organization, lambda found: administer.new_tool_secret(relay, found.id))
     )
-    out.print(secret.get_secret_value())
+    show(secret.get_secret_value())
 
 
 @key.command("tool-secrets")
@@ -48,10 +47,8 @@ def key_tool_secrets(organization: str) -> None:
     found = run(
         lambda relay: in_organization(relay, organization, lambda one: administer.list_tool_secrets(relay, one.id))
     )
-    table = Table("id", "made", "ends", "last used")
-    for one in found:
-        table.add_row(one.id, one.created_at, one.expires_at or "", one.last_used_at or "never")
-    out.print(table)
+    rows = [(one.id, one.created_at, one.expires_at or "", one.last_used_at or "never") for one in found]
+    show_table(("id", "made", "ends", "last used"), rows)
 
 
 @key.command("end-tool-secrets")
@@ -65,10 +62,10 @@ def key_end_tool_secrets(
             relay, organization, lambda one: administer.end_tool_secrets(relay, one.id, secret)
         )
     )
-    out.print(f"Ended {ended} tool secrets.")
+    show(f"Ended {ended} tool secrets.")
 
 
 @key.command("encryption")
 def key_encryption() -> None:
     """Print a new key for ENCRYPTION_KEYS."""
-    out.print(Fernet.generate_key().decode())
+    show(Fernet.generate_key().decode())

@@ -6,11 +6,9 @@ from collections.abc import AsyncIterator
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
-from rich.text import Text
 
 from commands import demo
-from commands.printing import one_line, out
+from commands.terminal import complain, one_line, show_json, show_parts
 from config import load_settings
 from domain.errors import ConfigurationError
 from realtime import client as realtime_client
@@ -46,21 +44,19 @@ def listen(
 async def _print(frames: AsyncIterator[dict[str, Any]], *, as_json: bool) -> None:
     async for frame in frames:
         if as_json:
-            print(one_line(frame), flush=True)  # noqa: T201
+            show_json(frame)
         else:
-            out.print(_line(frame), soft_wrap=True)
+            _show(frame)
 
 
-def _line(frame: dict[str, Any]) -> Text:
+def _show(frame: dict[str, Any]) -> None:
     if frame["type"] != "event":
         facts = {name: value for name, value in frame.items() if name != "type"}
-        return Text(f"{frame['type']}  {one_line(facts)}", style="dim")
-    line = Text(f"{frame['at']}  {frame['seq']:>6}  ", style="dim")
-    line.append(f"{frame['event']:<22}", style="bold cyan")
-    return line.append(one_line(frame["data"]), style="default")
+        show_parts((f"{frame['type']}  {one_line(facts)}", "dim"))
+        return
+    when, name = f"{frame['at']}  {frame['seq']:>6}  ", f"{frame['event']:<22}"
+    show_parts((when, "dim"), (name, "bold cyan"), (one_line(frame["data"]), "default"))
 
 
 def _say_retry(seconds: float, reason: str) -> None:
-    Console(stderr=True, highlight=False, markup=False).print(
-        f"{reason}; trying again in {seconds:.1f} s", style="yellow"
-    )
+    complain(f"{reason}; trying again in {seconds:.1f} s", style="yellow")

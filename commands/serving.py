@@ -2,11 +2,13 @@
 
 import asyncio
 import contextlib
+import gc
 import signal
 import socket
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
+from dataclasses import fields
 from functools import partial
 
 import httpx
@@ -14,23 +16,31 @@ import structlog
 import typer
 import uvicorn
 import uvloop
+from starlette.types import ASGIApp
 
 import supervisor
 from actions.authenticate import identify, revoked
 from actions.configure_voice_ai import resume_webhook_setups
 from actions.relay import Relay
 from actions.text_caller import recover_stranded
-from app import create_app, open_relay
+from app import create_apps, open_relay
+from commands import private_files
+from commands.descriptors import connections_within, raise_descriptor_limit
 from commands.opening import read_settings
-from commands.printing import out
+from commands.terminal import show
 from config import Settings
-from domain.errors import ConfigurationError
-from handlers.protocol import reading_within
+from domain.addresses import Proxies
+from domain.errors import ConfigurationError, facts_of
+from handlers.client_addresses import ClientAddresses
+from handlers.connections import Connections
+from handlers.protocol import HttpProtocol, limited
 from persistence.database import open_database
+from realtime.limits import Limits
 
 _START_SECONDS = 30
 _GRACE_SECONDS = 8
 _HOUSEKEEPING_SECONDS = 20
+_COLLECTOR_THRESHOLDS = (20_000, 50, 100)
 
 log = structlog.get_logger()
 
@@ -59,8 +69,12 @@ def serve() -> None:
     """Start the API."""
     supervisor.follow()
     settings = read_settings()
+    private_files.warn_if_open(settings.data_dir)
     listening = _bind(settings.api_host, settings.api_port, "API")
-    uvloop.run(_serve(settings, listening))
+    port = settings.management_port
+    management = _bind(settings.management_host, port, "MANAGEMENT") if port is not None else None
+    most = connections_within(raise_descriptor_limit(), settings.max_connections)
+    uvloop.run(_serve(settings, listening, management, most))
 
 
 @serving.command()
@@ -68,14 +82,16 @@ def broadcast() -> None:
     """Start the realtime broadcaster."""
     supervisor.follow()
     settings = read_settings()
-    asyncio.run(_broadcast(settings))
+    descriptors = raise_descriptor_limit()
+    private_files.warn_if_open(settings.data_dir)
+    asyncio.run(_broadcast(settings, descriptors))
 
 
 @serving.command()
 def migrate() -> None:
     """Bring the database up to date."""
     applied = open_and_migrate(read_settings())
-    out.print(f"Applied {', '.join(applied)}." if applied else "The database is up to date.")
+    show(f"Applied {', '.join(applied)}." if applied else "The database is up to date.")
 
 
 def open_and_migrate(settings: Settings) -> list[str]:
@@ -88,9 +104,11 @@ def open_and_migrate(settings: Settings) -> list[str]:
 
 
 def _addresses(settings: Settings) -> list[tuple[str, int, str]]:
+    management = (settings.management_port, settings.broadcaster_management_port)
     return [
         (settings.api_host, settings.api_port, "API"),
         (settings.realtime_host, settings.realtime_port, "REALTIME"),
+        *((settings.management_host, port, "MANAGEMENT") for port in management if port is not None),
     ]
 
 
@@ -119,44 +137,100 @@ class _Server(uvicorn.Server):
         yield
 
 
-async def _serve(settings: Settings, listening: socket.socket) -> None:
+async def _serve(
+    settings: Settings, listening: socket.socket, management: socket.socket | None, most_connections: int
+) -> None:
+    proxies = Proxies(settings.trusted_proxies)
+    connections = Connections(most_connections, settings.max_connections_per_address, proxies)
     async with open_relay(settings) as relay:
+        apps = create_apps(relay)
         config = uvicorn.Config(
-            create_app(relay),
+            ClientAddresses(apps.public, proxies),
             loop="none",
-            http=reading_within(settings.request_head_seconds, settings.request_body_seconds),
+            http=limited(
+                settings.request_head_seconds, settings.request_body_seconds, settings.answer_seconds, connections
+            ),
             ws="none",
             lifespan="off",
+            interface="asgi3",
             log_config=None,
             access_log=False,
             server_header=False,
-            proxy_headers=bool(settings.trusted_proxies),
-            forwarded_allow_ips=[str(network) for network in settings.trusted_proxies],
+            proxy_headers=False,
             timeout_graceful_shutdown=_GRACE_SECONDS,
         )
+        _calm_collector()
         house = asyncio.create_task(_keep_house(relay))
         try:
-            await _Server(config).serve(sockets=[listening])
+            async with _managed(apps.management, management):
+                await _Server(config).serve(sockets=[listening])
         finally:
             house.cancel()
 
 
+def _calm_collector() -> None:
+    """Have the garbage collector look less often, and never again at what was loaded so far.
+
+    Reading one large document would have it go through everything several times, with the interpreter to itself.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(*_COLLECTOR_THRESHOLDS)
+
+
+class _Beside(uvicorn.Server):
+    """Leaves signals to the server it stands beside."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+@contextlib.asynccontextmanager
+async def _managed(app: ASGIApp, listening: socket.socket | None) -> AsyncIterator[None]:
+    """Serve health, readiness and metrics on a socket of their own, if there is one, while the context lasts."""
+    if listening is None:
+        yield
+        return
+    config = uvicorn.Config(
+        app,
+        loop="none",
+        http=HttpProtocol,
+        ws="none",
+        lifespan="off",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        proxy_headers=False,
+        timeout_graceful_shutdown=1,
+    )
+    server = _Beside(config)
+    task = asyncio.create_task(server.serve(sockets=[listening]))
+    try:
+        yield
+    finally:
+        server.should_exit = True
+        await task
+
+
 async def _keep_house(relay: Relay) -> None:
+    await relay.database.scrub()  # a process that was killed after an erasure may have left it to us
     while True:
         try:
             stranded = await recover_stranded(relay)
             if stranded:
                 log.warning("sms.stranded", messages=stranded)
             await resume_webhook_setups(relay)
-        except Exception:  # whatever it is, the next round may go well
-            log.exception("housekeeping.failed")
+        except Exception as error:  # whatever it is, the next round may go well
+            log.error("housekeeping.failed", **facts_of(error))
         await asyncio.sleep(_HOUSEKEEPING_SECONDS)
 
 
-async def _broadcast(settings: Settings) -> None:
+async def _broadcast(settings: Settings, descriptors: int) -> None:
     # The API need not hold the broadcaster in memory.
     from realtime import server as realtime_server
 
+    port = settings.broadcaster_management_port
     async with open_relay(settings) as relay:
         await realtime_server.serve(
             relay.database,
@@ -164,19 +238,26 @@ async def _broadcast(settings: Settings) -> None:
             partial(revoked, relay),
             host=settings.realtime_host,
             port=settings.realtime_port,
-            allowed_origins=settings.realtime_allowed_origins,
+            allowed_origins=settings.allowed_origins,
             retention_hours=settings.event_retention_hours,
+            proxies=Proxies(settings.trusted_proxies),
+            limits=_realtime_limits(settings, descriptors),
+            management=(settings.management_host, port) if port is not None else None,
+            has_pages=settings.pages == "on",
         )
 
 
+def _realtime_limits(settings: Settings, descriptors: int) -> Limits:
+    """Return the limits as they are set, with connections that fit into the descriptors."""
+    names = [field.name for field in fields(Limits)]
+    wanted = Limits(**{name: getattr(settings, f"realtime_{name}") for name in names})
+    return wanted.within(connections_within(descriptors, wanted.connections + wanted.unauthenticated))
+
+
 def _wait_until_ready(settings: Settings, is_running: Callable[[], bool]) -> bool:
-    pages = [
-        f"{settings.local_url}/healthz",
-        str(httpx.URL(settings.local_realtime_url).copy_with(scheme="http", path="/healthz")),
-    ]
     deadline = time.monotonic() + _START_SECONDS
     while is_running() and time.monotonic() < deadline:
-        if all(_answers(page) for page in pages):
+        if all(_answers(page) for page in settings.health_urls):
             return True
         time.sleep(0.1)
     return False

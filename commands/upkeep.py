@@ -4,19 +4,18 @@ import sys
 from typing import Annotated
 
 import typer
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn
-from rich.table import Column, Table
+from rich.progress import TaskID
+from rich.table import Column
 
 from actions.copy_database import Compared, compare_databases, copy_database, prepare_target
 from actions.relay import Relay
 from actions.sweep_recordings import Swept, sweep_recordings
 from commands.opening import run
+from commands.terminal import progress, show, show_table
 from persistence.database import Database, open_database
 
 _DIGITS = 12  # so that a line with two of them fits a terminal of 80 columns
 
-out = Console(highlight=False, markup=False)
 upkeep = typer.Typer()
 
 
@@ -33,11 +32,11 @@ def sweep(
         return await sweep_recordings(relay, older_than=older_than * 60, apply=apply)
 
     swept = run(act)
-    out.print(f"{swept.objects} recordings, {swept.orphans} without a call, {swept.removed} removed.")
+    show(f"{swept.objects} recordings, {swept.orphans} without a call, {swept.removed} removed.")
     if swept.left:
-        out.print(f"{swept.left} recordings of erased contacts{' removed' if apply else ' are left'}.")
+        show(f"{swept.left} recordings of erased contacts{' removed' if apply else ' are left'}.")
     if (swept.orphans or swept.left) and not apply:
-        out.print("Nothing was removed; --apply does it.")
+        show("Nothing was removed; --apply does it.")
 
 
 @upkeep.command("copy-to")
@@ -58,16 +57,15 @@ def copy_to(
             target.close()
 
     compared = run(act)
-    out.print(_table(compared))
+    _show(compared)
     if not all(table.is_equal for table in compared):
-        out.print("The two differ.")
+        show("The two differ.")
         sys.exit(1)
 
 
 async def _copy(source: Database, target: Database) -> list[Compared]:
     tasks: dict[str, TaskID] = {}
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
-    with Progress(*columns, console=Console(stderr=True)) as bar:
+    with progress() as bar:
         async for step in copy_database(source, target):
             if step.table not in tasks:
                 tasks[step.table] = bar.add_task(step.table)
@@ -75,15 +73,17 @@ async def _copy(source: Database, target: Database) -> list[Compared]:
     return await compare_databases(source, target)
 
 
-def _table(compared: list[Compared]) -> Table:
-    table = Table(
+def _show(compared: list[Compared]) -> None:
+    columns = (
         Column("table", no_wrap=True),
         Column("rows", justify="right"),
         Column("copied", justify="right"),
         Column("digest", no_wrap=True),
         Column("", no_wrap=True),
     )
-    for one in compared:
-        verdict = "equal" if one.is_equal else f"differs: {one.target_digest[:_DIGITS]}"
-        table.add_row(one.table, str(one.source_rows), str(one.target_rows), one.source_digest[:_DIGITS], verdict)
-    return table
+    show_table(columns, [_row(one) for one in compared])
+
+
+def _row(one: Compared) -> tuple[str, ...]:
+    verdict = "equal" if one.is_equal else f"differs: {one.target_digest[:_DIGITS]}"
+    return one.table, str(one.source_rows), str(one.target_rows), one.source_digest[:_DIGITS], verdict

@@ -4,12 +4,12 @@ from typing import Annotated
 
 import typer
 from pydantic import SecretStr
-from rich.table import Column, Table
+from rich.table import Column
 
 from actions import administer
 from actions.relay import Relay
 from commands.opening import in_organization, run
-from commands.printing import out
+from commands.terminal import show, show_table
 from domain.principals import Role
 from persistence import users
 from persistence.models import User
@@ -35,7 +35,7 @@ def user_add(
             ),
         )
     )
-    out.print(f"Created {created.email} with the id {created.id}.")
+    show(f"Created {created.email} with the id {created.id}.")
 
 
 @user.command("token")
@@ -44,13 +44,12 @@ def user_token(
 ) -> None:
     """Print an access token (JWT) for the user."""
     token = run(lambda relay: administer.issue_token(relay, email, days * 86_400))
-    out.print(token.get_secret_value(), soft_wrap=True)
+    show(token.get_secret_value())
 
 
 @user.command("list")
 def user_list(organization: Annotated[str | None, typer.Argument(help="Only of this organization.")] = None) -> None:
     """List the users and what they may do."""
-    table = Table(Column("email", overflow="fold"), "name", "role", Column("id", no_wrap=True), "organization")
 
     async def act(relay: Relay) -> list[User]:
         if organization is None:
@@ -59,9 +58,9 @@ def user_list(organization: Annotated[str | None, typer.Argument(help="Only of t
             relay, organization, lambda found: relay.database.read(lambda: users.everyone(found.id))
         )
 
-    for found in run(act):
-        table.add_row(found.email, found.full_name, found.role, found.id, found.organization_id)
-    out.print(table)
+    columns = (Column("email", overflow="fold"), "name", "role", Column("id", no_wrap=True), "organization")
+    found = run(act)
+    show_table(columns, [(one.email, one.full_name, one.role, one.id, one.organization_id) for one in found])
 
 
 @user.command("password")
@@ -73,11 +72,11 @@ def user_password(
 ) -> None:
     """Change the user's password; every token they have stops working."""
     run(lambda relay: administer.change_password(relay, email, SecretStr(password)))
-    out.print(f"Changed the password of {email} and signed them out everywhere.")
+    show(f"Changed the password of {email} and signed them out everywhere.")
 
 
 @user.command("sign-out")
 def user_sign_out(email: str) -> None:
     """Make every token of the user worthless; their API key stays."""
     run(lambda relay: administer.sign_out_user(relay, email))
-    out.print(f"Signed {email} out everywhere.")
+    show(f"Signed {email} out everywhere.")

@@ -1,9 +1,10 @@
-"""Internet addresses: which of them belong to the public internet.
+"""Internet addresses: which of them belong to the public internet, and whose request came through a proxy.
 
 The tables follow IANA's special-purpose address registries and are spelled out, because what Python's
 `ipaddress.is_global` says depends on the Python patch release.
 """
 
+from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 
@@ -56,16 +57,70 @@ def is_public(address: Address) -> bool:
         return not any(address in network for network in _NOT_PUBLIC_4)
     if address.scope_id is not None:
         return False
-    if address in _NAT64:
-        return is_public(IPv4Address(int(address) & 0xFFFFFFFF))
+    if isinstance(carried := without_nat64(address), IPv4Address):
+        return is_public(carried)
     return address in _GLOBAL_UNICAST_6 and not any(address in network for network in _NOT_PUBLIC_6)
+
+
+def without_nat64(address: Address) -> Address:
+    """Return the IPv4 address behind the well-known NAT64 prefix, and any other address unchanged."""
+    is_carrier = isinstance(address, IPv6Address) and address in _NAT64
+    return IPv4Address(int(address) & 0xFFFFFFFF) if is_carrier else address
+
+
+class Proxies:
+    """The proxies in front of a server: they alone are believed about where a request comes from.
+
+    Each of them appends the address it was reached from to `X-Forwarded-For`. Whatever stands before the last address
+    that a trusted proxy wrote, the client may have made up.
+    """
+
+    def __init__(self, networks: Iterable[Network] = ()) -> None:
+        self._networks = tuple(networks)
+        self.has = lru_cache(maxsize=4096)(self._has)
+
+    def client(self, peer: str, forwarded: Sequence[str]) -> str:
+        """Return the client's address: the nearest one that is not a trusted proxy's, or the farthest known.
+
+        `forwarded` holds the values of every `X-Forwarded-For` header, in their order.
+        """
+        client = peer
+        for hop in reversed(",".join(forwarded).rsplit(",", _MAX_HOPS)[-_MAX_HOPS:]):
+            before = _address(hop.strip()) if self.has(client) else None
+            if before is None:
+                break
+            client = str(before)
+        return client
+
+    def _has(self, peer: str) -> bool:
+        """Tell whether `peer` is a trusted proxy."""
+        address = _address(peer)
+        return address is not None and any(address in network for network in self._networks)
+
+
+_MAX_HOPS = 32
+
+
+def _address(text: str) -> Address | None:
+    """Read an address, with or without a port; what is no address is None."""
+    host = text[1:].partition("]")[0] if text.startswith("[") else text
+    host = host.partition(":")[0] if host.count(":") == 1 else host
+    try:
+        return _unmapped(ip_address(host))
+    except ValueError:
+        return None
+
+
+def _unmapped(address: Address) -> Address:
+    # A socket that listens on both versions shows IPv4 peers as ::ffff:192.0.2.1.
+    return (address.ipv4_mapped or address) if isinstance(address, IPv6Address) else address
 
 
 @lru_cache(maxsize=4096)
 def network_of(client: str | None) -> str:
     """Return what is counted as one client: an IPv4 address, or the network of 2^64 an IPv6 address is in."""
     try:
-        address = ip_address(client or "")
+        address = _unmapped(ip_address(client or ""))
     except ValueError:
         return client or "unknown"
     return str(ip_network((address, 64), strict=False)) if address.version == 6 else str(address)

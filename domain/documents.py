@@ -15,16 +15,22 @@ from domain.errors import InvalidRequest
 
 MAX_DEPTH = 100
 
+# What is smaller is read within two milliseconds or so.
+HEAVY_VALUES = 2000
+HEAVY_BYTES = 256 * 1024
+
 _EXACT_LIMIT = float(1 << 63)
 
 
-def load(text: bytes | bytearray | memoryview | str) -> Any:
-    """Read one JSON document.
+def load(text: bytes | bytearray | memoryview | str, most_values: int | None = None) -> Any:
+    """Read one JSON document, of at most `most_values` values.
 
     Raises:
-        InvalidRequest: when `text` is not JSON as described at the head of this file.
+        InvalidRequest: when `text` is not JSON as described at the head of this file, or has too many values.
     """
     raw = text if isinstance(text, bytes) else _bytes(text)
+    if most_values is not None and _holds_more_values(raw, most_values):
+        raise InvalidRequest(f"Request body holds more than {most_values} values")
     try:
         document = orjson.loads(raw)
         if _may_be_deep(raw) and _depth(document) > MAX_DEPTH:
@@ -54,6 +60,34 @@ def _finite(digits: str) -> float:
     if not math.isfinite(number):
         raise ValueError("number out of range")
     return number
+
+
+def is_heavy(*pieces: bytes | bytearray) -> bool:
+    """Tell whether a document in pieces may take more than a few milliseconds to read."""
+    size = sum(map(len, pieces))
+    if size <= 2 * HEAVY_VALUES:
+        return False
+    return size > HEAVY_BYTES or sum(map(_values_at_most, pieces)) > HEAVY_VALUES
+
+
+def _holds_more_values(raw: bytes, limit: int) -> bool:
+    """Tell, before it is read, whether a document has more values than `limit`, objects and arrays included.
+
+    Only when commas and brackets inside its texts might make the difference are they told apart.
+    """
+    # A value and what separates it from the next take two bytes at least.
+    if len(raw) <= 2 * limit or _values_at_most(raw) <= limit:
+        return False
+    plain = raw.replace(rb"\\", b"").replace(rb"\"", b"") if b"\\" in raw else raw
+    # Two quotes a text, and of two texts at least one is a value.
+    if plain.count(b'"') > 4 * limit:
+        return True
+    return _values_at_most(b"".join(plain.split(b'"')[::2])) > limit
+
+
+def _values_at_most(raw: bytes | bytearray) -> int:
+    """Return how many values a document holds at most: one, and one more for each comma and each bracket that opens."""
+    return 1 + len(raw) - len(raw.translate(None, b",[{"))
 
 
 def dump(document: Any) -> bytes:

@@ -21,8 +21,11 @@
 No HTTP status lives here: the front door decides how each is answered.
 """
 
+import traceback
 from collections.abc import Sequence
 from typing import Any
+
+_FRAMES = 12
 
 
 class RelayError(Exception):
@@ -144,3 +147,16 @@ class ProviderUnavailable(ProviderError):
 
 class OutcomeUnknown(ProviderError):
     """Raised when the request left us and no trustworthy answer came back; never repeat it blindly."""
+
+
+def facts_of(error: BaseException) -> dict[str, Any]:
+    """Return what a log line may hold of an error: its type, where it was raised, and its message if it is ours.
+
+    The message of any other error may quote what it was given: a row, a parameter, a body.
+    """
+    frames: Sequence[traceback.FrameSummary] = traceback.extract_tb(error.__traceback__)
+    return {
+        "error": type(error).__name__,
+        "reason": str(error) if isinstance(error, RelayError) else None,
+        "frames": [f"{frame.filename}:{frame.lineno} {frame.name}" for frame in frames[-_FRAMES:]],
+    }

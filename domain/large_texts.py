@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from domain import documents
-from domain.errors import InvalidRequest
+from domain.errors import InvalidRequest, PayloadTooLarge
 
 # What is shorter costs less than the care taken of it.
 LARGE = 64 * 1024
@@ -100,23 +100,29 @@ class Cutter:
         return end, buffer[end : end + 1] == b'"'
 
 
-def read(parts: Sequence[Part], name: str) -> tuple[Any, LargeText | None]:
+def read(
+    parts: Sequence[Part], name: str, most_bytes: int | None = None, most_values: int | None = None
+) -> tuple[Any, LargeText | None]:
     """Return the document that `parts` make up, and the text of its member `name` when that is large.
 
     In the document a mark stands for such a text. It is read like any other value where it is not the document's own
     member, or not the only one of that name.
 
     Raises:
-        InvalidRequest: when it is not JSON.
+        InvalidRequest: when it is not JSON, or has more than `most_values` values.
+        PayloadTooLarge: when it is longer than `most_bytes` without that text.
     """
     pieces = [piece for is_text, piece in parts if is_text]
     if sum(map(len, pieces)) > LARGE:
         mark = secrets.token_hex(16)
         rest, texts = _marked(parts, mark.encode())
-        document = documents.load(rest)
+        document = documents.load(rest, most_values)
         if texts == 1 and isinstance(document, dict) and document.get(name) == mark:
             return document, LargeText(pieces)
-    return documents.load(b"".join(piece for _, piece in parts)), None
+    whole = b"".join(piece for _, piece in parts)
+    if most_bytes is not None and len(whole) > most_bytes + LARGE:
+        raise PayloadTooLarge(most_bytes, f"Request body without its {name}")
+    return documents.load(whole, most_values), None
 
 
 def _marked(parts: Iterable[Part], mark: bytes) -> tuple[bytes, int]:

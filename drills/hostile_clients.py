@@ -1,8 +1,15 @@
-"""Clients that hold on to what they can: heads that never end, idle connections, trickling and enormous bodies.
+"""Clients that take what they can: all of these at once, from eight addresses, with the key of one organization.
+
+- heads that never end, idle connections and trickling bodies;
+- enormous bodies, half of them blanks, half a recording without end;
+- bodies that are announced and do not come;
+- pipelined requests for a large page, and nobody who reads it;
+- wide and deep documents, some of them just within what is allowed;
+- bodies in one-byte chunks;
+- floods of connections.
 
 They have a process of their own (`python -m drills.hostile_clients PORT`), so that sending gigabytes does not hold up
-the one who measures how others are served. Whoever sends 64 MB begins anew when refused, until the others are through:
-half of them blanks, half a recording without end.
+the one who measures how others are served. Whoever is refused begins anew, until the others are through.
 """
 
 import asyncio
@@ -15,13 +22,18 @@ import os
 import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
+from secrets import token_hex
+from typing import cast
 
 import httpx
+from pydantic import SecretStr
 
+from actions.administer import api_key_of, create_organization, create_user
+from domain.principals import Role
 from drills.ledger import balance
 from drills.load import INGEST, Callers
 from drills.outcome import Outcome, insist
-from drills.stage import ROOT, Process, staged
+from drills.stage import ROOT, Process, Stage, staged
 
 IDLE = 2000
 _LORISES = 200
@@ -32,35 +44,53 @@ _PIECE_BYTES = 65536
 _BEGINNINGS = (b"", b'{"recording":"')
 _FILLINGS = (b" ", b"A")
 _MOST_MEMORY = 1024 * 1024 * 1024
-_PATIENCE_SECONDS = 10
 _REFUSALS = (400, 413, 503)
+_ANNOUNCED = 60
+_DEAF = 100
+_CHUNKERS = 3
+_WRITERS = 3
+_FLOODS = 2
+_FLOOD = 50
+_ADDRESSES = [f"127.0.0.{number}" for number in range(2, 10)]
+# A short run, as the tests make it, says nothing about time.
+_LONG = 100
+_P99_MILLISECONDS = 100
+_WORST_MILLISECONDS = 250
 _TOKEN = "DRILL_TOKEN"
+
+_sources = itertools.cycle(_ADDRESSES)
 
 _Line = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
 
 async def hostile_clients(engine: str, repetitions: int) -> Outcome:
-    """Push `repetitions` calls while all of them are at it: each is served, and memory stays bounded."""
+    """Push `repetitions` calls and notes while all of them are at it: each is served, and memory stays bounded."""
     async with staged(engine) as stage:
         api = await stage.api()
         callers = Callers(stage, [api])
         took: list[float] = []
+        descriptors = 0
         async with httpx.AsyncClient(trust_env=False, timeout=30) as http:
             await callers.push(http, "call-before")
-            async with _crowd(api, callers.api_key) as crowd:
+            async with _crowd(api, await _key_of_another(stage)) as crowd:
                 for number in range(repetitions):
-                    began = time.monotonic()
-                    await callers.push(http, f"call-{number}")
-                    took.append(time.monotonic() - began)
+                    for ask in (callers.push(http, f"call-{number}"), callers.note(http, f"note-{number}")):
+                        began = time.monotonic()
+                        await ask
+                        took.append(time.monotonic() - began)
+                    descriptors = max(descriptors, api.descriptors())
                 statuses = await crowd()
         insist(statuses and all(status in _REFUSALS for status in statuses), f"64 MB were answered {statuses}")
-        insist(max(took) < _PATIENCE_SECONDS, f"another caller waited {max(took):.1f} s")
         held = api.memory()
         insist(held < _MOST_MEMORY, f"it held {held >> 20} MB")
         there = await balance(stage, callers.seen)
     seen = callers.seen
+    times = [_percentile(took, percent) for percent in (50, 99, 100)]
+    if repetitions >= _LONG:
+        insist(times[1] < _P99_MILLISECONDS, f"99 of 100 others were served within {times[1]} ms")
+        insist(times[2] < _WORST_MILLISECONDS, f"another caller waited {times[2]} ms")
     return Outcome(
-        "slow, idle and enormous requests",
+        "hostile clients",
         engine,
         repetitions,
         seen.requests,
@@ -68,10 +98,20 @@ async def hostile_clients(engine: str, repetitions: int) -> Outcome:
         there.lost,
         there.doubled,
         max(took),
-        f"others were served within {_percentile(took, 50)} ms (median), {_percentile(took, 99)} ms (p99) and "
-        f"{_percentile(took, 100)} ms (worst) while 64 MB were refused {len(statuses)} times; the process held "
-        f"{held >> 20} MB at most",
+        f"others were served within {times[0]} ms (median), {times[1]} ms (p99) and {times[2]} ms (worst) while 64 MB "
+        f"were refused {len(statuses)} times; the process held {held >> 20} MB and {descriptors} descriptors at most",
     )
+
+
+async def _key_of_another(stage: Stage) -> str:
+    """Return the API key of an organization of the hostile clients' own."""
+    async with stage.relay() as relay:
+        organization = await create_organization(relay, "Hostile")
+        password = SecretStr(token_hex(16))
+        user = await create_user(
+            relay, organization.id, email="a@hostile.example", full_name="A", password=password, role=Role.AGENT
+        )
+        return (await api_key_of(relay, organization.id, user.id)).get_secret_value()
 
 
 @contextlib.asynccontextmanager
@@ -124,8 +164,20 @@ async def _be_hostile(port: int, token: str) -> None:
         writer.write(head)
     at_it = [asyncio.create_task(_trickle(writer, b"X-A: 1\r\n")) for _, writer in lorises]
     at_it += [asyncio.create_task(_trickle(writer, b" ")) for _, writer in tricklers]
-    _say([len(lines), len(lorises), len(tricklers)])
+    announced = [await _connect(port) for _ in range(_ANNOUNCED)]
+    for _, writer in announced:
+        writer.write(_head(token, f"Content-Length: {40 * 1024 * 1024}") + b"{")
+    deaf = [await _connect(port) for _ in range(_DEAF)]
+    for reader, writer in deaf:
+        writer.write(b"GET /openapi.json HTTP/1.1\r\nHost: x\r\n\r\n" * 200)
+        cast("asyncio.ReadTransport", writer.transport).pause_reading()
+        del reader
+    _say([len(lines), len(lorises), len(tricklers), len(announced), len(deaf)])
     over = asyncio.create_task(asyncio.to_thread(sys.stdin.read))
+    documents = _documents()
+    at_it += [asyncio.create_task(_again(over, _write, port, token, documents, n)) for n in range(_WRITERS)]
+    at_it += [asyncio.create_task(_again(over, _crumble, port, token)) for _ in range(_CHUNKERS)]
+    at_it += [asyncio.create_task(_again(over, _flood, port)) for _ in range(_FLOODS)]
     giants = [_giants(port, token, number % len(_FILLINGS), over) for number in range(_GIANTS)]
     statuses = await asyncio.gather(*giants)
     for task in at_it:
@@ -138,7 +190,73 @@ def _say(numbers: list[int]) -> None:
 
 
 async def _connect(port: int) -> _Line:
-    return await asyncio.open_connection("127.0.0.1", port)
+    return await asyncio.open_connection("127.0.0.1", port, local_addr=(next(_sources), 0), limit=1 << 16)
+
+
+async def _again(over: asyncio.Task[str], act: Callable[..., Awaitable[None]], *arguments: object) -> None:
+    """Do something again and again until it is over; whatever becomes of it."""
+    while not over.done():
+        with contextlib.suppress(OSError, EOFError, asyncio.IncompleteReadError):
+            await act(*arguments)
+        await asyncio.sleep(0)
+
+
+def _documents() -> list[tuple[str, bytes]]:
+    """Return paths, and bodies whose structure costs more than their length."""
+    call = {"direction": "inbound", "fromNumber": "+14165550100", "toNumber": "+14165550101", "duration": 1}
+    call |= {"status": "failed"}
+    head = json.dumps(call)[:-1] + ', "metadata": '
+    most = 90_000
+    turns = [{"role": "user", "message": f"turn {number}"} for number in range(most // 3)]
+    wide = [
+        head + '{"x":[' + "[]," * 1_300_000 + "1]}}",
+        head + "{" + ",".join(f'"{number}":1' for number in range(400_000)) + "}}",
+        head + '{"x":[' + "[]," * most + "1]}}",
+        head + "{" + ",".join(f'"{number}":1' for number in range(most)) + "}}",
+        head + "{}," + ",".join(f'"k{number}":1' for number in range(most)) + "}",
+        json.dumps(call | {"transcript": turns}),
+        json.dumps(call | {"transcript": [1] * most}),
+        head + "[" * 1_000_000 + "]" * 1_000_000 + "}",
+        head + '{"recording": "' + "A" * 30_000_000 + '"}}',
+    ]
+    return [(INGEST, text.encode()) for text in wide]
+
+
+async def _write(port: int, token: str, documents: list[tuple[str, bytes]], number: int) -> None:
+    """Send every document once, on one connection each."""
+    for path, body in documents[number:] + documents[:number]:
+        reader, writer = await _connect(port)
+        try:
+            writer.write(_head(token, f"Content-Length: {len(body)}", path) + body)
+            await writer.drain()
+            await asyncio.wait_for(reader.readline(), 60)
+        finally:
+            writer.transport.abort()
+
+
+async def _crumble(port: int, token: str) -> None:
+    """Send 6 MB in one-byte chunks, until refused."""
+    reader, writer = await _connect(port)
+    answering = asyncio.create_task(reader.readline())
+    try:
+        writer.write(_head(token, "Transfer-Encoding: chunked"))
+        for _ in range(600):
+            if answering.done():
+                break
+            writer.write(b"1\r\n \r\n" * 10_000)
+            await writer.drain()
+    finally:
+        writer.transport.abort()
+        await asyncio.wait([answering])
+
+
+async def _flood(port: int) -> None:
+    """Open many connections and go away."""
+    opened = await asyncio.gather(*(_connect(port) for _ in range(_FLOOD)), return_exceptions=True)
+    for line in opened:
+        if not isinstance(line, BaseException):
+            line[1].transport.abort()
+    await asyncio.sleep(0.05)
 
 
 async def _trickle(writer: asyncio.StreamWriter, piece: bytes) -> None:
@@ -180,8 +298,8 @@ def _chunk(piece: bytes) -> bytes:
     return b"%x\r\n%b\r\n" % (len(piece), piece) if piece else b""
 
 
-def _head(token: str, framing: str) -> bytes:
-    lines = [f"POST {INGEST} HTTP/1.1", "Host: x", "Content-Type: application/json", framing]
+def _head(token: str, framing: str, path: str = INGEST) -> bytes:
+    lines = [f"POST {path} HTTP/1.1", "Host: x", "Content-Type: application/json", framing]
     return "\r\n".join([*lines, f"Authorization: Bearer {token}", "", ""]).encode()
 
 

@@ -38,10 +38,11 @@ async def balance(stage: Stage, seen: Seen, sent: Collection[str] = ()) -> Balan
             own, or a tool call was done twice within its window.
     """
     async with stage.relay() as relay:
-        calls = await _rows(relay, Call.external_call_id, Call.id)
-        notes = await _rows(relay, ContactNote.note, ContactNote.id, ContactNote.created_at)
-        messages = await _rows(relay, Message.text, Message.id, Message.created_at, Message.status)
-        await _check_events(relay, [row[1] for row in calls], [row[1] for row in notes], messages)
+        ours = stage.organization_id
+        calls = await _rows(relay, Call.external_call_id, Call.id, of=ours)
+        notes = await _rows(relay, ContactNote.note, ContactNote.id, ContactNote.created_at, of=ours)
+        messages = await _rows(relay, Message.text, Message.id, Message.created_at, Message.status, of=ours)
+        await _check_events(relay, ours, [row[1] for row in calls], [row[1] for row in notes], messages)
         await _check_objects(relay, whole=False)
     texts = Counter(text for text, *_ in messages)
     insist(Counter(sent) <= texts, "a text was sent more often than there are rows that tell of it")
@@ -79,16 +80,25 @@ def _check_repeats(window: float, rows: list[tuple[Any, ...]]) -> None:
         insist(all(gap > window - _SLACK_SECONDS for gap in gaps), f"{words!r} was done again after {gaps} seconds")
 
 
-async def _rows(relay: Relay, *columns: Any) -> list[tuple[Any, ...]]:
-    return await relay.database.read(lambda: list(columns[0].model.select(*columns).tuples()))
+async def _rows(relay: Relay, *columns: Any, of: str | None = None) -> list[tuple[Any, ...]]:
+    """Return these columns of every row, or of an organization's."""
+    model = columns[0].model
+
+    def unit() -> list[tuple[Any, ...]]:
+        chosen = model.select(*columns)
+        return list((chosen if of is None else chosen.where(model.organization == of)).tuples())
+
+    return await relay.database.read(unit)
 
 
 def _more_than_once(counted: Counter[str]) -> int:
     return sum(count - 1 for count in counted.values())
 
 
-async def _check_events(relay: Relay, calls: list[str], notes: list[str], messages: list[tuple[Any, ...]]) -> None:
-    rows = sorted(await _rows(relay, Event.organization, Event.sequence, Event.name, Event.data))
+async def _check_events(
+    relay: Relay, organization_id: str, calls: list[str], notes: list[str], messages: list[tuple[Any, ...]]
+) -> None:
+    rows = sorted(await _rows(relay, Event.organization, Event.sequence, Event.name, Event.data, of=organization_id))
     _check_sequences(rows)
     told = Counter((name, subject) for _, _, name, data in rows for subject in _subjects(json.loads(data)))
     expected = Counter((name, call) for call in calls for name in _OF_A_CALL)

@@ -72,13 +72,14 @@ class Callers:
 
     async def _work(self, http: httpx.AsyncClient) -> None:
         while not self.stopped:
-            kind = self._chance.choice((self._push_one, self._note, self._text))
+            kind = self._chance.choice((self._push_one, self.note, self._text))
             await kind(http, f"{next(self._numbers):06d}")
 
     async def _push_one(self, http: httpx.AsyncClient, number: str) -> None:
         await self.push(http, f"call-{number}")
 
-    async def _note(self, http: httpx.AsyncClient, number: str) -> None:
+    async def note(self, http: httpx.AsyncClient, number: str) -> None:
+        """Save one note, again until it is acknowledged."""
         note = f"note {number}"
         body = {"phone_number": self._demo.contact_phone, "note": note, "conversation_id": f"conv-{number}"}
         answer = await self._insist(http, f"{TOOLS}/create-note", self.tool_secret, body)

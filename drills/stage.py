@@ -5,7 +5,6 @@ import contextlib
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -17,7 +16,6 @@ from secrets import token_hex
 from typing import Any
 
 import httpx
-from cryptography.fernet import Fernet
 
 from actions.administer import configure_sms, issue_token
 from actions.relay import Relay
@@ -28,6 +26,9 @@ from drills.outcome import Broken
 from persistence import organizations
 from persistence.database import open_database
 from tests.support import postgresql
+from tests.support.ports import free_port
+from tests.support.processes import run
+from tests.support.randomness import encryption_key
 
 ROOT = Path(__file__).parents[1]
 # A start takes a second; on a machine with much else to do, many.
@@ -107,6 +108,10 @@ class Process:
                 return int(line.split()[1]) * 1024
         raise Broken("the kernel does not say how much memory it held")
 
+    def descriptors(self) -> int:
+        """Return how many files and sockets it has open."""
+        return len(list(Path(f"/proc/{self.pid}/fd").iterdir()))
+
     def end(self) -> None:
         """See to it that it is gone."""
         if self._popen is not None and self._popen.poll() is None:
@@ -165,19 +170,10 @@ class Stage:
         Raises:
             Broken: when it failed.
         """
-        process = await asyncio.create_subprocess_exec(
-            sys.executable,
-            str(ROOT / "manage.py"),
-            *arguments,
-            cwd=self.folder,
-            env=self.environment,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.PIPE,
-        )
-        printed, complained = await process.communicate()
-        if process.returncode:
-            raise Broken(f"manage.py {' '.join(arguments)}: {printed.decode()} {complained.decode()}")
-        return printed.decode()
+        done = await asyncio.to_thread(run, *arguments, env=self.environment, folder=self.folder)
+        if done.returncode:
+            raise Broken(f"manage.py {' '.join(arguments)}: {done.stdout} {done.stderr}")
+        return done.stdout
 
     @contextlib.asynccontextmanager
     async def relay(self) -> AsyncIterator[Relay]:
@@ -205,7 +201,7 @@ async def staged(
             "data_dir": place / "var",
             "database_url": url,
             "jwt_secret": token_hex(32),
-            "encryption_keys": Fernet.generate_key().decode(),
+            "encryption_keys": encryption_key(),
             "download_allowed_networks": "127.0.0.0/8",
             "log_format": "json",
             # A caller comes back within the window, however long a loaded machine takes to start the API again.
@@ -263,12 +259,6 @@ def _database(engine: str, given: str | None) -> Iterator[str]:
         yield url
     finally:
         postgresql.drop(url)
-
-
-def free_port() -> int:
-    """Return a port of the loopback address nobody listens on just now."""
-    with socket.create_server(("127.0.0.1", 0)) as listening:
-        return int(listening.getsockname()[1])
 
 
 async def until(

@@ -1,5 +1,6 @@
 """Calls: finished ones pushed in from outside and read back, and the configuration of voice AI."""
 
+import functools
 from typing import Any, Literal
 
 from pydantic import SecretStr
@@ -42,8 +43,16 @@ async def post_calls_ingest(
     request: Request[Relay], *, body: models.CallsIngestExternalCallRequest
 ) -> PostCallsIngestAnswer:
     """Record a finished call once, or say that it is known."""
-    finished = _finished(body, request.large_text or _meaningful(body.recording), request.caller.user_id)
-    recorded = await record_call(request.relay, request.caller.organization_id, finished)
+    organization_id = request.caller.organization_id
+    read = functools.partial(
+        _finished,
+        body,
+        request.large_text or _meaningful(body.recording),
+        request.caller.user_id,
+        is_heavy=request.is_heavy,
+    )
+    finished = await request.relay.heavy_work.run(organization_id, read) if request.is_heavy else read()
+    recorded = await record_call(request.relay, organization_id, finished)
     if recorded.is_repeat:
         return PostCallsIngest200(_repeat(recorded))
     return PostCallsIngest201(
@@ -107,19 +116,28 @@ async def get_calls_statistics(
 
 async def get_calls_call(request: Request[Relay], *, call_id: str) -> GetCallsCallAnswer:
     """Read one call, with its transcript."""
-    call = await read_call(request.relay, request.caller.organization_id, call_id)
-    return GetCallsCall200(models.CallsCallResponse.model_validate({"success": True, "call": call}))
+    organization_id = request.caller.organization_id
+    call, is_heavy = await read_call(request.relay, organization_id, call_id)
+    read = functools.partial(models.CallsCallResponse.model_validate, {"success": True, "call": call})
+    body = await request.relay.heavy_work.run(organization_id, read) if is_heavy else read()
+    return GetCallsCall200(body, is_heavy=is_heavy)
 
 
 async def get_calls_recording(request: Request[Relay], *, call_id: str) -> GetCallsRecordingAnswer:
     """Hand out a link to a call's recording, with the transcript."""
-    linked = await link_recording(request.relay, request.caller.organization_id, call_id, actor_of(request))
-    body = models.CallsRecordingResponse.model_validate({"success": True, **linked})
-    return GetCallsRecording200(body, headers={"Cache-Control": "no-store"})
+    organization_id = request.caller.organization_id
+    linked, is_heavy = await link_recording(request.relay, organization_id, call_id, actor_of(request))
+    read = functools.partial(models.CallsRecordingResponse.model_validate, {"success": True, **linked})
+    body = await request.relay.heavy_work.run(organization_id, read) if is_heavy else read()
+    return GetCallsRecording200(body, headers={"Cache-Control": "no-store"}, is_heavy=is_heavy)
 
 
 def _finished(
-    body: models.CallsIngestExternalCallRequest, recording: str | LargeText | None, user_id: str | None
+    body: models.CallsIngestExternalCallRequest,
+    recording: str | LargeText | None,
+    user_id: str | None,
+    *,
+    is_heavy: bool,
 ) -> FinishedCall:
     payload = body.model_dump(mode="json", exclude_unset=True)
     if recording is None:
@@ -145,6 +163,7 @@ def _finished(
         provider_metadata=_provider_metadata(body),
         payload=payload,
         user_id=user_id,
+        is_heavy=is_heavy,
     )
 
 

@@ -1,6 +1,8 @@
 """Whether this process lives and can serve, for load balancers and for whoever runs it at night."""
 
 import asyncio
+import time
+from typing import Any
 
 import structlog
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
@@ -8,11 +10,12 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from actions.relay import Relay
-from domain.errors import RelayError
+from domain.errors import RelayError, facts_of
 from persistence import readiness
 
 # A database that takes longer has a lock on it, or more to do than it can.
 _PATIENCE_SECONDS = 3
+_GOOD_FOR_SECONDS = 1
 
 log = structlog.get_logger()
 
@@ -23,20 +26,32 @@ class Health:
     def __init__(self, relay: Relay, registry: CollectorRegistry) -> None:
         self._relay = relay
         self._registry = registry
+        self._evaluation: asyncio.Task[tuple[bool, dict[str, Any]]] | None = None
+        self._evaluated_at = 0.0
 
     async def healthz(self, _: Request) -> Response:
         """Say that the process is alive; nothing else is asked."""
         return JSONResponse({"status": "ok"})
 
     async def readyz(self, _: Request) -> Response:
-        """Say whether the database is there and up to date and the recording store can be used; 503 if not."""
+        """Say whether the database is there and up to date and the recording store can be used; 503 if not.
+
+        It is found out at most once a second, however often it is asked: the answer is everybody's until then.
+        """
+        now = time.monotonic()
+        if self._evaluation is None or (self._evaluation.done() and now - self._evaluated_at >= _GOOD_FOR_SECONDS):
+            self._evaluation, self._evaluated_at = asyncio.create_task(self._evaluated()), now
+        is_ready, body = await asyncio.shield(self._evaluation)
+        return JSONResponse(body, status_code=200 if is_ready else 503)
+
+    async def _evaluated(self) -> tuple[bool, dict[str, Any]]:
         checks = {"database": await self._database(), "recordings": await self._recordings()}
         ready = all(problem is None for problem in checks.values())
         body = {
             "status": "ready" if ready else "unavailable",
             "checks": {name: problem or "ok" for name, problem in checks.items()},
         }
-        return JSONResponse(body, status_code=200 if ready else 503)
+        return ready, body
 
     async def metrics(self, _: Request) -> Response:
         """Return what Prometheus collects."""
@@ -47,15 +62,15 @@ class Health:
             async with asyncio.timeout(_PATIENCE_SECONDS):
                 await self._relay.database.write(readiness.write_something)
             pending = self._relay.database.pending_migrations()
-        except Exception:
-            log.exception("readiness.database")
+        except Exception as error:
+            log.error("readiness.database", **facts_of(error))
             return "the database cannot be written"
         return "migrations are pending: run manage.py migrate" if pending else None
 
     async def _recordings(self) -> str | None:
         try:
             await self._relay.store.check()
-        except RelayError:
-            log.exception("readiness.recordings")
+        except RelayError as error:
+            log.error("readiness.recordings", **facts_of(error))
             return "the recording store cannot be used"
         return None

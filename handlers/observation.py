@@ -3,7 +3,7 @@
 import re
 import secrets
 import time
-from collections.abc import Iterator, Mapping, MutableMapping
+from collections.abc import Iterator, Mapping, MutableMapping, Sequence
 from functools import cache
 from typing import Any
 
@@ -19,17 +19,22 @@ _BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 
 # Asked every few seconds by machines; what they are told is in the figures.
 _PROBED = frozenset({"/healthz", "/readyz", "/metrics"})
 
+Header = tuple[bytes, bytes]
+
 log = structlog.get_logger()
 
 
 class Observation:
     """Wraps the application. A caller's `X-Request-Id` is kept when it is a plain token, otherwise one is made.
 
+    `headers` are added to every answer.
+
     What is not routed to an operation counts as "none", so that a scanner cannot make a metric per path.
     """
 
-    def __init__(self, app: ASGIApp, registry: CollectorRegistry) -> None:
+    def __init__(self, app: ASGIApp, registry: CollectorRegistry, headers: Sequence[Header] = ()) -> None:
         self._app = app
+        self._headers = tuple(headers)
         labels = ("operation", "status")
         requests = Counter("relay_requests", "Requests answered.", labels, registry=registry)
         seconds = Histogram(
@@ -46,14 +51,14 @@ class Observation:
         request_id = _request_id(scope)
         state: MutableMapping[str, Any] = scope.setdefault("state", {})
         state["request_id"] = request_id
-        header = (b"x-request-id", request_id.encode())
+        headers = (*self._headers, (b"x-request-id", request_id.encode()))
         status, started = 0, time.perf_counter()
 
         async def send_with_id(message: Message) -> None:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                message["headers"] = [*message.get("headers", ()), header]
+                message["headers"] = [*message.get("headers", ()), *headers]
             await send(message)
 
         bound = structlog.contextvars.bind_contextvars(request_id=request_id)

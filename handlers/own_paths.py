@@ -18,6 +18,11 @@ def fixed(content_type: str, body: bytes) -> Page:
     return page
 
 
+async def nowhere(scope: Scope, receive: Receive, send: Send) -> None:
+    """Answer that there is nothing of the kind."""
+    await JSONResponse({"success": False, "error": "Not found"}, 404)(scope, receive, send)
+
+
 class OwnPaths:
     """Answers GET and HEAD on its own paths and hands everything else on; one look-up a request."""
 
@@ -25,11 +30,12 @@ class OwnPaths:
         self._app = app
         self._pages = pages
 
-    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:  # noqa: D102 - ASGI
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: D102 - ASGI
         page = self._pages.get(scope.get("path", ""))
         if page is None or scope["type"] != "http":
-            return self._app(scope, receive, send)
-        return self._serve(page, scope, receive, send)
+            await self._app(scope, receive, send)
+        else:
+            await self._serve(page, scope, receive, send)
 
     async def _serve(self, page: Page, scope: Scope, receive: Receive, send: Send) -> None:
         await (await self._answer(page, Request(scope, receive)))(scope, receive, send)

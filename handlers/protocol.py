@@ -1,16 +1,22 @@
-"""HTTP/1.1 as the server speaks it: uvicorn's protocol, with four doors closed that it leaves open.
+"""HTTP/1.1 as the server speaks it: uvicorn's protocol, with the doors closed that it leaves open.
 
 A head (request line and headers) has a limit, so that nobody can fill the memory before showing a token. Trailers are
 dropped: they arrive after the body and must not pass for headers (RFC 9110, 6.5.1), least of all for Authorization. An
 offer to upgrade is ignored and the request served as it stands (RFC 9110, 7.8); uvicorn would lose its body. Who sends
 slowly on purpose is let go: a connection without a whole head, and a body that comes slower than a bad line would
-bring it.
+bring it. So is a client that does not take its answer. Requests that arrive together are read one at a time: what comes
+behind one that is being answered stays unread. A body in very many very small chunks is refused. Connections are
+counted, and one too many is refused at once (`handlers/connections.py`).
 
 Most requests arrive in one piece and are answered in one: then no timer is set, and head and body leave together.
 """
 
 import asyncio
+import contextlib
+import fcntl
 import functools
+import struct
+import termios
 import urllib.parse
 from typing import Any, cast
 
@@ -23,16 +29,33 @@ from uvicorn.protocols.http.httptools_impl import (
     RequestResponseCycle,
 )
 
+from handlers.connections import Connections
+
 MAX_HEAD_BYTES = 64 * 1024
 HEAD_SECONDS = 10.0
 
-# A body has so long, and a second more for every so many bytes that have come.
+# A body has so long, and a second more for every so many bytes that have come; at most as long again at a time.
 BODY_SECONDS = 20.0
 BODY_BYTES_PER_SECOND = 4096
+
+# An answer has so long to be taken, and a second more for every so many bytes that were; at most as long again at a
+# time, because the buffers of a client that does not read take megabytes.
+ANSWER_SECONDS = 20.0
+ANSWER_BYTES_PER_SECOND = 4096
+
+# A chunk costs half a microsecond however small it is; a body may have so many, and one more for every so many bytes.
+MAX_CHUNKS = 8192
+BYTES_PER_FURTHER_CHUNK = 64
+
+# As much is parsed in one go, so that what is to be refused is refused soon.
+_PIECE_BYTES = 32 * 1024
+_END = b"\r\n\r\n"
 
 _LINGER_SECONDS = 1.0
 _TOO_LARGE = b'{"success":false,"error":"Request headers are too large"}'
 _TOO_SLOW = b'{"success":false,"error":"The request did not arrive in time"}'
+_TOO_MANY_CHUNKS = b'{"success":false,"error":"The request body arrives in too many small chunks"}'
+_FULL = b'{"success":false,"error":"Temporarily unavailable, please try again"}'
 _OFFERS = frozenset({b"upgrade", b"http2-settings"})
 _TELLING = frozenset({b"connection", b"transfer-encoding"})
 
@@ -40,12 +63,15 @@ _TELLING = frozenset({b"connection", b"transfer-encoding"})
 class HttpProtocol(HttpToolsProtocol):
     """Reads requests from one connection.
 
-    The limits are a class's own, so that a server with others is a subclass away: see `reading_within`.
+    The limits are a class's own, so that a server with others is a subclass away: see `limited`.
     """
 
     head_seconds = HEAD_SECONDS
     body_seconds = BODY_SECONDS
     body_bytes_per_second = BODY_BYTES_PER_SECOND
+    answer_seconds = ANSWER_SECONDS
+    answer_bytes_per_second = ANSWER_BYTES_PER_SECOND
+    counted: Connections | None = None
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -53,45 +79,160 @@ class HttpProtocol(HttpToolsProtocol):
         self._is_in_body = False
         self._is_offer = False
         self._head_bytes = 0
+        self._is_admitted = False
         self._is_refused = False
+        self._is_lost = False
+        self._length: int | None = -1
         self._body_bytes = 0
+        self._timed_bytes = 0
+        self._chunks = 0
         self._parts = 0
         self._part_with_deadline = 0
         self._deadline: asyncio.TimerHandle | None = None
         self._idle_since: float | None = None
+        # What arrived behind the request that is being answered, and up to where it was read.
+        self._arrived = b""
+        self._read_to = 0
+        self._tail = b""
+        self._untaken = 0
+        self._taking: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Begin to wait for a head."""
+        """Begin to wait for a head, or refuse a connection that is one too many."""
         super().connection_made(transport)
+        if self.counted is not None:
+            self._is_admitted = self.counted.admit(self._peer)
+            if not self._is_admitted:
+                self._refuse_connection()
+                return
         self._wait(self.head_seconds)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Stop waiting."""
+        self._is_lost = True
+        if self._is_admitted and self.counted is not None:
+            self.counted.release(self._peer)
         self._stop_waiting()
+        self._stop_watching()
+        self._arrived = b""
         self._unset_keepalive_if_required()
         super().connection_lost(exc)
 
+    def eof_received(self) -> None:
+        """Give a client that will say nothing more its time to take what it was sent."""
+        self._watch_taking()
+
     def data_received(self, data: bytes) -> None:
-        """Read what arrived; let go of who sends a head without end."""
+        """Read what arrived, up to the end of the request that begins with it."""
         if self._is_refused:
             return
-        self._idle_since = None
+        if self._is_alone(data):
+            self._head_bytes = 0
+            left = data[self._feed(data) :]
+            if self._is_in_head or self._is_in_body:
+                self._head_bytes = len(data) if self._is_in_head else 0
+                self._tail = data[1 - len(_END) :]
+            if not left:
+                self._set_deadline()
+                return
+            data = left
+        elif self._arrived:
+            data = self._arrived[self._read_to :] + data
+        self._read(data, 0)
+
+    def _is_alone(self, data: bytes) -> bool:
+        """Tell whether a request begins here and no other head ends in `data`, as with most: it is read in one go."""
+        if self._is_in_head or self._is_in_body or self._arrived or len(data) > _PIECE_BYTES:
+            return False
+        if self.cycle is not None and not self.cycle.response_complete:
+            return False
+        end = data.find(_END)
+        return end >= 0 and data.find(_END, end + len(_END)) < 0
+
+    def pause_writing(self) -> None:
+        """Have the application wait, and the client take what it was sent."""
+        super().pause_writing()
+        self._watch_taking()
+
+    def resume_writing(self) -> None:
+        """Go on; the client took most of it."""
+        super().resume_writing()
+        if not self.transport.is_closing():
+            self._stop_watching()
+
+    # Reading.
+
+    def _read(self, data: bytes, start: int) -> None:
+        """Read `data` from `start` on, message by message; what is behind an unanswered request waits."""
+        size = len(data)
+        while start < size and not self._is_refused:
+            if self._answering and not self._is_in_body:
+                self._arrived, self._read_to = data, start
+                self.flow.pause_reading()
+                break
+            end = self._cut(data, start)
+            piece = data if end - start == size else data[start:end]
+            if not self._is_in_body and self._head_bytes + len(piece) > MAX_HEAD_BYTES:
+                self._refuse_head()
+                return
+            start += self._feed(piece)
+            self._head_bytes = self._head_bytes + len(piece) if self._is_in_head else 0
+        else:
+            self._arrived = b""
+        self._set_deadline()
+
+    def _cut(self, data: bytes, start: int) -> int:
+        """Return up to where `data` holds no complete head behind the message that is being read.
+
+        Heads and chunked bodies end with an empty line, which may have begun in the data before this.
+        """
+        if self._is_in_body:
+            if self._length == -1:
+                self._length = _length(self.headers)
+            if self._length is not None:
+                return min(start + self._length - self._body_bytes, len(data))
+        tail, self._tail = self._tail, b""
+        if tail:
+            seam = (tail + data[start : start + len(_END) - 1]).find(_END)
+            if seam >= 0:
+                return start + seam + len(_END) - len(tail)
+        end = min(len(data), start + _PIECE_BYTES)
+        found = data.find(_END, start, end)
+        if found < 0:
+            self._tail = (tail + data[max(start, end - len(_END) + 1) : end])[1 - len(_END) :]
+            return end
+        return found + len(_END)
+
+    def _feed(self, piece: bytes) -> int:
+        """Parse a piece; return how much of it was read."""
         try:
-            self.parser.feed_data(data)
+            self.parser.feed_data(piece)
         except httptools.HttpParserUpgrade as offer:
-            self._decline(data[offer.args[0] :])
+            self._decline()
+            return int(offer.args[0])
         except httptools.HttpParserError:
             self.logger.warning("Invalid HTTP request received.")
+            self._is_refused = True
             self.send_400_response("Invalid HTTP request received.")
-        self._head_bytes = self._head_bytes + len(data) if self._is_in_head else 0
-        if self._head_bytes > MAX_HEAD_BYTES:
-            self._refuse_head()
-        self._set_deadline()
+            self._watch_taking()
+        return len(piece)
+
+    def _decline(self) -> None:
+        """Read the head again without its offer to upgrade; what comes behind it is read as usual."""
+        if self.parser.get_method() == b"CONNECT":
+            return
+        version = self.parser.get_http_version().encode()
+        lines = [self.parser.get_method() + b" " + self.url + b" HTTP/" + version]
+        lines += [name + b": " + value for name, value in _without_offers(self.headers)]
+        self.parser = httptools.HttpRequestParser(self)
+        self._feed(b"\r\n".join([*lines, b"", b""]))
 
     def on_message_begin(self) -> None:
         """Begin a head."""
         self._is_in_head = True
-        self._body_bytes = 0
+        self._idle_since = None
+        self._length = -1
+        self._body_bytes = self._timed_bytes = self._chunks = 0
         self._parts += 1
         super().on_message_begin()
 
@@ -102,6 +243,10 @@ class HttpProtocol(HttpToolsProtocol):
             self.headers.append((name, value))
             if name == b"expect" and value.lower() == b"100-continue":
                 self.expect_100_continue = True
+        else:
+            self._chunks += 1
+            if self._chunks > MAX_CHUNKS:
+                self._insist_on_decent_chunks()
 
     def on_headers_complete(self) -> None:
         """End the head; a request that offers an upgrade is read again without the offer."""
@@ -115,11 +260,20 @@ class HttpProtocol(HttpToolsProtocol):
     def on_body(self, body: bytes) -> None:
         """Take a piece of the body."""
         self._body_bytes += len(body)
-        if self._is_offer or self.cycle.response_complete:
+        self._chunks += 1
+        if self._chunks > MAX_CHUNKS:
+            self._insist_on_decent_chunks()
+        if self._is_offer or self._is_refused or self.cycle.response_complete:
             return
-        # Handed on as it is: gathering it in a buffer would copy it twice.
+        # A body in one piece is handed on as it is; more of it is gathered without copying what is there.
         cycle = cast("Any", self.cycle)
-        cycle.body = cycle.body + body if cycle.body else body
+        if not cycle.body:
+            cycle.body = body
+        elif isinstance(cycle.body, bytearray):
+            cycle.body += body
+        else:
+            cycle.body = bytearray(cycle.body)
+            cycle.body += body
         if len(cycle.body) > HIGH_WATER_LIMIT:
             self.flow.pause_reading()
         cycle.message_event.set()
@@ -132,13 +286,16 @@ class HttpProtocol(HttpToolsProtocol):
             self.cycle.message_event.set()
 
     def on_response_complete(self) -> None:
-        """Go on to the request behind this one, or begin to be idle."""
+        """Go on to what arrived behind this request, or begin to be idle."""
         self.server_state.total_requests += 1
         if self.transport.is_closing():
+            self._watch_taking()
             return
-        self.flow.resume_reading()
-        if self.pipeline:
-            self._start_asgi_task(*self.pipeline.pop())
+        if self._arrived:
+            self._read(self._arrived, self._read_to)
+        if not self._arrived:
+            self.flow.resume_reading()
+        if self._is_in_head or self._answering:
             return
         # Set once and looked at when it is over, not with each request.
         self._idle_since = self.loop.time()
@@ -146,7 +303,7 @@ class HttpProtocol(HttpToolsProtocol):
             self._close_when_idle(self.timeout_keep_alive)
 
     def _begin_request(self) -> None:
-        """Fill the scope and start the application, or queue the request behind the one that is being answered."""
+        """Fill the scope and start the application."""
         version = self.parser.get_http_version()
         url = httptools.parse_url(self.url)
         path = url.path.decode("ascii")
@@ -156,7 +313,6 @@ class HttpProtocol(HttpToolsProtocol):
         scope["path"] = self.root_path + (urllib.parse.unquote(path) if "%" in path else path)
         scope["raw_path"] = self.root_path.encode("ascii") + url.path
         scope["query_string"] = url.query or b""
-        before = self.cycle
         self.cycle = _Cycle(
             scope=self.scope,
             transport=self.transport,
@@ -170,27 +326,34 @@ class HttpProtocol(HttpToolsProtocol):
             keep_alive=version != "1.0" and self.parser.should_keep_alive(),
             on_response=self.on_response_complete,
         )
-        if before is None or before.response_complete:
-            self._start_asgi_task(self.cycle, self.app)
-        else:
-            self.flow.pause_reading()
-            self.pipeline.appendleft((self.cycle, self.app))
+        task = self.loop.create_task(self.cycle.run_asgi(self.app))
+        task.add_done_callback(self.tasks.discard)
+        self.tasks.add(task)
 
-    def _decline(self, rest: bytes) -> None:
-        if self.parser.get_method() == b"CONNECT":
+    def on_broken_off(self, _: "asyncio.Task[None]") -> None:
+        """Give the client its time to take what an application left behind that could not finish its answer."""
+        if self.transport.is_closing():
+            self._watch_taking()
+
+    def _insist_on_decent_chunks(self) -> None:
+        if self._chunks <= MAX_CHUNKS + self._body_bytes // BYTES_PER_FURTHER_CHUNK or self._is_refused:
             return
-        version = self.parser.get_http_version().encode()
-        lines = [self.parser.get_method() + b" " + self.url + b" HTTP/" + version]
-        lines += [name + b": " + value for name, value in _without_offers(self.headers)]
-        self.parser = httptools.HttpRequestParser(self)
-        self.data_received(b"\r\n".join([*lines, b"", b""]) + rest)
+        self.logger.warning("A request body in too many small chunks was refused.")
+        self._is_refused = True
+        if not self.cycle.response_started:
+            self._answer_and_close(400, _TOO_MANY_CHUNKS)
+        else:
+            self.transport.close()
+        self._interrupt()
 
     # Waiting.
 
     def _set_deadline(self) -> None:
         """Give the part that has begun and not ended its time, once."""
         if not (self._is_in_head or self._is_in_body):
-            self._stop_waiting()
+            # Before a head begins the time for it runs on, whatever blank lines come.
+            if self._parts:
+                self._stop_waiting()
         elif self._part_with_deadline != self._parts:
             self._part_with_deadline = self._parts
             self._wait(self.head_seconds if self._is_in_head else self.body_seconds)
@@ -237,19 +400,23 @@ class HttpProtocol(HttpToolsProtocol):
         """Return how much longer to wait: while we are busy ourselves, and for a body that keeps coming."""
         if self._is_in_head:
             return self.head_seconds if self._answering else 0
-        if self.flow.read_paused or self.pipeline:
+        if self.flow.read_paused:
             return self.body_seconds
-        earned, self._body_bytes = self._body_bytes / self.body_bytes_per_second, 0
-        return earned if earned >= 1 else 0
+        earned = (self._body_bytes - self._timed_bytes) / self.body_bytes_per_second
+        self._timed_bytes = self._body_bytes
+        return min(earned, self.body_seconds) if earned >= 1 else 0
 
     def _let_go(self, *, has_begun: bool) -> None:
         if not has_begun:
-            self.transport.close()
+            self._close()
             return
         self.logger.warning("A request that did not arrive in time was refused.")
         self._answer_and_close(408, _TOO_SLOW)
+        self._interrupt()
+
+    def _interrupt(self) -> None:
+        """Tell the application that there will be no more of a body, and nobody left to answer."""
         if self._answering:
-            # Whoever reads the body hears that there will be no more of it, and has nobody left to answer.
             self.cycle.disconnected = True
             self.cycle.message_event.set()
 
@@ -262,7 +429,60 @@ class HttpProtocol(HttpToolsProtocol):
         self.transport.write(STATUS_LINE[status] + headers + body)
         # Closed while data is still arriving, the connection would be reset and the answer lost.
         self._is_refused = True
-        self.loop.call_later(_LINGER_SECONDS, self.transport.close)
+        self.loop.call_later(_LINGER_SECONDS, self._close)
+
+    def _refuse_connection(self) -> None:
+        self._is_refused = True
+        headers = b"content-type: application/json\r\nretry-after: 5\r\nconnection: close\r\n"
+        length = b"content-length: %d\r\n\r\n" % len(_FULL)
+        self.transport.write(STATUS_LINE[503] + headers + length + _FULL)
+        self._close()
+
+    @property
+    def _peer(self) -> str | None:
+        return self.client[0] if self.client else None
+
+    # Waiting for the client to take what it was sent.
+
+    def timeout_keep_alive_handler(self) -> None:
+        """Close an idle connection."""
+        if not self.transport.is_closing():
+            self._close()
+
+    def _close(self) -> None:
+        """Close the connection once the client has taken everything, or when its time is over."""
+        if not self._is_lost:
+            self.transport.close()
+            self._watch_taking()
+
+    def _watch_taking(self) -> None:
+        if self._is_lost or self._taking is not None:
+            return
+        self._untaken = _untaken(self.transport)
+        self._taking = self.loop.call_later(self.answer_seconds, self._on_untaken)
+
+    def _stop_watching(self) -> None:
+        if self._taking is not None:
+            self._taking.cancel()
+            self._taking = None
+
+    def _on_untaken(self) -> None:
+        self._taking = None
+        before, self._untaken = self._untaken, _untaken(self.transport)
+        earned = (before - self._untaken) / self.answer_bytes_per_second
+        if earned >= 1:
+            self._taking = self.loop.call_later(min(earned, self.answer_seconds), self._on_untaken)
+        elif self.flow.write_paused or self.transport.is_closing():
+            self.logger.warning("An answer that was not taken in time was given up.")
+            self.transport.abort()
+
+
+def _untaken(transport: asyncio.Transport) -> int:
+    """Return how many bytes of what was written the client has not acknowledged, as far as the kernel tells."""
+    queued = bytes(struct.calcsize("i"))
+    with contextlib.suppress(OSError):
+        queued = fcntl.ioctl(transport.get_extra_info("socket").fileno(), termios.TIOCOUTQ, queued)
+    return transport.get_write_buffer_size() + int(struct.unpack("i", queued)[0])
 
 
 @functools.lru_cache(maxsize=256)
@@ -280,7 +500,7 @@ class _Cycle(RequestResponseCycle):
     async def receive(self) -> Any:
         """Hand over a body that is there, and wait for everything else as uvicorn does."""
         is_there = not (self.more_body or self._is_received or self.waiting_for_100_continue)
-        if not is_there or self.disconnected or self.response_complete or self.flow.read_paused:
+        if not is_there or self.disconnected or self.response_complete:
             return await super().receive()
         self._is_received = True
         self.message_event.clear()
@@ -294,6 +514,8 @@ class _Cycle(RequestResponseCycle):
         elif message["type"] == "http.response.start":
             self._start = message
         elif self._start is None or not self._sent_whole(self._start, message):
+            if (task := asyncio.current_task()) is not None:
+                task.add_done_callback(self.on_response.__self__.on_broken_off)  # type: ignore[attr-defined]
             await super().send(self._start or message)
             await super().send(message)
 
@@ -328,9 +550,20 @@ class _Cycle(RequestResponseCycle):
         self.on_response()
 
 
-def reading_within(head_seconds: float, body_seconds: float) -> type[HttpProtocol]:
-    """Return the protocol with other limits; see the constants above."""
-    return type("HttpProtocol", (HttpProtocol,), {"head_seconds": head_seconds, "body_seconds": body_seconds})
+def _length(headers: list[tuple[bytes, bytes]]) -> int | None:
+    """Return how long a body is, None if it comes in chunks."""
+    return next((int(value) for name, value in headers if name == b"content-length"), None)
+
+
+def limited(
+    head_seconds: float = HEAD_SECONDS,
+    body_seconds: float = BODY_SECONDS,
+    answer_seconds: float = ANSWER_SECONDS,
+    connections: Connections | None = None,
+) -> type[HttpProtocol]:
+    """Return the protocol with other limits (see the constants above), its connections counted in `connections`."""
+    limits = {"head_seconds": head_seconds, "body_seconds": body_seconds, "answer_seconds": answer_seconds}
+    return type("HttpProtocol", (HttpProtocol,), limits | {"counted": connections})
 
 
 def _without_offers(headers: list[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:

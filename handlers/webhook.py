@@ -69,7 +69,8 @@ async def post_webhook_elevenlabs_tools_transfer(
 
 async def post_webhook_elevenlabs(request: Request[Relay]) -> PostWebhookElevenlabsAnswer:
     """Record what ElevenLabs reports after a call."""
-    signed = Signed(request.headers.get("ElevenLabs-Signature", ""), request.headers.get(ORGANIZATION_HEADER))
+    signature, hint = (request.headers.get(name) for name in ("ElevenLabs-Signature", ORGANIZATION_HEADER))
+    signed = Signed(signature or "", hint, request.client)
     proof = request.principal.organization_id if request.principal else signed
     async with open_delivery(request.relay, proof, request.stream()) as delivery:
         _insist_on(request, json=True)

@@ -1,9 +1,10 @@
 """Request bodies: received within their limit, in turns, and how much of them may be held in memory at once."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Hashable, Mapping
 from typing import Any
 
+from domain.addresses import network_of
 from domain.errors import Overloaded, PayloadTooLarge, UnsupportedMediaType
 from domain.large_texts import LARGE, Cutter, Part
 from openapi.media import is_json
@@ -11,8 +12,12 @@ from openapi.media import is_json
 Receive = Callable[[], Awaitable[Mapping[str, Any]]]
 Headers = Mapping[bytes, bytes]
 
-# Below this a body is not worth counting: thousands of them fit into what one large recording takes.
-_SMALL = 1024 * 1024
+# Below this a body is not worth counting, and is never refused for want of room: no tool call is longer.
+_SMALL = 64 * 1024
+
+# No owner holds more of a room than its share. A room is never smaller than that one
+# of the largest bodies fits into a share.
+_SHARES = 3
 
 
 class Disconnected(Exception):
@@ -20,30 +25,48 @@ class Disconnected(Exception):
 
 
 class BodyRoom:
-    """Room for large bodies, shared by every request of this process; one body always fits, whatever its size."""
+    """Room for large bodies, shared by the requests of this process: what came of them counts, not what is announced.
 
-    def __init__(self, limit: int) -> None:
-        self._limit = limit
+    Nobody waits for room: a body that outgrows it is refused, so bodies that came half can never stand in each other's
+    way for ever.
+    """
+
+    def __init__(self, limit: int, largest: int, turnstile: asyncio.Lock | None = None) -> None:
+        self._limit = max(limit, _SHARES * largest)
+        self._of_one = self._limit // _SHARES
         self._held = 0
-        self._turnstile = asyncio.Lock()
+        self._owners: dict[Hashable, int] = {}
+        self._turnstile = turnstile or asyncio.Lock()
 
-    def share(self) -> "BodyShare":
-        """Return a request's share, which is empty at first."""
-        return BodyShare(self)
+    def share(self, owner: Hashable) -> "BodyShare":
+        """Return a request's share of what `owner` may hold, which is empty at first."""
+        return BodyShare(self, owner)
 
-    def take(self, size: int) -> None:
+    def insist_on(self, owner: Hashable, size: int) -> None:
+        """Insist that `owner` may hold so many bytes more.
+
+        Raises:
+            Overloaded: when the owner, or all together, would hold too much.
+        """
+        if self._held + size > self._limit or self._owners.get(owner, 0) + size > self._of_one:
+            raise Overloaded("Too many large requests are being received")
+
+    def take(self, owner: Hashable, size: int) -> None:
         """Take so many bytes.
 
         Raises:
-            Overloaded: when others hold too much already.
+            Overloaded: when the owner, or all together, would hold too much.
         """
-        if self._held and self._held + size > self._limit:
-            raise Overloaded("Too many large requests are being received")
+        self.insist_on(owner, size)
         self._held += size
+        self._owners[owner] = self._owners.get(owner, 0) + size
 
-    def give_back(self, size: int) -> None:
+    def give_back(self, owner: Hashable, size: int) -> None:
         """Free so many bytes."""
         self._held -= size
+        self._owners[owner] -= size
+        if not self._owners[owner]:
+            del self._owners[owner]
 
     async def turn(self) -> None:
         """Let everybody else be served before the next piece of a large body is read, whoever's it is."""
@@ -51,14 +74,39 @@ class BodyRoom:
             await asyncio.sleep(0)
 
 
+class BodyRooms:
+    """A room for callers whose token was verified, and a smaller one for everybody else."""
+
+    def __init__(self, verified: int, unverified: int, largest: int) -> None:
+        turnstile = asyncio.Lock()
+        self._verified = BodyRoom(verified, largest, turnstile)
+        self._unverified = BodyRoom(unverified, largest, turnstile)
+
+    def share(self, organization_id: str | None, address: str | None) -> "BodyShare":
+        """Return the share of a request, whose owner is the organization or, as long as there is none, the address."""
+        if organization_id is not None:
+            return self._verified.share(organization_id)
+        return self._unverified.share(network_of(address))
+
+
 class BodyShare:
     """What one request holds of the room, until it is answered."""
 
-    __slots__ = ("_held", "_room")
+    __slots__ = ("_held", "_owner", "_room")
 
-    def __init__(self, room: BodyRoom) -> None:
+    def __init__(self, room: BodyRoom, owner: Hashable) -> None:
         self._room = room
+        self._owner = owner
         self._held = 0
+
+    def insist_on(self, size: int) -> None:
+        """Insist that so many bytes fit just now, without taking them.
+
+        Raises:
+            Overloaded: when there is no room.
+        """
+        if size > _SMALL:
+            self._room.insist_on(self._owner, size)
 
     def grow_to(self, size: int) -> None:
         """Hold `size` bytes in all; small bodies hold nothing.
@@ -67,10 +115,7 @@ class BodyShare:
             Overloaded: when there is no room.
         """
         if size > max(self._held, _SMALL):
-            # What we hold ourselves must not stand in our own way.
-            self._room.give_back(self._held)
-            self._held = 0
-            self._room.take(size)
+            self._room.take(self._owner, size - self._held)
             self._held = size
 
     async def turn(self) -> None:
@@ -81,7 +126,7 @@ class BodyShare:
     def free(self) -> None:
         """Give everything back."""
         if self._held:
-            self._room.give_back(self._held)
+            self._room.give_back(self._owner, self._held)
             self._held = 0
 
 
@@ -90,7 +135,7 @@ class IncomingBody:
 
     Raises, while it is received:
         PayloadTooLarge: as soon as it is known to exceed `limit`, before reading it when its length is announced.
-        Overloaded: when too much of others is held already.
+        Overloaded: when too much is held already, of the same owner or altogether.
         Disconnected: when it ends too early.
     """
 
@@ -144,7 +189,7 @@ class IncomingBody:
         length = int(announced[:20]) if announced.isdigit() else 0
         if length > self._limit:
             raise PayloadTooLarge(self._limit)
-        self._share.grow_to(length)
+        self._share.insist_on(length)
 
     async def _next(self) -> bytes:
         await self._share.turn()

@@ -1,24 +1,25 @@
 """The one middleware that enforces the served document, and the stack it stands in.
 
     Envelope           answers every error in the operation's own envelope; nothing internal leaves
-    └── Routes         which operation
-        └── Addresses        from where, and whether too often
+    └── Addresses      from where, and whether too often; every request counts, whatever its path
+        └── Routes           which operation
             └── Security         whose token (Connexion's decision)
                 └── Enforcement      count, parse, validate, call the handler, validate the answer, serialise
-                    └── Pages            /openapi.json, /docs and what else is not an operation
+                    └── Pages            /openapi.json, /docs, and `beyond` for what else is not an operation
 
 Everything about an operation is compiled once, in `build`; what cannot be compiled stops the server there. What is not
 an operation passes the layers untouched. A layer that only passes on is a plain function that returns what the next one
 does: a coroutine less for every request.
 """
 
+import asyncio
 import contextlib
 import copy
 import fnmatch
 import functools
 import traceback
-from collections.abc import AsyncIterator, Awaitable, Mapping, Sequence
-from typing import Any, Protocol
+from collections.abc import AsyncIterator, Awaitable, Callable, Hashable, Mapping, Sequence
+from typing import Any, Protocol, TypeVar
 
 import orjson
 import structlog
@@ -34,11 +35,11 @@ from pydantic_core import SchemaSerializer
 from starlette.exceptions import HTTPException
 
 from domain import documents, large_texts
-from domain.errors import ConfigurationError, InvalidRequest, NotFound, Unauthenticated
-from domain.large_texts import LargeText
+from domain.errors import ConfigurationError, InvalidRequest, NotFound, RateLimited, Unauthenticated
+from domain.large_texts import LargeText, Part
 from domain.principals import Principal
 from openapi.authentication import Authenticate, Security, principal_of, security_map
-from openapi.bodies import BodyRoom, BodyShare, Disconnected, IncomingBody, insist_on_json
+from openapi.bodies import BodyRooms, BodyShare, Disconnected, IncomingBody, insist_on_json
 from openapi.description import describe
 from openapi.document import Contract, Operation
 from openapi.exchange import Binding, Bindings, Handler, Request, Response, request_id
@@ -51,11 +52,15 @@ from openapi.registry import is_stub
 from openapi.routing import Routes, operation_of
 from openapi.schemas import Schemas, Validator, large_text_of
 
+R = TypeVar("R")
+
 Scope = Any
 Receive = Any
 Send = Any
+App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 _ANSWERING = "relay_answering"
+_SOURCE_MAP = ".map"
 
 _log = structlog.get_logger()
 
@@ -72,6 +77,20 @@ class Limits(Protocol):
         ...
 
 
+class HeavyWork(Protocol):
+    """Runs what takes more than a few milliseconds off the event loop, the owners in turn."""
+
+    async def run(self, owner: Hashable, work: Callable[[], R]) -> R:
+        """Run `work`, which belongs to `owner`, and return its result."""
+        ...
+
+
+class _AnyThread:
+    async def run(self, owner: Hashable, work: Callable[[], R]) -> R:
+        del owner
+        return await asyncio.to_thread(work)
+
+
 class Undocumented(Exception):
     """Raised when a handler answers what the document does not declare."""
 
@@ -86,17 +105,25 @@ def build(
     limits: Limits | None = None,
     max_body_bytes: int = 48 * 1024 * 1024,
     max_document_bytes: int = 4 * 1024 * 1024,
-    held_body_bytes: int = 128 * 1024 * 1024,
+    max_document_values: int = 100_000,
+    heavy_work: HeavyWork | None = None,
+    held_body_bytes: int = 192 * 1024 * 1024,
+    held_unverified_body_bytes: int = 144 * 1024 * 1024,
     pages: Mapping[str, bytes] | None = None,
     lifespan: Lifespan | None = None,
+    beyond: App | None = None,
+    has_docs: bool = True,
 ) -> ConnexionMiddleware:
     """Return the ASGI application that serves `contract`.
 
     `relay` is handed to every handler; `authenticate` believes a bearer token of a kind, or raises Unauthenticated.
     `bindings` are the generated ones and `handlers` the functions (see `registry`), both by METHOD and path. `pages`
-    are further JSON documents by path, served as they are. `limits` says who asks too often, `max_body_bytes` how long
-    a body may be, `max_document_bytes` the JSON of it that is parsed in one go, and `held_body_bytes` how much of large
-    bodies is held at once; whoever brings more is asked to come back. Nothing is opened or connected here.
+    are further JSON documents by path, served as they are, and `beyond` answers what is neither. `limits` says who
+    asks too often, `max_body_bytes` how long a body may be, `max_document_bytes` the JSON of it that is parsed in one
+    go, `max_document_values` how many values it may hold, `heavy_work` runs what takes long, and `held_body_bytes` how
+    much of large bodies is held at once, and `held_unverified_body_bytes` how much of those whose sender is not known
+    yet; whoever brings more is asked to come back. `has_docs` says whether Swagger UI is served. Nothing is opened or
+    connected here.
 
     Raises:
         ConfigurationError: when the generated types are not of this contract, or an operation cannot be enforced.
@@ -110,21 +137,22 @@ def build(
         )
         for operation in contract.operations
     }
-    room = BodyRoom(held_body_bytes)
+    room = BodyRooms(held_body_bytes, held_unverified_body_bytes, max_body_bytes)
     for one in enforced.values():
         one.serve(relay, max_body_bytes, max_document_bytes, room, limits)
+        one.weigh(max_document_values, heavy_work or _AnyThread())
     own = {"/openapi.json": contract.served, "/contract": describe(contract, handlers)}
     served = {path: orjson.dumps(body) for path, body in own.items()} | dict(pages or {})
     app = ConnexionMiddleware(
-        _nothing_else,
+        _noted(beyond or not_found),
         lifespan=lifespan,
         middlewares=[
             functools.partial(Envelope, enforced=enforced),
-            Routes,
             *([functools.partial(Addresses, limits=limits)] if limits is not None else []),
+            Routes,
             Security,
             functools.partial(Enforcement, enforced=enforced),
-            functools.partial(Pages, documents=served),
+            functools.partial(Pages, documents=served, has_docs=has_docs),
             LifespanMiddleware,
         ],
         resolver=_Resolver(handlers),
@@ -135,7 +163,8 @@ def build(
     return app
 
 
-async def _nothing_else(scope: Scope, receive: Receive, send: Send) -> None:
+async def not_found(scope: Scope, receive: Receive, send: Send) -> None:
+    """Answer a request that nothing answers."""
     del receive, send
     if scope["type"] == "http":
         raise NotFound
@@ -205,14 +234,15 @@ class Enforced:
             self._order = property_order(document, self._body_schema)
             self._large_text = large_text_of(document, self._body_schema)
             self._read = TypeAdapter(binding.body).validator.validate_python
-        self.serve(None, 0, 0, BodyRoom(0))
+        self.serve(None, 0, 0, BodyRooms(0, 0, 0))
+        self.weigh(0, _AnyThread())
 
     def serve(
         self,
         relay: object,
         max_body_bytes: int,
         max_document_bytes: int,
-        room: BodyRoom,
+        room: BodyRooms,
         limits: Limits | None = None,
     ) -> None:
         """Hand over the services, the limits of bodies that set none of their own, and what all requests share."""
@@ -222,12 +252,18 @@ class Enforced:
         if self._body_schema is not None and self._large_text is None:
             self._limit = min(self._limit, max_document_bytes)
 
+    def weigh(self, max_values: int, heavy_work: HeavyWork) -> None:
+        """Hand over how many values a body may hold that sets no limit of its own, and what runs the heavy work."""
+        self._max_values = int(self.operation.definition.get("x-max-values", max_values))
+        self._heavy_work = heavy_work
+
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
         principal = principal_of(scope)
         if self._limits is not None and principal is not None:
             await self._limits.admit_caller(principal)
-        share = self._room.share()
+        client = scope.get("client")
+        share = self._room.share(principal.organization_id if principal else None, client[0] if client else None)
         try:
             answer = await self._answered(scope, receive, principal, share)
         finally:
@@ -238,35 +274,48 @@ class Enforced:
         arguments = self._parameters.read(scope)
         headers = dict(scope["headers"])
         incoming = IncomingBody(headers, receive, self._limit, share)
-        large_text = None
+        large_text, is_heavy = None, False
+        owner = principal.organization_id if principal else scope.get("client")
         if self._body_schema is not None:
             insist_on_json(headers)
-            value, large_text = await self._received(incoming)
-            arguments["body"] = self._body(value)
-        request = Request(self._relay, self.operation.id, scope, principal, large_text, incoming.chunks)
-        return self._answer(await self._handler(request, **arguments))
+            parts = await self._received(incoming)
+            is_heavy = documents.is_heavy(*(piece for is_text, piece in parts if not is_text))
+            taken = functools.partial(self._taken, parts, is_heavy=is_heavy)
+            arguments["body"], large_text = await self._heavy_work.run(owner, taken) if is_heavy else taken()
+        request = Request(self._relay, self.operation.id, scope, principal, large_text, is_heavy, incoming.chunks)
+        response = await self._handler(request, **arguments)
+        if response.is_heavy:
+            return await self._heavy_work.run(owner, functools.partial(self._answer, response))
+        return self._answer(response)
 
     # The body
 
-    async def _received(self, incoming: IncomingBody) -> tuple[Any, LargeText | None]:
-        """Return the parsed body; the text that may be large is left where it is when it is."""
-        if self._large_text is None:
-            raw = await incoming.whole()
-            return (documents.load(raw) if raw else _ABSENT), None
-        parts = await incoming.parts(self._large_text, self._max_document)
-        return large_texts.read(parts, self._large_text) if parts else (_ABSENT, None)
+    async def _received(self, incoming: IncomingBody) -> list[Part]:
+        """Return the body as it came; the text that may be large apart when it is."""
+        if self._large_text is not None:
+            return await incoming.parts(self._large_text, self._max_document)
+        raw = await incoming.whole()
+        return [(False, raw)] if raw else []
 
-    def _body(self, value: Any) -> Any:
-        if value is _ABSENT:
-            return self._no_body()
+    def _taken(self, parts: list[Part], *, is_heavy: bool) -> tuple[Any, LargeText | None]:
+        """Return the body, parsed and validated, and the text that was left where it is."""
+        if not parts:
+            self._insist_on_no_body()
+            return None, None
+        large_text = None
+        if self._large_text is None:
+            ((_, raw),) = parts
+            value = documents.load(raw, self._max_values)
+        else:
+            value, large_text = large_texts.read(parts, self._large_text, self._max_document, self._max_values)
         if not self._validator.is_valid(value):
-            raise Refused(findings(self._validator, value, self._order) or [_UNCLEAR])
+            raise Refused(findings(self._validator, value, self._order, first_only=is_heavy) or [_UNCLEAR])
         try:
-            return self._read(value)
+            return self._read(value), large_text
         except ValidationError as error:
             raise Refused([_finding(error)]) from error
 
-    def _no_body(self) -> None:
+    def _insist_on_no_body(self) -> None:
         if self._body_required:
             raise InvalidRequest("Request body is missing")
 
@@ -301,7 +350,6 @@ def _plain(body: Any) -> Any:
     return serializer.to_python(body, mode="json", by_alias=True, exclude_unset=True, warnings="none")
 
 
-_ABSENT = object()
 _UNCLEAR = Finding((), "invalid", "is not valid")
 
 
@@ -377,26 +425,34 @@ class Enforcement(RoutedMiddleware):  # type: ignore[misc]  # Connexion is untyp
 
 
 class Addresses:
-    """Turns away those who ask too often, before anything about them is believed."""
+    """Turns away those who ask too often, before anything about them is believed.
 
-    def __init__(self, app: Any, limits: Limits) -> None:
+    A refusal is still routed, so that it is answered in the envelope of its operation.
+    """
+
+    def __init__(self, app: Routes, limits: Limits) -> None:
         self.app = app
         self._limits = limits
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Count the request if it is for an operation, and pass it on."""
-        if operation_of(scope) is not None:
+        """Count the request, and pass it on."""
+        if scope["type"] == "http":
             client = scope.get("client")
-            await self._limits.admit_address(client[0] if client else None)
+            try:
+                await self._limits.admit_address(client[0] if client else None)
+            except RateLimited:
+                self.app.route(scope)
+                raise
         await self.app(scope, receive, send)
 
 
 class Pages(SwaggerUIMiddleware):  # type: ignore[misc]  # Connexion is untyped
-    """Swagger UI at /docs, and JSON documents at their paths; everything else is passed on."""
+    """Swagger UI at /docs, without its source maps, and JSON documents at their paths; everything else is passed on."""
 
-    def __init__(self, app: Any, documents: Mapping[str, bytes]) -> None:
+    def __init__(self, app: Any, documents: Mapping[str, bytes], *, has_docs: bool = True) -> None:
         super().__init__(app)
         self._documents = documents
+        self._has_docs = has_docs
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve a page, or pass the request on."""
@@ -405,7 +461,7 @@ class Pages(SwaggerUIMiddleware):  # type: ignore[misc]  # Connexion is untyped
             if scope["method"] not in ("GET", "HEAD"):
                 raise MethodNotAllowed(("GET", "HEAD"))
             await send_answer(Answer(200, self._documents[path]), scope, send)
-        elif path == "/docs" or path.startswith("/docs/"):
+        elif self._has_docs and (path == "/docs" or path.startswith("/docs/")) and not path.endswith(_SOURCE_MAP):
             await super().__call__(scope, receive, _noting(scope, send))
         else:
             await self.app(scope, receive, send)
@@ -450,6 +506,13 @@ class Envelope:
             reason=str(error) if isinstance(error, Undocumented) else None,
             frames=_frames(error),
         )
+
+
+def _noted(app: App) -> App:
+    async def passed(scope: Scope, receive: Receive, send: Send) -> None:
+        await app(scope, receive, _noting(scope, send))
+
+    return passed
 
 
 def _noting(scope: Scope, send: Send) -> Send:

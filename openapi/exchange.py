@@ -29,6 +29,7 @@ class Request(Generic[R_co]):
     `relay` is the application's own services, `operation` the operationId, `scope` what the server says of the request.
     `principal` is None on an operation that is open or whose signature the handler has yet to check. `large_text` is
     the value of the body's member that the document marks `x-large-text`, when it is large; the body has a mark there.
+    `is_heavy` says that going through the body takes more than a few milliseconds.
     """
 
     relay: R_co
@@ -36,6 +37,7 @@ class Request(Generic[R_co]):
     scope: Scope = field(default_factory=dict, repr=False)
     principal: Principal | None = None
     large_text: LargeText | None = None
+    is_heavy: bool = False
     open_stream: Callable[[], AsyncIterator[bytes]] = field(default=lambda: _no_body(), repr=False)
 
     @property
@@ -99,7 +101,8 @@ class Response(Generic[B_co]):
     `body` is a generated model (or a list or plain value where the document says so), `bytes` where the media type is
     not JSON, and None where the document declares no content. What is not JSON may be `streamed` instead: sent chunk by
     chunk as it comes, with the `Content-Length` its headers say. Where the document declares a range of media types
-    (`audio/*`), the headers say which by `Content-Type`.
+    (`audio/*`), the headers say which by `Content-Type`. A body that `is_heavy` is validated and written off the event
+    loop.
     """
 
     status: ClassVar[int]
@@ -108,6 +111,7 @@ class Response(Generic[B_co]):
     body: B_co
     headers: Mapping[str, str] = field(default_factory=dict)
     streamed: AsyncGenerator[bytes, None] | None = None
+    is_heavy: bool = False
 
 
 Handler: TypeAlias = Callable[..., Awaitable[Response[Any]]]

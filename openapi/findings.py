@@ -68,13 +68,23 @@ class Refused(InvalidRequest):
         self.spoken = findings[0].spoken()
 
 
-def findings(validator: Validator, value: Any, order: Sequence[str] = ()) -> list[Finding]:
-    """Return what is wrong with `value`, in the order in which the document lists the fields."""
-    errors = itertools.islice(validator.iter_errors(value), _MOST * 5)
+def findings(validator: Validator, value: Any, order: Sequence[str] = (), *, first_only: bool = False) -> list[Finding]:
+    """Return what is wrong with `value`, in the order in which the document lists the fields.
+
+    The validator goes through the whole value before it yields an error; with `first_only` it stops at one.
+    """
+    errors = _first(validator, value) if first_only else itertools.islice(validator.iter_errors(value), _MOST * 5)
     found = [finding for error in errors for finding in _read(error)]
     rank = {name: index for index, name in enumerate(order)}
     found.sort(key=lambda finding: rank.get(str(finding.place[0]), len(rank)) if finding.place else -1)
     return found[:_MOST]
+
+
+def _first(validator: Validator, value: Any) -> Iterable[jsonschema_rs.ValidationError]:
+    try:
+        validator.validate(value)
+    except jsonschema_rs.ValidationError as error:
+        yield error
 
 
 def property_order(document: Document, schema: Mapping[str, Any]) -> list[str]:

@@ -299,6 +299,9 @@ class AuthLoginRequest(Body):
         extra="allow",
     )
     email: str
+    """
+    One line without control and format characters, as every stored address is.
+    """
     password: str
 
 

@@ -1962,7 +1962,7 @@ class GetEvents(Protocol[R_contra]):
 # What the server reads at start
 
 OPERATIONS: Final = Bindings(
-    "2c0c7dd13db71a3021412d6756e35e78aaafe9b8250907b3a8137111f728abed",
+    "0cf3920e4cd7aadb8f4cc7fea45b36d1e5e7661a1e858dd55d3d2eb063648d9f",
     {
         "POST /api/calls/ingest": Binding(
             handler="calls.post_calls_ingest",

@@ -81,21 +81,28 @@ class Routes(RoutingMiddleware):  # type: ignore[misc]  # Connexion is untyped
 
     def __call__(self, scope: Scope, receive: Any, send: Any) -> Awaitable[None]:
         """Route one request and pass it on."""
-        found = self._find(_inner_path(scope)) if scope["type"] == "http" else None
-        if found is None:
+        path = self.route(scope) if scope["type"] == "http" else None
+        if path is None or "operation" in scope["state"]:
             return self._pass_on(scope, receive, send)
+        if scope["method"] == "OPTIONS":
+            return _offer(path.allowed, send)
+        raise MethodNotAllowed(path.allowed)
+
+    def route(self, scope: Scope) -> _Path | None:
+        """Return the request's path, if the document has it, and write what was found into the scope."""
+        found = self._find(_inner_path(scope))
+        if found is None:
+            return None
         path, parameters = found
         method = scope["method"]
         operation = path.operations.get("GET" if method == "HEAD" and "HEAD" not in path.operations else method)
         context = {"api_base_path": self._base_path, "operation_id": operation or path.first}
         scope.setdefault("extensions", {})[ROUTING_CONTEXT] = context
         scope["path_params"] = parameters
+        state = scope.setdefault("state", {})
         if operation is not None:
-            scope.setdefault("state", {})["operation"] = operation
-            return self._pass_on(scope, receive, send)
-        if method == "OPTIONS":
-            return _offer(path.allowed, send)
-        raise MethodNotAllowed(path.allowed)
+            state["operation"] = operation
+        return path
 
     def _pass_on(self, scope: Scope, receive: Any, send: Any) -> Awaitable[None]:
         passed: Awaitable[None] = self.app(scope, receive, send)

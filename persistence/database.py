@@ -75,6 +75,14 @@ class Database(Protocol):
         """Listen for commits of every process on this database."""
         ...
 
+    async def scrub(self) -> None:
+        """See to it that what was deleted or replaced stands in no file of an embedded database any more.
+
+        Returns once it is so, or after a second at the latest; a reader may hold it up, and then it goes on by itself.
+        A server's files are its own to clean (`VACUUM`).
+        """
+        ...
+
     def migrate(self) -> list[str]:
         """Bring the schema up to date; return the names of the migrations that were applied."""
         ...

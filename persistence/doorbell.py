@@ -105,6 +105,7 @@ class Listener:
             folder.mkdir(mode=0o700, exist_ok=True)
             try:
                 self._socket.bind(str(address))
+                address.chmod(0o600)
             except FileNotFoundError:  # the last listener left, and took the folder with it
                 continue
             return address

@@ -82,6 +82,9 @@ class ServerDatabase:
         """Listen for NOTIFY; the server's own transaction counter, polled, is the truth."""
         return listening(self._url, self._engine, **_CONNECTING)
 
+    async def scrub(self) -> None:
+        """Do nothing: the server removes old versions of rows itself."""
+
     def migrate(self) -> list[str]:
         """Apply what is missing; of several processes one works and the others wait for it."""
         with running_on(self._engine), self._migration_lock():

@@ -8,6 +8,7 @@ commit that fails fails every unit in it.
 import asyncio
 import contextlib
 import fcntl
+import os
 import queue
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -23,6 +24,7 @@ from domain.errors import ConfigurationError, Overloaded
 from persistence import lengths
 from persistence.arrivals import Steps
 from persistence.doorbell import Doorbell, Listener
+from persistence.scrubbing import Scrubber
 from persistence.statements import Questions, answered
 from persistence.units import TROUBLE, running_on, take_announcements
 
@@ -51,11 +53,19 @@ class EmbeddedDatabase:
         self._path = path
         self._engine = peewee.SqliteDatabase(
             str(path),
-            pragmas={"journal_mode": "wal", "synchronous": "full", "foreign_keys": 1, "cache_size": -16_000},
+            pragmas={
+                "journal_mode": "wal",
+                "synchronous": "full",
+                "foreign_keys": 1,
+                "cache_size": -16_000,
+                "secure_delete": 1,  # what is deleted is overwritten with zeros
+            },
             timeout=_BUSY_SECONDS,
         )
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
+            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            # SQLite gives its other files the mode of this one.
+            os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
             self._engine.connect(reuse_if_open=True)
         except (OSError, peewee.DatabaseError) as error:
             raise ConfigurationError(
@@ -67,6 +77,7 @@ class EmbeddedDatabase:
         self._writer = threading.Thread(target=self._write_forever, name="database-writer", daemon=True)
         self._writer.start()
         self._reader = ThreadPoolExecutor(1, thread_name_prefix="database-reader")
+        self._scrubber = Scrubber(path)
 
     async def read(self, unit: Callable[[], R]) -> R:
         """Run a reading unit; a WAL reader never waits, so no thread is needed."""
@@ -89,6 +100,10 @@ class EmbeddedDatabase:
 
         self._jobs.put(_Job(unit, done))
         return await future
+
+    async def scrub(self) -> None:
+        """Move the write-ahead log into the database and cut it off: until then it holds pages as they were."""
+        await self._scrubber.scrub()
 
     @contextlib.asynccontextmanager
     async def follow(self) -> AsyncIterator["Follower"]:
@@ -119,6 +134,7 @@ class EmbeddedDatabase:
         self._writer.join()
         self._reader.submit(self._engine.close)
         self._reader.shutdown()
+        self._scrubber.close()
         self._doorbell.close()
         if not self._engine.is_closed():
             self._engine.close()
@@ -228,6 +244,6 @@ def _settle(future: asyncio.Future[Any], job: _Job) -> None:
 
 @contextlib.contextmanager
 def _exclusive(path: Path) -> Iterator[None]:
-    with path.open("w") as lock:
+    with os.fdopen(os.open(path, os.O_CREAT | os.O_WRONLY, 0o600), "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield

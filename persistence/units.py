@@ -55,7 +55,9 @@ def running_on(engine: peewee.Database) -> Iterator[None]:
     try:
         yield
     except TROUBLE as error:
-        raise Overloaded(f"The database cannot be used just now: {error}") from error
+        # The first line says what is wrong; those that follow may quote a row.
+        what = str(error).partition("\n")[0]
+        raise Overloaded(f"The database cannot be used just now: {what}") from error
     finally:
         _current.engine = before
 

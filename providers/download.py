@@ -6,8 +6,10 @@ Rules of this file:
    resolves to must be allowed, and the connection goes to one of exactly those addresses, so a second answer of the
    name server cannot matter. The name itself is used only in the Host header and to verify the certificate.
 2. A redirect is a new URL: it goes through everything again, on a new connection, and never from https to http.
-3. Time, bytes, redirects and header size are bounded. The body is handed on as it arrives and never held.
-4. Each refusal has its own reason, short enough to show to whoever sent the URL. None names an address.
+3. An address that leads back to this host is refused like a private one: it may be public, and what listens there may
+   be meant for this host alone. The addresses of the names this host is known by count as its own.
+4. Time, bytes, redirects and header size are bounded. The body is handed on as it arrives and never held.
+5. Each refusal has its own reason, short enough to show to whoever sent the URL. None names an address.
 """
 
 import asyncio
@@ -21,9 +23,10 @@ from ipaddress import IPv4Address, IPv6Address, ip_address
 
 import httpx
 
-from domain.addresses import Address, Network, is_public
+from domain.addresses import Address, Network, is_public, without_nat64
 from domain.errors import RecordingRejected
 from domain.recordings import HEAD_BYTES, audio_type
+from providers.own_addresses import leads_here
 
 Resolver = Callable[[str, int], Awaitable[Sequence[str]]]
 
@@ -73,11 +76,12 @@ async def resolve(host: str, port: int) -> list[str]:
 
 
 class Downloader:
-    """Fetches recordings from public http and https URLs.
+    """Fetches recordings from public http and https URLs of other hosts.
 
-    `allowed_networks` are reachable although they are not public. Ports below 1024 other than 80 and 443 are refused:
-    the well-known services behind them (mail, shells, directories) have no business with us, while recordings are
-    commonly served from 8080 or 8443.
+    `allowed_networks` are reachable although they are not public, or are this host's. `own_names` are names and
+    addresses this host is known by: behind a NAT no interface has the address they lead to. Ports below 1024 other than
+    80 and 443 are refused: the well-known services behind them (mail, shells, directories) have no business with us,
+    while recordings are commonly served from 8080 or 8443.
     """
 
     def __init__(
@@ -85,11 +89,13 @@ class Downloader:
         limits: DownloadLimits,
         *,
         allowed_networks: Sequence[Network] = (),
+        own_names: Sequence[str] = (),
         resolver: Resolver = resolve,
         tls: ssl.SSLContext | None = None,
     ) -> None:
         self._limits = limits
         self._allowed_networks = tuple(allowed_networks)
+        self._own_names = tuple(own_names)
         self._resolver = resolver
         self._tls = tls or httpx.create_ssl_context()
 
@@ -145,8 +151,11 @@ class Downloader:
         """Return the addresses to connect to, all of them allowed; never empty."""
         host = _host(url)
         addresses = [host] if not isinstance(host, str) else await self._resolved(host, _port(url))
-        if not all(self._is_allowed(address) for address in addresses):
+        unlisted = {without_nat64(address) for address in addresses if not self._is_listed(address)}
+        if not all(is_public(address) for address in unlisted):
             raise _refused("its host does not have a public address")
+        if unlisted and await self._is_own(unlisted):
+            raise _refused("its host is this server")
         return addresses[:_MAX_ADDRESSES]
 
     async def _resolved(self, host: str, port: int) -> list[Address]:
@@ -158,8 +167,21 @@ class Downloader:
             raise _refused("its host name could not be resolved")
         return addresses
 
-    def _is_allowed(self, address: Address) -> bool:
-        return is_public(address) or any(address in network for network in self._allowed_networks)
+    def _is_listed(self, address: Address) -> bool:
+        return any(address in network for network in self._allowed_networks)
+
+    async def _is_own(self, addresses: set[Address]) -> bool:
+        """Tell whether one of the addresses leads back to this host."""
+        if any(leads_here(address) for address in addresses):
+            return True
+        known = [await self._addresses_of_own(name) for name in self._own_names]
+        return not addresses.isdisjoint(address for found in known for address in found)
+
+    async def _addresses_of_own(self, name: str) -> list[Address]:
+        try:
+            return [without_nat64(ip_address(text)) for text in await self._resolver(name, _DEFAULT_PORTS["https"])]
+        except (OSError, ValueError):  # a name that leads nowhere does not lead here
+            return []
 
 
 class Download:

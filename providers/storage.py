@@ -518,7 +518,8 @@ class _Draft:
         # Whoever removes the last file of a folder removes the folder too, perhaps in the middle of these two steps.
         for _ in range(_ATTEMPTS):
             with suppress(FileNotFoundError, FileExistsError):
-                self._draft.parent.mkdir(parents=True, exist_ok=True)
+                for folder in reversed(list(_folders(self._path.parent, self._root))):
+                    folder.mkdir(mode=0o700, exist_ok=True)
                 self._file = io.FileIO(self._draft, "x", opener=_private)
                 return
         raise OSError("The folder keeps disappearing")

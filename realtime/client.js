@@ -7,7 +7,7 @@
 // hello), "waiting" (detail is {seconds, code, reason}) or "stopped", and `WebSocket` where there is no global one.
 // `token` may be a function, also an async one, that returns a fresh token. Returns a function that stops listening.
 
-const TOKEN = [4401, 4497, 4498], HOPELESS = [1002, 1003, 1007, 1009], RESTART = 1012;
+const TOKEN = [4401, 4497, 4498], HOPELESS = [1002, 1003, 1007, 1009, 4403], RESTART = 1012;
 
 export function listen({ url, token, since: position = null, onEvent, onGap = () => {}, onState = () => {},
   WebSocket = globalThis.WebSocket, ...filters }) {

@@ -26,6 +26,7 @@ class Close(IntEnum):
     RESTART = 1012
     TRY_LATER = 1013
     UNAUTHENTICATED = 4401
+    ORIGIN = 4403
     AUTH_TIMEOUT = 4408
     TOO_MANY = 4429
     TOO_SLOW = 4490

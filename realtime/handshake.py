@@ -1,6 +1,6 @@
 """What a request for a connection says, and plain HTTP answers on the same port. No I/O here."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from urllib.parse import parse_qsl, urlsplit
@@ -10,6 +10,7 @@ from websockets.http11 import Request, Response
 
 from domain import documents
 from domain.errors import InvalidRequest
+from domain.origins import is_allowed
 from realtime import frames
 
 PATHS = ("/", "/v1")
@@ -50,23 +51,33 @@ class Handshake:
     subprotocol_token: str | None = field(default=None, repr=False)
 
 
-def read(request: Request, allowed_origins: Collection[str]) -> Handshake:
+def read(request: Request) -> Handshake:
     """Read a request for a connection.
 
     Raises:
-        Refused: when its path, origin, query or `Authorization` header is not acceptable.
+        Refused: when its path, query or `Authorization` header is not acceptable.
     """
     path, query = target(request)
     if path not in PATHS:
         raise Refused(HTTPStatus.NOT_FOUND, f"There is nothing here; connect to {PATHS[-1]}.", reason="not_found")
-    if not _is_allowed(request.headers, allowed_origins):
-        raise Refused(HTTPStatus.FORBIDDEN, "Pages of this origin may not connect.", reason="origin")
     try:
         start = frames.parse_query(parse_qsl(query, keep_blank_values=True, max_num_fields=_MAX_PARAMETERS))
     except (InvalidRequest, ValueError) as problem:
         sentence = str(problem) if isinstance(problem, InvalidRequest) else "The query cannot be read."
         raise Refused(HTTPStatus.BAD_REQUEST, sentence, reason="invalid_query") from None
     return Handshake(start, _header_token(request.headers), _subprotocol_token(request.headers))
+
+
+def foreign_origin(request: Request, allowed: frozenset[str]) -> str | None:
+    """Return the origin of the page that asks, if its pages may not connect.
+
+    Browsers do not send tokens on their own, so a foreign page gains nothing without one; the list is a second fence.
+    """
+    given = request.headers.get_all("Origin")
+    hosts = request.headers.get_all("Host")
+    if not given or (len(given) == 1 and is_allowed(given[0], allowed, hosts[0] if len(hosts) == 1 else "")):
+        return None
+    return given[0]
 
 
 def target(request: Request) -> tuple[str, str]:
@@ -98,23 +109,6 @@ def respond(status: HTTPStatus, content_type: str, body: bytes) -> Response:
 def select_subprotocol(_: object, offered: Sequence[str]) -> str | None:
     """Choose our subprotocol when it is offered; a token among the offers is never echoed."""
     return SUBPROTOCOL if SUBPROTOCOL in offered else None
-
-
-def _is_allowed(headers: Headers, allowed: Collection[str]) -> bool:
-    # Tokens are not sent by browsers on their own, so a foreign page gains nothing without one; the list is a second
-    # fence. Without an entry, pages served from this very host may connect (whatever their port), others may not.
-    origins = headers.get_all("Origin")
-    if not origins:
-        return True
-    if len(origins) > 1:
-        return False
-    if origins[0] in allowed or "*" in allowed:
-        return True
-    try:
-        hosts = headers.get_all("Host")
-        return urlsplit(origins[0]).hostname == urlsplit(f"//{hosts[0]}").hostname is not None
-    except (ValueError, IndexError):
-        return False
 
 
 def _header_token(headers: Headers) -> str | None:

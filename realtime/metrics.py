@@ -14,7 +14,7 @@ _LAG_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1, 5, 30)
 class Metrics:
     """Counters and gauges of one broadcaster process."""
 
-    def __init__(self, *, listeners: Number, behind: Number, tail_idle: Number) -> None:
+    def __init__(self, *, listeners: Number, unauthenticated: Number, behind: Number, tail_idle: Number) -> None:
         self._registry = CollectorRegistry()
         self.lag_seconds = 0.0
         self.events = self._counter("events", "Events read from the outbox")
@@ -25,11 +25,13 @@ class Metrics:
         self.pongs = self._counter("pongs", "Pings of listeners that were answered")
         self.gaps = self._counter("gaps", "Gap frames sent because a resume reached below what is kept")
         self.refused = self._counter("refused", "Connections refused before or instead of a hello", ["reason"])
+        self.dropped = self._counter("dropped", "Connections without a token ended because newer ones came")
         self.closed = self._counter("closed", "Connections closed by us", ["code"])
         self._lag = Histogram(
             "realtime_lag_seconds", "From an event's time to its write", buckets=_LAG_BUCKETS, registry=self._registry
         )
         self._gauge("realtime_listeners", "Authenticated listeners", listeners)
+        self._gauge("realtime_unauthenticated", "Connections that have shown no token yet", unauthenticated)
         self._gauge("realtime_listeners_behind", "Listeners that are catching up", behind)
         self._gauge("realtime_tail_idle_seconds", "Seconds since the outbox was last read", tail_idle)
 

@@ -15,6 +15,7 @@ from typing import Any
 import yaml
 
 from domain import documents
+from domain.origins import socket_origins
 
 Page = tuple[str, bytes]
 
@@ -32,16 +33,18 @@ padding: .25rem .8rem .25rem 0; border-bottom: 1px solid #8884; vertical-align: 
 """
 
 
-def load(realtime_url: str = "") -> dict[str, Page]:
-    """Return every page, by path, as content type and body.
+def load(realtime_url: str = "", *, for_people: bool = True) -> dict[str, Page]:
+    """Return every page, by path, as content type and body; without those for people, the data that programs read.
 
     `realtime_url` is where the broadcaster is, when somebody else serves the pages.
     """
     # The reader written in C is ten times as quick, and there wherever PyYAML comes as a wheel.
     document = yaml.load(_EVENTS.read_bytes(), Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))  # noqa: S506
     client = (_HERE / "client.js").read_text()
-    return {
-        "/events.json": ("application/json", documents.dump(document)),
+    data = {"/events.json": ("application/json", documents.dump(document))}
+    if not for_people:
+        return data
+    return data | {
         "/events": (_HTML, _events(document).encode()),
         "/live": (_HTML, _live(client, realtime_url).encode()),
         "/client.js": ("text/javascript; charset=utf-8", client.encode()),
@@ -50,6 +53,7 @@ def load(realtime_url: str = "") -> dict[str, Page]:
 
 def _live(client: str, realtime_url: str) -> str:
     page = (_HERE / "live.html").read_text().replace("{{realtime}}", html.escape(realtime_url))
+    page = page.replace("{{connect}}", "".join(f" {origin}" for origin in socket_origins(realtime_url)))
     page = page.replace("{{client}}", client.replace("export function", "function"))
     for name, pattern in (("script", _SCRIPT), ("style", _STYLE)):
         (content,) = pattern.findall(page)

@@ -15,11 +15,13 @@ from websockets.asyncio.server import ServerConnection
 from websockets.exceptions import ConnectionClosed
 
 from domain import times
+from domain.addresses import network_of
 from domain.errors import InvalidRequest, RelayError, Unauthenticated
 from domain.principals import Principal, TokenKind
 from persistence import outbox
 from persistence.database import Database
 from realtime import frames
+from realtime.arrivals import Arrivals
 from realtime.broadcaster import Broadcaster, Delivery, Filter, Send
 from realtime.frames import Close
 from realtime.handshake import Handshake, Refused
@@ -43,8 +45,10 @@ class Reception:
         limits: Limits,
         metrics: Metrics,
         keeping: Keeping,
+        arrivals: Arrivals,
     ) -> None:
         self._database = database
+        self._arrivals = arrivals
         self._authenticate = authenticate
         self._broadcaster = broadcaster
         self._limits = limits
@@ -75,14 +79,14 @@ class Reception:
     # Before the upgrade.
 
     def refuse_when_full(self, address: str) -> None:
-        """Refuse an address when there is no room for one more connection.
+        """Refuse an address when there is no room for one more listener.
 
         Raises:
             Refused: with 503 or 429.
         """
-        if len(self._sessions) >= self._limits.connections:
+        if self._has_no_room():
             raise no_room()
-        if self._addresses[address] >= self._limits.per_address:
+        if self._addresses[network_of(address)] >= self._limits.per_address:
             raise _too_many("from this address")
 
     async def believe_header(self, token: str) -> Principal:
@@ -235,6 +239,9 @@ class Reception:
             raise Unauthenticated("A tool secret does not open the event stream")
         return principal
 
+    def _has_no_room(self) -> bool:
+        return self.listeners() >= self._limits.connections
+
     def _is_full(self, principal: Principal) -> bool:
         return self._organizations[principal.organization_id] >= self._limits.per_organization
 
@@ -253,6 +260,10 @@ class Reception:
         if self._is_full(principal):
             self._refuse(session, Close.TOO_MANY, "too many connections of this organization")
             return
+        if self._has_no_room():
+            self._refuse(session, Close.TRY_LATER, "there is no room just now")
+            return
+        self._arrivals.remove(session.connection)
         self._organizations[organization_id] += 1
         self._bind(session, principal)
         self._broadcaster.join(session, organization_id, _filter(start), None if is_beyond else since)

@@ -16,6 +16,7 @@ from collections.abc import Callable
 import structlog
 from websockets.exceptions import ConnectionClosed
 
+from domain.errors import facts_of
 from domain.events import StoredEvent
 from persistence import outbox
 from persistence.database import Database
@@ -72,7 +73,7 @@ class Replay:
         except TimeoutError:
             self._give_up(session, Close.TOO_SLOW, f"too slow; come back and resume after {session.sequence}")
         except Exception as error:  # a half-done replay cannot go on, but the listener can come back
-            log.warning("replay.failed", reason=str(error))
+            log.warning("replay.failed", **facts_of(error))
             self._give_up(session, Close.TRY_LATER, "the replay failed; come back and resume")
         finally:
             session.replay = None

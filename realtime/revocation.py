@@ -11,6 +11,7 @@ from itertools import islice
 
 import structlog
 
+from domain.errors import facts_of
 from domain.principals import Principal
 from realtime.frames import Close
 from realtime.session import Session
@@ -43,7 +44,7 @@ class Revocation:
             try:
                 await self.check_once()
             except Exception as error:  # whatever it is, the next look may go well
-                log.warning("revocation.check_failed", reason=str(error))
+                log.warning("revocation.check_failed", **facts_of(error))
 
     async def check_once(self) -> None:
         """Ask about every token that is in use, and close the connections of those that are worth nothing."""

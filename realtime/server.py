@@ -13,7 +13,6 @@ import random
 import signal
 import socket
 import time
-import weakref
 from collections.abc import AsyncIterator, Collection
 from dataclasses import replace
 from http import HTTPStatus
@@ -25,11 +24,14 @@ from websockets.asyncio.server import serve as serve_websockets
 from websockets.http11 import Request, Response
 
 from domain import documents, times
+from domain.addresses import Proxies
 from domain.errors import ConfigurationError, RelayError
+from domain.origins import normalised
 from domain.principals import Principal
 from persistence import outbox
 from persistence.database import Database
 from realtime import handshake, pages
+from realtime.arrivals import Arrivals
 from realtime.broadcaster import Broadcaster
 from realtime.frames import Close
 from realtime.handshake import Refused
@@ -39,7 +41,7 @@ from realtime.limits import Limits
 from realtime.metrics import Metrics
 from realtime.reception import Authenticate, Reception, no_room
 from realtime.revocation import Revocation, Revoked
-from realtime.session import Peer, Session, address_of
+from realtime.session import Peer, Session
 from realtime.tail import Tail
 
 _SEND_BUFFER = 64 << 10  # the kernel's share per listener; left to itself it would hide megabytes from us
@@ -50,6 +52,8 @@ _HOUSEKEEPING_SECONDS = 60.0
 _LAST_WORDS_SECONDS = 3.0
 _SLICE_SECONDS = 0.1
 _PRUNE_ROWS = 1000
+_ORIGIN_CHARACTERS = 200  # of an origin in the log
+_NOTHING = documents.dump({"code": "not_found", "message": "There is nothing here."})
 _COLLECTOR_THRESHOLDS = (20_000, 50, 100)
 
 log = structlog.get_logger()
@@ -70,6 +74,9 @@ async def serve(
     allowed_origins: Collection[str] = (),
     retention_hours: float = 24,
     limits: Limits | None = None,
+    proxies: Proxies | None = None,
+    management: tuple[str, int] | None = None,
+    has_pages: bool = True,
 ) -> None:
     """Run the broadcaster until SIGTERM or SIGINT, then let every listener go with 1012, spread over a few seconds.
 
@@ -83,6 +90,9 @@ async def serve(
         allowed_origins=allowed_origins,
         retention_hours=retention_hours,
         limits=limits,
+        proxies=proxies,
+        management=management,
+        has_pages=has_pages,
     )
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -119,24 +129,32 @@ class RealtimeServer:
         allowed_origins: Collection[str] = (),
         retention_hours: float = 24,
         limits: Limits | None = None,
+        proxies: Proxies | None = None,
         broadcaster: Broadcaster[Session] | None = None,
+        management: tuple[str, int] | None = None,
+        has_pages: bool = True,
     ) -> None:
         self._database = database
-        self._allowed_origins = frozenset(allowed_origins)
+        self._allowed_origins = normalised(allowed_origins)
         self._retention_hours = retention_hours
         self._keeping = Keeping(database, retention_hours)
         self._limits = limits or Limits()
-        self._pages = pages.load()
+        self._pages = pages.load(for_people=has_pages)
+        self._management = management
         self._is_draining = False
-        self._arriving: weakref.WeakSet[Peer] = weakref.WeakSet()
+        self._proxies = proxies or Proxies()
         self._broadcaster: Broadcaster[Session] = broadcaster or Broadcaster()
         self._metrics = Metrics(
             listeners=lambda: self._reception.listeners(),
+            unauthenticated=lambda: len(self._arrivals),
             behind=lambda: self._reception.behind(),
             tail_idle=lambda: self._tail_idle(),
         )
+        self._arrivals = Arrivals(
+            self._limits.unauthenticated, self._limits.unauthenticated_per_address, self._metrics.dropped
+        )
         self._reception = Reception(
-            database, authenticate, self._broadcaster, self._limits, self._metrics, self._keeping
+            database, authenticate, self._broadcaster, self._limits, self._metrics, self._keeping, self._arrivals
         )
         self._heartbeat = Heartbeat(lambda: self._reception.sessions, self._reception.close, self._metrics.heartbeats)
         self._revocation = Revocation(revoked, lambda: self._reception.sessions, self._reception.close)
@@ -151,7 +169,7 @@ class RealtimeServer:
         """
         listening = _listen(host, port)
         await self._tail.start()
-        async with self._accept(listening) as server:
+        async with self._accept(listening) as server, self._managed():
             # asyncio takes as many connections in one pass as the backlog it was given; the kernel may queue more.
             listening.listen(_KERNEL_BACKLOG)
             work = (
@@ -203,8 +221,9 @@ class RealtimeServer:
     async def _drain(self, server: Server) -> None:
         self._is_draining = True
         server.close(close_connections=False)
-        for peer in self._arriving:
-            peer.loop.call_soon(peer.transport.abort)
+        for peer in self._arrivals:
+            if peer.session is None:
+                peer.loop.call_soon(peer.transport.abort)
         waiting = list(self._reception.sessions)
         random.shuffle(waiting)
         slices = max(1, min(len(waiting), math.ceil(self._limits.drain_seconds / _SLICE_SECONDS)))
@@ -237,53 +256,91 @@ class RealtimeServer:
     # The way in.
 
     async def _answer(self, connection: ServerConnection, request: Request) -> Response | None:
+        peer = cast("Peer", connection)
+        peer.address = self._proxies.client(peer.address, request.headers.get_all("X-Forwarded-For"))
+        self._arrivals.locate(peer, peer.address)
         try:
             if response := self._page(request):
                 return response
             if self._is_draining:
                 raise no_room()
-            self._reception.refuse_when_full(address_of(connection))
-            asked = handshake.read(request, self._allowed_origins)
+            self._reception.refuse_when_full(peer.address)
+            asked = handshake.read(request)
+            # A browser cannot see a status: the connection is accepted, and closed with words.
+            peer.foreign_origin = handshake.foreign_origin(request, self._allowed_origins)
+            if peer.foreign_origin is not None:
+                return None
             token = asked.header_token
             principal = await self._reception.believe_header(token) if token else None
         except Refused as refusal:
             self._metrics.refused.labels(refusal.reason).inc()
             return refusal.response()
-        peer = cast("Peer", connection)
         peer.asked, peer.principal = replace(asked, header_token=None), principal
         return None
 
     async def _serve(self, connection: ServerConnection) -> None:
         peer = cast("Peer", connection)
-        self._arriving.discard(peer)
         peer.forget_handshake()
+        if peer.foreign_origin is not None:
+            self._metrics.refused.labels("origin").inc()
+            log.warning("broadcast.origin_refused", origin=peer.foreign_origin[:_ORIGIN_CHARACTERS])
+            await peer.close(Close.ORIGIN, "pages of this origin may not connect; list it in REALTIME_ALLOWED_ORIGINS")
+            return
         await self._reception.serve(peer, peer.asked, peer.principal)
 
     def _make_peer(self, *given: Any, **options: Any) -> Peer:
         peer = Peer(*given, **options)
-        self._arriving.add(peer)
+        peer.on_begin, peer.on_end = self._begin, self._arrivals.remove
         return peer
+
+    def _begin(self, peer: Peer) -> None:
+        # Every client of a proxy comes from its address, until the request tells them apart.
+        self._arrivals.add(peer, None if self._proxies.has(peer.address) else peer.address)
+
+    @contextlib.asynccontextmanager
+    async def _managed(self) -> AsyncIterator[None]:
+        """Answer health and metrics on a port of their own, if there is one, for as long as the context lasts."""
+        if self._management is None:
+            yield
+            return
+
+        def answer(_: ServerConnection, request: Request) -> Response:
+            probe = self._probe(handshake.target(request)[0])
+            return probe or handshake.respond(HTTPStatus.NOT_FOUND, "application/json", _NOTHING)
+
+        listening = _listen(*self._management, name="MANAGEMENT")
+        async with serve_websockets(_hang_up, sock=listening, process_request=answer, server_header=None):
+            yield
 
     def _page(self, request: Request) -> Response | None:
         path, _ = handshake.target(request)
-        if path == "/healthz":
+        if self._management is None and (probe := self._probe(path)):
+            return probe
+        page = self._pages.get(path)
+        return handshake.respond(HTTPStatus.OK, *page) if page else None
+
+    def _probe(self, path: str) -> Response | None:
+        if path in ("/healthz", "/readyz"):
             health = self.health()
             status = HTTPStatus.OK if health["status"] == "ok" else HTTPStatus.SERVICE_UNAVAILABLE
             return handshake.respond(status, "application/json", documents.dump(health))
         if path == "/metrics":
             exposition = self._metrics.exposition()
             return handshake.respond(HTTPStatus.OK, "text/plain; version=0.0.4; charset=utf-8", exposition)
-        page = self._pages.get(path)
-        return handshake.respond(HTTPStatus.OK, *page) if page else None
+        return None
 
 
-def _listen(host: str, port: int) -> socket.socket:
+async def _hang_up(connection: ServerConnection) -> None:
+    await connection.close()
+
+
+def _listen(host: str, port: int, name: str = "REALTIME") -> socket.socket:
     try:
         family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
         listening = socket.create_server((host, port), family=family)
     except OSError as error:
         raise ConfigurationError(
-            f"Cannot listen on {host}:{port}: {error.strerror}. Set REALTIME_HOST and REALTIME_PORT to a free address."
+            f"Cannot listen on {host}:{port}: {error.strerror}. Set {name}_HOST and {name}_PORT to a free address."
         ) from error
     # Accepted sockets inherit this. Set it before the kernel grows the buffer by itself.
     listening.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SEND_BUFFER)

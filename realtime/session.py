@@ -7,10 +7,12 @@ forbids data after a close frame), and because nothing goes to the socket while 
 
 import asyncio
 import socket
+from collections.abc import Callable
 
 from websockets.asyncio.server import ServerConnection
 from websockets.protocol import OPEN
 
+from domain.addresses import network_of
 from domain.principals import Principal
 from realtime.broadcaster import Listener, Send
 from realtime.handshake import Handshake
@@ -25,10 +27,22 @@ class Peer(ServerConnection):
     """A connection that remembers what its handshake asked for, whose token was believed, and whether it is alive."""
 
     asked: Handshake
+    address = ""  # the client's: the peer's own, or what a trusted proxy says
     principal: Principal | None = None
+    foreign_origin: str | None = None  # of the page that asked, if its pages may not connect
     session: "Session | None" = None
     is_silent = False
     unread_answers = 0  # bytes of what the library said since the write buffer was empty
+    on_begin: Callable[["Peer"], None] | None = None
+    on_end: Callable[["Peer"], None] | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Take note of the beginning."""
+        super().connection_made(transport)
+        peer = self.remote_address
+        self.address = str(peer[0]) if peer else ""
+        if self.on_begin:
+            self.on_begin(self)
 
     def data_received(self, data: bytes) -> None:
         """Take whatever comes as a sign of life."""
@@ -49,6 +63,8 @@ class Peer(ServerConnection):
     def connection_lost(self, exc: Exception | None) -> None:
         """Take note of the end."""
         super().connection_lost(exc)
+        if self.on_end:
+            self.on_end(self)
         if self.session:
             self.session.settle()
 
@@ -83,7 +99,7 @@ class Session(Listener):
         self.transport = connection.transport
         self.room = room
         self.straight = _send_of(self.transport)
-        self.address = address_of(connection)
+        self.address = network_of(connection.address)
         self.principal: Principal | None = None
         self.replay: asyncio.Task[None] | None = None
         self.timer: asyncio.TimerHandle | None = None
@@ -172,9 +188,3 @@ def _send_of(transport: asyncio.Transport) -> Send | None:
     """
     inner: socket.socket | None = getattr(transport.get_extra_info("socket"), "_sock", None)
     return inner.send if inner else None
-
-
-def address_of(connection: ServerConnection) -> str:
-    """Return the peer's address, without its port."""
-    peer = connection.remote_address
-    return str(peer[0]) if peer else ""

@@ -12,6 +12,7 @@ from typing import Generic, NoReturn
 
 import structlog
 
+from domain.errors import facts_of
 from persistence import outbox
 from persistence.arrivals import Steps
 from persistence.database import Database, Follower
@@ -85,7 +86,7 @@ class Tail(Generic[L]):
                 async with self._database.follow() as follower:
                     await follower.run(self._deliver_all(follower), then=lambda: self.write_some(follower))
             except Exception as error:  # whatever it is, listeners wait for us to come back
-                log.warning("tail.failed", reason=str(error), retry_in=self._pause)
+                log.warning("tail.failed", **facts_of(error), retry_in=self._pause)
                 await asyncio.sleep(self._pause)
                 self._pause = min(2 * self._pause, _LONGEST_PAUSE)
 

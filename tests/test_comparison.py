@@ -3,9 +3,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).parents[1]
 
 
+@pytest.mark.processes
 def test_the_comparison_produces_its_figures() -> None:
     """A short run starts every server, proves the peers' work equal to ours, and prints a figure in every row."""
     command = [sys.executable, "-m", "bench.run", "--smoke", "--rounds", "1", "--seconds", "0.2"]

@@ -1,21 +1,35 @@
 """The live page as the API serves it, in a real browser; collected where there is a Chromium."""
 
 import asyncio
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import httpx
+import pytest
+import pytest_asyncio
 
 from tests.support.chromium import browser
 from tests.support.up import environment, manage, running_up
 
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
 ENTER = 13
 
 
-async def test_a_person_signs_in_and_sees_what_happens(tmp_path: Path) -> None:
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def up(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[tuple[dict[str, str], dict[str, str]]]:
+    """The environment of a running relay, and its demo."""
+    env = environment(tmp_path_factory.mktemp("up") / "var")
+    async with running_up(env) as running:
+        yield env, running.demo
+
+
+async def test_a_person_signs_in_and_sees_what_happens(
+    up: tuple[dict[str, str], dict[str, str]], tmp_path: Path
+) -> None:
     """A wrong password is told in words; the right one opens the feed, from the broadcaster's own port."""
-    env = environment(tmp_path / "var")
-    async with running_up(env) as running, browser(tmp_path / "profile") as tab:
-        demo = running.demo
+    env, demo = up
+    async with browser(tmp_path / "profile") as tab:
         await tab.open(f"{demo['apiUrl']}/live")
         for password, outcome in (
             ("wrong password", "!document.getElementById('notice').hidden"),
@@ -35,10 +49,12 @@ async def test_a_person_signs_in_and_sees_what_happens(tmp_path: Path) -> None:
         assert "Wants a callback" in shown
 
 
-async def test_the_operations_can_be_tried_out_under_the_policy_of_their_page(tmp_path: Path) -> None:
+async def test_the_operations_can_be_tried_out_under_the_policy_of_their_page(
+    up: tuple[dict[str, str], dict[str, str]], tmp_path: Path
+) -> None:
     """Swagger UI loads, lists every operation, and has nothing refused."""
-    async with running_up(environment(tmp_path / "var")) as running, browser(tmp_path / "profile") as tab:
-        await tab.open(f"{running.demo['apiUrl']}/docs/")
+    async with browser(tmp_path / "profile") as tab:
+        await tab.open(f"{up[1]['apiUrl']}/docs/")
         await tab.until("document.querySelectorAll('.opblock').length > 4")
 
         assert tab.complaints == []

@@ -6,17 +6,20 @@ import logging
 import re
 import warnings
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
+import re2
 import structlog
 from hypothesis import given
 from hypothesis import strategies as st
 
+import logs
 from domain.phones import mask
-from logs import configure_logging, hide
+from logs import MAX_LINE, MAX_TEXT, configure_logging, hide
 from tests.support.processes import Running, accepts, environment, run, running
 
 SECRETS = {
@@ -148,6 +151,163 @@ def test_a_masked_number_keeps_its_last_two_digits() -> None:
     assert mask("") == ""
 
 
+# Cutting
+
+# For each kind of secret, what makes a pattern with a worst case look at the same characters again and again.
+WORST = {
+    "JWT": "-eyJ",
+    "JWT with a dot": "-eyJ-.eyJ",
+    "key": "-sk_",
+    "hexadecimal": "0123456789abcdef",
+    "announced": "bearer basic ",
+    "address": "://:",
+    "named": "password= password",
+    "number": "+1 (",
+    "digits": "+1 2-",
+}
+
+
+@pytest.mark.parametrize("piece", WORST.values(), ids=WORST)
+@pytest.mark.parametrize("place", ["event", "value", "inside", "exception"])
+def test_a_pattern_never_looks_at_more_than_the_limit_whatever_is_said(
+    monkeypatch: pytest.MonkeyPatch, piece: str, place: str
+) -> None:
+    """A hundred times the text costs no pattern a character more."""
+    looked = Looked(monkeypatch)
+    seen = []
+    for size in (4 * logs.MAX_TRACEBACK, 400 * logs.MAX_TRACEBACK):
+        looked.characters = 0
+        text = piece * (size // len(piece))
+        lines: dict[str, dict[str, Any]] = {
+            "event": {"event": text},
+            "value": {"event": "x", "value": text},
+            "inside": {"event": "x", "value": {"list": [text, text.encode()], text: 1}},
+            "exception": {"event": "x", "exception": f"Traceback\n{text}"},
+        }
+        hide(None, "info", lines[place])
+        seen.append(looked.characters)
+
+    assert seen[0] > MAX_TEXT
+    assert seen[1] <= seen[0] + 100  # the line says how long each text was, which has two digits more
+
+
+class Looked:
+    """Counts the characters that are given to every pattern of the module."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.characters = 0
+        for name, pattern in self.patterns().items():
+            monkeypatch.setattr(logs, name, Counted(pattern, self))
+
+    @staticmethod
+    def patterns() -> dict[str, Any]:
+        kind = type(re2.compile("x"))
+        return {name: value for name, value in vars(logs).items() if isinstance(value, kind)}
+
+
+@dataclass
+class Counted:
+    pattern: Any
+    looked: Looked
+
+    def search(self, text: str) -> Any:
+        self.looked.characters += len(text)
+        return self.pattern.search(text)
+
+    def sub(self, replacement: Any, text: str) -> Any:
+        self.looked.characters += len(text)
+        return self.pattern.sub(replacement, text)
+
+
+def test_every_pattern_that_masks_runs_in_linear_time() -> None:
+    """All of them belong to RE2, which knows no other; the one that escapes is a class of single characters."""
+    others = {name: value.pattern for name, value in vars(logs).items() if isinstance(value, re.Pattern)}
+
+    assert len(Looked.patterns()) == 8
+    assert others.keys() == {"_CONTROLS"}
+    assert not re.search(r"[*+?{(]", others["_CONTROLS"])
+
+
+@pytest.mark.parametrize("text", [*SECRETS.values(), *PHONES])
+def test_a_secret_that_is_cut_in_two_is_masked(text: str) -> None:
+    """Wherever the cut goes through it: half of a secret is no longer what the pattern looks for."""
+    for kept in range(1, len(text) + 1):
+        filling = "word " * (MAX_TEXT // 5 + 1)
+        said = filling[: MAX_TEXT - kept - 1] + " " + text + " and more of it"
+        shown = hide(None, "info", {"event": "x", "value": said, "inside": [said]})
+
+        assert shown["value"].endswith(f"[cut, {len(said)} characters]")
+        assert shown["value"].startswith("word word ")
+        for value in (shown["value"], shown["inside"][0]):
+            assert not TELLING.search(value), value
+
+
+@pytest.mark.parametrize("form", ["json", "console"])
+def test_a_long_traceback_keeps_its_beginning_and_its_end(form: str) -> None:
+    """Where it began and what was raised; how much is missing between them is said."""
+    with logging_as(form) as lines:
+        try:
+            _descend(300)
+        except ValueError:
+            structlog.get_logger().exception("it failed")
+            logging.getLogger("vendor.library").exception("it failed there")
+
+    assert len(lines) == 2
+    for line in lines:
+        assert len(line) <= MAX_LINE
+        assert "Traceback (most recent call last)" in line
+        assert "test_a_long_traceback" in line
+        assert re.search(r"\[cut, [0-9]{3,} lines\]", line)
+        assert "ValueError: xxxxx" in line
+        assert "[cut, 300012 characters]" in line
+
+
+def _descend(depth: int) -> None:
+    if not depth:
+        raise ValueError("x" * 300_000)
+    if depth % 2:  # two lines in turns, or Python itself would leave out the repeated ones
+        _descend(depth - 1)
+    else:
+        _descend(depth - 1)
+
+
+def _deep(depth: int) -> Any:
+    return {"in": _deep(depth - 1), "text": "x" * 5000} if depth else "the end"
+
+
+LARGE: dict[str, dict[str, Any]] = {
+    "a text": {"value": "x" * 300_000},
+    "a text that is escaped": {"value": "\x1b" * 300_000},
+    "a text beyond the basic plane": {"value": "\U0001f4de" * 300_000},
+    "quotes": {"value": '"' * 300_000},
+    "many values": {f"value_{number}": "x" * 500 for number in range(500)},
+    "names without end": {"n" * 100_000: 1, "m" * 100_000: "x"},
+    "many items": {"value": [f"item {number}" for number in range(100_000)]},
+    "many names": {"value": {f"name {number}": number for number in range(100_000)}},
+    "containers in containers": {"value": _deep(200)},
+    "containers side by side": {"value": [[["x" * 2000] * 50] * 50] * 50},
+    "a large number": {"value": 10**4000},
+    "bytes": {"value": b"\xff" * 300_000},
+    "an object": {"value": ValueError("x" * 300_000)},
+}
+
+
+@pytest.mark.parametrize("form", ["json", "console"])
+@pytest.mark.parametrize("given", LARGE.values(), ids=LARGE)
+def test_no_line_is_longer_than_the_limit_whatever_it_holds(form: str, given: dict[str, Any]) -> None:
+    """And each still says what happened, and which request it belongs to."""
+    with logging_as(form) as lines:
+        structlog.get_logger().warning("it.happened", request_id="abc", **given)
+        logging.getLogger("vendor.library").warning("it.happened there", extra=given | {"request_id": "abc"})
+
+    assert len(lines) == 2
+    for line in lines:
+        assert len(line) <= MAX_LINE
+        assert "it.happened" in line
+        assert "abc" in line
+        assert form == "console" or json.loads(line)["level"] == "warning"
+
+
 # Lines
 
 
@@ -241,6 +401,18 @@ def test_a_request_id_that_is_no_plain_token_is_replaced(served: tuple[str, Runn
 
     assert re.fullmatch(r"[0-9a-f]{32}", made)
     assert lines_of(api, made)
+
+
+def test_a_path_of_64_kilobytes_is_one_short_line(served: tuple[str, Running]) -> None:
+    """It says that it was cut, and holds nothing that looks like the beginning of a token."""
+    url, api = served
+    path = "/" + "-eyJ" * 15_000
+    answer = httpx.get(url + path, headers={"X-Request-Id": "a-long-path"}, trust_env=False)
+    (line,) = lines_of(api, "a-long-path")
+
+    assert answer.status_code == 404
+    assert line["path"] == f"/-[hidden]… [cut, {len(path)} characters]"
+    assert max(len(written) for written in api.errors.split("\n")) <= 4096
 
 
 def test_every_answer_carries_an_id_of_its_own(served: tuple[str, Running]) -> None:

@@ -6,6 +6,7 @@ import os
 import re
 import signal
 import socket
+import sqlite3
 import stat
 import time
 from collections.abc import Callable, Iterator
@@ -16,11 +17,13 @@ from subprocess import CompletedProcess
 from typing import Any
 
 import httpx
+import jwt
 import pytest
 from cryptography.fernet import Fernet
 from websockets.asyncio.client import connect
 
 from tests.support.processes import Running, accepts, environment, run, running
+from tests.support.randomness import encryption_key
 
 DEMO_KEYS = {
     "apiUrl",
@@ -338,7 +341,7 @@ BAD: dict[str, tuple[Callable[[Path], dict[str, Any]], tuple[str, ...]]] = {
         lambda _: {
             "database_url": f"postgresql://relay:{TELLTALE}@127.0.0.1:1/relay",
             "jwt_secret": TELLTALE * 4,
-            "encryption_keys": Fernet.generate_key().decode(),
+            "encryption_keys": encryption_key(),
         },
         ("DATABASE_URL", "127.0.0.1"),
     ),
@@ -346,7 +349,7 @@ BAD: dict[str, tuple[Callable[[Path], dict[str, Any]], tuple[str, ...]]] = {
         lambda _: {
             "database_url": f"mongodb://relay:{TELLTALE}@db.example/relay",
             "jwt_secret": TELLTALE * 4,
-            "encryption_keys": Fernet.generate_key().decode(),
+            "encryption_keys": encryption_key(),
         },
         ("DATABASE_URL", "mongodb"),
     ),
@@ -356,7 +359,7 @@ BAD: dict[str, tuple[Callable[[Path], dict[str, Any]], tuple[str, ...]]] = {
     ),
     "encryption keys that are none": (lambda _: {"encryption_keys": TELLTALE}, ("ENCRYPTION_KEYS", "Fernet")),
     "one encryption key that is none": (
-        lambda _: {"encryption_keys": f"{Fernet.generate_key().decode()},{TELLTALE}é"},
+        lambda _: {"encryption_keys": f"{encryption_key()},{TELLTALE}é"},
         ("ENCRYPTION_KEYS",),
     ),
     "a signing secret that can be guessed": (lambda _: {"jwt_secret": TELLTALE}, ("JWT_SECRET", "32")),
@@ -436,6 +439,7 @@ def test_migrating_twice_changes_nothing(settled: House) -> None:
 
 def test_an_organization_is_set_up_from_the_command_line(settled: House) -> None:
     """Region, numbers, contact and SMS provider, read back in the list as they were written."""
+    settled.run("org", "number", ACME, "020 7183 8752")
     number = settled.run("org", "number", ACME, "020 7183 8750", "--label", "Front [desk]", "--default")
     contact = settled.run("org", "contact", ACME, "020 7183 8751", "Alex [x]")
     region = settled.run("org", "region", ACME, "ca")
@@ -448,6 +452,9 @@ def test_an_organization_is_set_up_from_the_command_line(settled: House) -> None
     assert provider.stdout == "Texts now go through console.\n"
     assert ACME in listed.stdout
     assert "+442071838750" in listed.stdout
+    with sqlite3.connect(settled.folder / "var" / "relay.db") as database:
+        numbers = database.execute("SELECT number, label, is_default FROM phone_number WHERE number LIKE '+44%'")
+        assert set(numbers) == {("+442071838750", "Front [desk]", 1), ("+442071838752", None, 0)}
 
 
 def test_credentials_come_from_a_file_or_standard_input(settled: House) -> None:
@@ -471,6 +478,8 @@ def test_a_token_and_keys_are_printed_alone(settled: House) -> None:
     tool = settled.run("key", "tool", ACME).stdout
     encryption = settled.run("key", "encryption").stdout
 
+    claims = jwt.decode(token.strip(), options={"verify_signature": False})
+    assert claims["exp"] - claims["iat"] == 12 * 3600
     assert re.fullmatch(r"eyJ[\w-]+\.[\w-]+\.[\w-]+\n", token)
     assert re.fullmatch(r"tk_live_[0-9a-f]{36}\n", first)
     assert first == same != renewed
@@ -585,6 +594,24 @@ def test_listen_prints_json_and_survives_a_restart_of_the_broadcaster(rested: Re
 def _events(listener: Running) -> list[dict[str, Any]]:
     frames = [json.loads(line) for line in listener.output.splitlines()]
     return [frame for frame in frames if frame["type"] == "event"]
+
+
+def test_listen_begins_where_it_is_told_and_prints_what_it_is_asked_for(up: tuple[House, Running]) -> None:
+    """What happened before it was started, and about one contact alone."""
+    house, _ = up
+    token = {"Authorization": f"Bearer {house.demo['superadminToken']}"}
+    found = httpx.get(f"{house.demo['apiUrl']}/api/contacts", headers=token, trust_env=False).json()
+    (contact_id,) = [
+        one["_id"] for one in found["data"]["contacts"] if one["phoneNumber"] == house.demo["contactPhone"]
+    ]
+    house.tool("transfer", {"reason": "About nobody in particular"})
+    house.note("Before anybody listened")
+    with house.start("listen", "--json", "--since", "0", "--contact", contact_id) as listener:
+        listener.until(lambda: "Before anybody listened" in listener.output)
+        assert listener.stop(signal.SIGINT) == 0
+        names = {event["event"] for event in _events(listener)}
+
+    assert names == {"note_created"}
 
 
 def test_listen_says_what_it_cannot_do(up: tuple[House, Running], tmp_path: Path) -> None:

@@ -64,24 +64,25 @@ def test_what_the_command_line_does_to_accounts_can_be_read_in_the_audit_log(hou
     assert "user.signed_out" in house.run("audit").stdout
 
 
-@pytest.mark.parametrize(
-    ("arguments", "word"),
-    [
-        (["user", "password", "nobody@acme.example"], "nobody@acme.example"),
-        (["user", "sign-out", "nobody@acme.example"], "nobody@acme.example"),
-        (["user", "list", "Nobody"], "Nobody"),
-        (["audit", "--organization", "Nobody"], "Nobody"),
-        (["audit", "--since", "yesterday"], "yesterday"),
-    ],
-)
-def test_what_cannot_be_done_is_one_sentence(house: House, arguments: list[str], word: str) -> None:
-    """It names what was not found or not understood."""
-    done = house.run(*arguments)
+IMPOSSIBLE: list[tuple[list[str], str]] = [
+    (["user", "password", "nobody@acme.example"], "nobody@acme.example"),
+    (["user", "sign-out", "nobody@acme.example"], "nobody@acme.example"),
+    (["user", "list", "Nobody"], "Nobody"),
+    (["audit", "--organization", "Nobody"], "Nobody"),
+    (["audit", "--since", "yesterday"], "yesterday"),
+]
 
-    assert done.returncode == 1
-    assert done.stdout == ""
-    assert done.stderr.startswith("tether-relay: ")
-    assert word in done.stderr
+
+def test_what_cannot_be_done_is_one_sentence(house: House, subtests: pytest.Subtests) -> None:
+    """It names what was not found or not understood."""
+    for arguments, word in IMPOSSIBLE:
+        with subtests.test(arguments=repr(arguments)[:60]):
+            done = house.run(*arguments)
+
+            assert done.returncode == 1
+            assert done.stdout == ""
+            assert done.stderr.startswith("tether-relay: ")
+            assert word in done.stderr
 
 
 def test_a_password_that_is_too_short_is_refused(house: House) -> None:

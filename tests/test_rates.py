@@ -6,7 +6,10 @@ from typing import Any
 import pytest
 
 from actions.rates import Rates, in_database
+from app import open_relay
+from config import load_settings
 from domain.errors import RateLimited
+from domain.principals import Principal, TokenKind
 from openapi import document
 from persistence.database import Database, open_database
 from tests.support.api import Api, engine_of_api, running_api
@@ -40,15 +43,46 @@ async def test_a_caller_who_asks_too_often_is_told_when_to_come_back(
 
 
 async def test_an_address_that_asks_too_often_is_refused_before_its_token_is_looked_at(tmp_path: Path) -> None:
-    """Guessing tokens is counted like anything else, and health pages are never refused."""
+    """Guessing tokens is counted like anything else."""
     async with running_api(tmp_path, requests_per_minute_per_address=3) as api:
         guesses = [(await api.post("/api/calls/ingest", {}, f"tk_live_{index}")).status_code for index in range(3)]
         refused = await api.ingest({})
-        healthy = await api.http.get("/readyz")
 
     assert guesses == [401, 401, 401]
     assert said(refused) == [429, True]
-    assert healthy.status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status"),
+    [
+        ("GET", "/nowhere", 404),
+        ("GET", "/" + "-eyJ" * 10_000, 404),
+        ("GET", "/api/calls/ingest", 405),
+        ("OPTIONS", "/api/calls/ingest", 204),
+        ("GET", "/healthz", 200),
+        ("GET", "/readyz", 200),
+        ("GET", "/metrics", 200),
+        ("GET", "/openapi.json", 200),
+        ("GET", "/docs/", 200),
+        ("GET", "/live", 200),
+        ("POST", "/live", 405),
+    ],
+    ids=lambda given: str(given)[:24],
+)
+async def test_every_request_counts_against_its_address_whatever_its_path(
+    tmp_path: Path, method: str, path: str, status: int
+) -> None:
+    """Three of them use up three; the refusal is JSON, carries an id, and an operation says it in its own words."""
+    async with running_api(tmp_path, requests_per_minute_per_address=3) as api:
+        answers = [await api.http.request(method, path) for _ in range(4)]
+        elsewhere = await api.tool("create-note", NOTE)
+
+    assert [answer.status_code for answer in answers] == [status] * 3 + [429]
+    assert said(answers[3]) == [429, True]
+    assert answers[3].headers["content-type"] == "application/json"
+    assert answers[3].headers["x-request-id"]
+    assert answers[3].json()["success"] is False
+    assert elsewhere.json() == {"success": False, "error": "Too many requests, please try again later"}
 
 
 def test_every_operation_documents_that_it_may_be_asked_too_often() -> None:
@@ -79,3 +113,40 @@ async def test_addresses_of_one_ipv6_network_count_as_one() -> None:
     with pytest.raises(RateLimited):
         await rates.admit_address("2001:db8::2")
     await rates.admit_address("2001:db8:0:1::1")
+
+
+async def test_every_user_and_every_kind_of_token_has_a_rate_of_its_own() -> None:
+    """A colleague's script locks nobody out, nor does one's own API key lock one out of the desk."""
+    rates = Rates(per_caller=1)
+    everybody = [
+        Principal(TokenKind.JWT, "organization", "sam"),
+        Principal(TokenKind.JWT, "organization", "kim"),
+        Principal(TokenKind.API_KEY, "organization", "sam"),
+        Principal(TokenKind.TOOL_SECRET, "organization"),
+        Principal(TokenKind.TOOL_SECRET, "another"),
+    ]
+    for principal in everybody:
+        await rates.admit_caller(principal)
+    for principal in everybody:
+        with pytest.raises(RateLimited):
+            await rates.admit_caller(principal)
+
+
+@pytest.mark.parametrize(("counters", "is_shared"), [("database", True), ("memory", False)])
+async def test_the_setting_says_whether_processes_count_together(
+    tmp_path: Path, counters: str, is_shared: bool
+) -> None:
+    """Two relays on one folder are two processes."""
+    settings = load_settings(
+        _env_file=None, data_dir=tmp_path, requests_per_minute_per_address=1, request_counters=counters
+    )
+    database = open_database(settings.resolved_database_url)
+    database.migrate()
+    database.close()
+    async with open_relay(settings) as here, open_relay(settings) as there:
+        await here.rates.admit_address("192.0.2.1")
+        if is_shared:
+            with pytest.raises(RateLimited):
+                await there.rates.admit_address("192.0.2.1")
+        else:
+            await there.rates.admit_address("192.0.2.1")

@@ -54,6 +54,30 @@ def test_nothing_goes_unless_asked_to(command: Command, tmp_path: Path) -> None:
     assert "--apply" not in applied.stdout + again.stdout
 
 
+def test_what_was_removed_is_in_no_file_any_more(command: Command, tmp_path: Path) -> None:
+    """Also while another process has the database open, so that its log stays."""
+    file, said = tmp_path / "var" / "relay.db", "what nobody wants to keep"
+    server = sqlite3.connect(file)
+    with sqlite3.connect(file) as database:
+        (organization_id,) = database.execute("SELECT id FROM organization").fetchone()
+        for sequence in range(1, 30):
+            database.execute(
+                "INSERT INTO event (organization_id, sequence, name, at, data) VALUES (?, ?, 'note_created', ?, ?)",
+                (organization_id, sequence, "2020-01-01T00:00:00.000Z", f'{{"note": "{said} {sequence}"}}'),
+            )
+        database.execute("UPDATE organization SET event_sequence = 30")
+    database.close()
+    command("org", "retention", "Acme", "--events", "30")
+    before = b"".join(path.read_bytes() for path in file.parent.glob("relay.db*"))
+    applied = command("retention", "--apply")
+    after = b"".join(path.read_bytes() for path in file.parent.glob("relay.db*"))
+    server.close()
+
+    assert _events(applied) == "29"
+    assert before.count(said.encode()) >= 29
+    assert after.count(said.encode()) == 1  # the newest, which is kept
+
+
 def test_an_unknown_organization_and_bad_days_are_one_sentence(command: Command) -> None:
     """And a status that is not zero."""
     for arguments in (("Nobody", "--events", "30"), ("Acme", "--events", "-1"), ("Acme", "--events", "99999")):

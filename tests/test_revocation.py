@@ -6,11 +6,14 @@ from secrets import token_hex
 from typing import Any
 
 import httpx
-from cryptography.fernet import Fernet
+import pytest
 from websockets.asyncio.client import ClientConnection, connect
 
 from tests.support import published_events
+from tests.support.randomness import encryption_key
 from tests.support.up import environment, manage, running_up
+
+pytestmark = pytest.mark.any_engine
 
 
 async def listener(demo: dict[str, str], token: str) -> ClientConnection:
@@ -35,7 +38,7 @@ async def close_code(connection: ClientConnection) -> int | None:
 
 async def test_revoked_tokens_stop_listening(empty_database_url: str, tmp_path: Path) -> None:
     """Signing out everywhere, a new password and a new API key each end their own listeners, within seconds."""
-    secrets = {"jwt_secret": token_hex(32), "encryption_keys": Fernet.generate_key().decode()}
+    secrets = {"jwt_secret": token_hex(32), "encryption_keys": encryption_key()}
     env = environment(tmp_path / "var", database_url=empty_database_url, **secrets)
     async with running_up(env) as running, httpx.AsyncClient(base_url=running.demo["apiUrl"], trust_env=False) as http:
         demo = running.demo

@@ -5,6 +5,7 @@ import multiprocessing
 import os
 import re
 import subprocess
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, get_args
 
@@ -14,6 +15,7 @@ from pydantic import SecretStr
 
 from config import Settings, load_settings
 from domain.errors import ConfigurationError
+from realtime.limits import Limits
 
 ROOT = Path(__file__).parents[1]
 EXAMPLE = (ROOT / ".env.example").read_text()
@@ -87,6 +89,7 @@ def test_the_readme_names_only_what_exists() -> None:
         assert setting.lower() in Settings.model_fields
 
 
+@pytest.mark.processes
 def test_make_help_explains_every_target() -> None:
     """One line each, and the targets people are told of are there."""
     targets = set(re.findall(r"^([a-z][a-z-]*):", (ROOT / "Makefile").read_text(), re.MULTILINE))
@@ -143,6 +146,7 @@ def test_secrets_are_made_on_first_use_and_kept(tmp_path: Path) -> None:
     assert Fernet(first.encryption_keys.get_secret_value())
 
 
+@pytest.mark.processes
 def test_processes_that_start_at_once_agree_on_the_secrets(tmp_path: Path) -> None:
     """The first whole file wins, however many are written."""
     for attempt in range(10):
@@ -217,3 +221,10 @@ def test_the_environment_wins_over_the_file(tmp_path: Path) -> None:
         del os.environ["API_PORT"]
 
     assert (read.api_port, read.realtime_port) == (4000, 3001)
+
+
+def test_the_broadcasters_limits_are_settings_with_the_same_defaults() -> None:
+    """None of them is missing, and a broadcaster that is built without settings allows the same."""
+    chosen = settings()
+
+    assert {name: getattr(chosen, f"realtime_{name}") for name in asdict(Limits())} == asdict(Limits())

@@ -21,7 +21,7 @@ from tests.support.api import Api, running_api
 from tests.support.audio import mp3, mp3_base64
 from tests.support.vendors import FakeElevenLabs
 
-pytestmark = pytest.mark.usefixtures("on_engine")
+pytestmark = [pytest.mark.usefixtures("on_engine"), pytest.mark.any_engine]
 
 CONVERSATION = "conv_8f3d1b9c2e7a4f0b9a4d2c1e6e2f8c01"
 THEIRS, OURS = "+14165550142", "+12362320246"

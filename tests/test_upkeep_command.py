@@ -67,7 +67,7 @@ def target_url() -> Iterator[str]:
 
 def test_a_sweep_tells_first_and_removes_when_asked_to(settled: House) -> None:
     """What is younger than an hour is left alone unless a shorter time is given."""
-    old, young = settled.leave_recording(1, 2 * HOUR), settled.leave_recording(2, 0)
+    old, young = settled.leave_recording(1, 2 * HOUR), settled.leave_recording(2, HOUR / 2)
     told = settled.run("sweep")
     assert (told.returncode, told.stderr) == (0, "")
     assert told.stdout == "2 recordings, 1 without a call, 0 removed.\nNothing was removed; --apply does it.\n"

@@ -207,7 +207,7 @@ class CallIn(BaseModel):
 
     @field_serializer("callStartTime", when_used="json")
     def _wire(self, moment: datetime | None) -> str | None:
-        return moment and to_wire(moment)
+        return to_wire(moment) if moment else None
 
     @model_validator(mode="after")
     def _complete(self) -> "CallIn":

@@ -114,7 +114,7 @@ def _save(
     note_id, at = new_id(), now()
     claimed = connection.execute(_CLAIM, (new_id(), organization_id, fingerprint, note_id, at, later(-30))).rowcount
     if not claimed:
-        return connection.execute(_RESULT, (organization_id, fingerprint)).fetchone()[0]
+        return str(connection.execute(_RESULT, (organization_id, fingerprint)).fetchone()[0])
     connection.execute(_NOTE, (note_id, organization_id, contact[0], text, conversation, at))
     (sequence,) = connection.execute(_SEQUENCE, (organization_id,)).fetchone()
     source = {"tool": "create-note", "conversationId": conversation} if conversation else {"tool": "create-note"}

@@ -186,7 +186,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=2)
     parser.add_argument("--only", nargs="+", choices=PARTS, default=list(PARTS))
     given = parser.parse_args()
-    memory = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
+    memory = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None  # noqa: S108 - a folder of our own below it
     in_memory, on_disk = (Path(tempfile.mkdtemp(prefix="bench-realtime-", dir=where)) for where in (memory, None))
     TOOLS.mkdir()
     try:

@@ -9,7 +9,8 @@ import time
 from pathlib import Path
 
 _FILE = Path(os.environ["CLOCK_FILE"])
-_time, _time_ns, _real = time.time, time.time_ns, datetime.datetime
+_time, _time_ns = time.time, time.time_ns
+_real = datetime.datetime
 
 
 def _shift() -> int:
@@ -26,11 +27,11 @@ class _Kind(type):
 
 class _Shifted(_real, metaclass=_Kind):
     @classmethod
-    def now(cls, tz: datetime.tzinfo | None = None) -> datetime.datetime:
+    def now(cls, tz: datetime.tzinfo | None = None) -> datetime.datetime:  # type: ignore[override]
         return _real.fromtimestamp(time.time(), tz)
 
     @classmethod
-    def utcnow(cls) -> datetime.datetime:
+    def utcnow(cls) -> datetime.datetime:  # type: ignore[override]
         return _real.fromtimestamp(time.time(), datetime.UTC).replace(tzinfo=None)
 
 

@@ -12,6 +12,8 @@ from persistence import contact_notes, contacts, lengths, models, organizations,
 from persistence.database import Database, open_database
 from tests.support import postgresql
 
+pytestmark = pytest.mark.postgresql
+
 
 @pytest.fixture
 def engine() -> str:

@@ -148,3 +148,9 @@ def test_of_a_repeated_name_the_last_value_counts() -> None:
 def test_a_backslash_before_u0000_is_just_text() -> None:
     """The character is refused, not the mention of it."""
     assert load(r'"\\u0000"') == r"\u0000"
+
+
+@pytest.mark.parametrize("text", ["[{0}]", '{{"a":{0}}}', '[[1.5,{{"a":[{0}]}}]]', '{{"a":[0,{0},"x"]}}'])
+def test_a_large_integer_keeps_its_digits_wherever_it_stands(text: str) -> None:
+    """However deep, and beside whatever else."""
+    assert str(10**30 + 7) in dump(load(text.format(10**30 + 7))).decode()

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from domain.errors import InvalidRequest
-from domain.large_texts import LARGE, Cutter, LargeText, Part, read
+from domain.large_texts import LARGE, Cutter, LargeText, Part, read, unescaped
 
 LONG = "QUJD" * (LARGE // 4 + 1)
 
@@ -94,3 +94,12 @@ def test_the_digest_is_that_of_the_text_and_not_of_its_spelling() -> None:
     assert plain.sha256() == escaped.sha256() == hashlib.sha256(text.encode()).hexdigest()
     assert text_of(escaped) == text
     assert escaped.sha256() == plain.sha256()
+
+
+@pytest.mark.parametrize("escape", [r"\u002f", r"\/", r"\u00e9"])
+def test_an_escape_that_is_cut_anywhere_is_one(escape: str) -> None:
+    """Wherever a piece of the body ends."""
+    text = f"ab{escape}cd".encode()
+    whole = b"".join(unescaped([text]))
+    for cut in range(len(text) + 1):
+        assert b"".join(unescaped([text[:cut], text[cut:]])) == whole

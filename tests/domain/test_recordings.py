@@ -206,3 +206,19 @@ def test_pieces_of_something_else_are_refused(text: str) -> None:
     """By the same rules, and a link does not come in pieces."""
     with pytest.raises(RecordingRejected):
         list(decode_pieces([text.encode()], 10_000))
+
+
+@pytest.mark.parametrize("size", [1, 4, 1000])
+@pytest.mark.parametrize("audio", [b"x", b"text", b"eleven byte", b"twelve bytes", b"more than that many bytes"])
+def test_what_is_no_audio_is_refused_however_short_it_is(audio: bytes, size: int) -> None:
+    """It is looked at, whether as many bytes come as a tag has or fewer."""
+    text = base64.b64encode(audio)
+    with pytest.raises(RecordingRejected, match="not MP3"):
+        list(decode_pieces([text[start : start + size] for start in range(0, len(text), size)], 10_000))
+
+
+def test_nothing_may_follow_the_padding() -> None:
+    """Two texts glued together are not one recording."""
+    text = base64.b64encode(b"ID3\x04" + b"\0" * 300) + base64.b64encode(b"ID3\x04")
+    with pytest.raises(RecordingRejected, match="base64"):
+        list(decode_pieces([text[start : start + 4] for start in range(0, len(text), 4)], 10_000))

@@ -16,6 +16,8 @@ from persistence import audit, users
 from persistence.models import AuditEntry
 from tests.support.api import Api
 
+pytestmark = pytest.mark.any_engine
+
 EMAIL = "superadmin@demo.example"
 
 
@@ -104,7 +106,7 @@ async def test_signing_in_failing_to_and_signing_out_are_written_down(api: Api) 
     assert told(failed) == (api.organization_id, None, "127.0.0.1")
     assert (failed.subject, failed.details) == (await superadmin_id(api), {"email": "s•••@demo.example"})
     assert told(unknown) == (None, None, "127.0.0.1")
-    assert (unknown.subject, unknown.details) == (None, {"email": "n•••@example.com"})
+    assert (unknown.subject, unknown.details) == (None, {"email": "•••"})
     assert told(signed_in) == told(signed_out) == (api.organization_id, EMAIL, "127.0.0.1")
 
 
@@ -131,6 +133,7 @@ CHANGES: dict[str, Callable[[], Any]] = {
 
 
 @pytest.mark.parametrize("change", ["changed", "removed"])
+@pytest.mark.each_engine
 async def test_an_entry_can_be_neither_changed_nor_removed(api: Api, change: str) -> None:
     """The database itself refuses, whatever asks it to, and what stood there stays."""
     before = await api.read(lambda: list(AuditEntry.select().dicts()))
@@ -141,6 +144,7 @@ async def test_an_entry_can_be_neither_changed_nor_removed(api: Api, change: str
     assert await api.read(lambda: list(AuditEntry.select().dicts())) == before
 
 
+@pytest.mark.each_engine
 async def test_an_entry_shares_the_fate_of_what_it_tells_about(api: Api) -> None:
     """A unit that fails takes its entry with it."""
 
@@ -154,6 +158,7 @@ async def test_an_entry_shares_the_fate_of_what_it_tells_about(api: Api) -> None
     assert await lines(api, AuditAction.CONTACT_ERASED) == []
 
 
+@pytest.mark.each_engine
 async def test_the_log_is_read_newest_first_by_organization_kind_and_time(api: Api) -> None:
     """And an organization's log holds nothing of another's."""
     other = await administer.create_organization(api.relay, "Other")

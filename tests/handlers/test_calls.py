@@ -1,6 +1,7 @@
 import asyncio
 import base64
 import hashlib
+import itertools
 import json
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -18,6 +19,8 @@ from tests.support.api import Api, running_api
 from tests.support.audio import mp3, mp3_base64
 from tests.support.faulty_http import FakeVendor, Fault, Received, Reply
 from tests.support.vendors import FakeElevenLabs
+
+pytestmark = pytest.mark.any_engine
 
 THEIRS, OURS = "+14165550123", "+12362320246"
 TURNS = [
@@ -81,6 +84,7 @@ async def nothing_was_stored(api: Api) -> bool:
 # What a finished call becomes
 
 
+@pytest.mark.each_engine
 async def test_a_finished_call_becomes_contact_conversation_call_recording_and_events(api: Api) -> None:
     """Everything the page names is there, and can be read back."""
     response = await api.ingest(completed(metadata={"vendor": {"id": 12345678901234567890123, "x": [1.5, None]}}))
@@ -115,6 +119,7 @@ async def test_a_finished_call_becomes_contact_conversation_call_recording_and_e
     assert [path.read_bytes() for path in api.objects()] == [mp3()]
 
 
+@pytest.mark.each_engine
 async def test_the_four_events_follow_in_order(api: Api) -> None:
     """Initiated, ended, recording ready, fetch messages: with the ids and what a live view shows."""
     body = (await api.ingest(completed())).json()
@@ -169,6 +174,7 @@ async def test_the_contact_is_the_far_side(api: Api, direction: str, far: str, o
     assert (contact.phone_number, conversation.channel_identifier) == (far, ours)
 
 
+@pytest.mark.each_engine
 async def test_calls_with_one_contact_over_one_number_share_a_conversation(api: Api) -> None:
     """The contact and the thread are found again, whatever the direction."""
     first = (await api.ingest(missed(externalCallId="a"))).json()
@@ -181,6 +187,7 @@ async def test_calls_with_one_contact_over_one_number_share_a_conversation(api: 
     assert first["contactId"] == second["contactId"] == third["contactId"]
 
 
+@pytest.mark.each_engine
 async def test_a_name_replaces_the_placeholder_and_nothing_else(api: Api) -> None:
     """The first name that comes is kept; later ones, and blank ones, change nothing."""
     names = []
@@ -258,6 +265,7 @@ async def test_the_start_defaults_to_now(api: Api) -> None:
     assert abs((from_wire(call.started_at) - from_wire(call.created_at)).total_seconds()) < 5
 
 
+@pytest.mark.each_engine
 async def test_fields_the_contract_does_not_name_are_kept(api: Api) -> None:
     """They are accepted and can be found again."""
     response = await api.ingest(missed(vendorRegion="eu-1", cost={"cents": 12}))
@@ -279,13 +287,15 @@ async def test_a_transfer_asked_for_in_the_call_is_tied_to_it(api: Api) -> None:
 # Recordings
 
 
-@pytest.mark.parametrize("prefix", ["", "data:audio/mpeg;base64,", "data:audio/mp3;base64,", "DATA:AUDIO/MPEG;BASE64,"])
-async def test_base64_and_data_uris_are_decoded(api: Api, prefix: str) -> None:
+async def test_base64_and_data_uris_are_decoded(api: Api, subtests: pytest.Subtests) -> None:
     """What is stored is the audio itself, byte for byte."""
-    response = await api.ingest(completed(recording=prefix + mp3_base64()))
+    prefixes = ["", "data:audio/mpeg;base64,", "data:audio/mp3;base64,", "DATA:AUDIO/MPEG;BASE64,"]
+    for number, prefix in enumerate(prefixes, 1):
+        with subtests.test(prefix=prefix):
+            call = completed(externalCallId=prefix or None, recording=prefix + mp3_base64())
 
-    assert response.status_code == 201
-    assert [path.read_bytes() for path in api.objects()] == [mp3()]
+            assert (await api.ingest(call)).status_code == 201
+            assert [path.read_bytes() for path in api.objects()] == [mp3()] * number
 
 
 @pytest.mark.parametrize("prefix", ["", "data:audio/mpeg;base64,"])
@@ -307,18 +317,22 @@ async def test_a_large_recording_is_stored_byte_for_byte_however_its_slashes_are
     assert differing["differingFields"] == ["recording"]
 
 
-@pytest.mark.parametrize("damage", ["!", "=", "\n", "\udc00", "\0", "A"])
-@pytest.mark.parametrize("place", [0, 700_000, -1])
 async def test_a_large_recording_that_is_none_is_refused_and_nothing_is_stored(
-    api: Api, damage: str, place: int
+    api: Api, subtests: pytest.Subtests
 ) -> None:
-    """Wherever it goes wrong: what was stored until then is gone again, and the same id can be used."""
+    """Wherever it goes wrong: what was stored until then is gone again, and the same ids can be used."""
     audio = mp3_base64(2_000)
-    response = await api.ingest(completed(recording=audio[:place] + damage + audio[place:]))
+    damages = list(itertools.product(["!", "=", "\n", "\udc00", "\0", "A"], [0, 700_000, -1]))
+    for number, (damage, place) in enumerate(damages):
+        with subtests.test(damage=repr(damage), place=place):
+            recording = audio[:place] + damage + audio[place:]
+            response = await api.ingest(completed(externalCallId=f"vendor-{number}", recording=recording))
 
-    assert response.status_code == 400
-    assert await nothing_was_stored(api)
-    assert (await api.ingest(completed())).status_code == 201
+            assert response.status_code == 400
+            assert await nothing_was_stored(api)
+
+    for number in range(len(damages)):
+        assert (await api.ingest(completed(externalCallId=f"vendor-{number}"))).status_code == 201
 
 
 async def test_a_url_is_downloaded(api: Api, host: RecordingHost) -> None:
@@ -330,59 +344,64 @@ async def test_a_url_is_downloaded(api: Api, host: RecordingHost) -> None:
     assert len(host.requests) == 1
 
 
-@pytest.mark.parametrize(
-    "recording",
-    [
-        "",
-        "not base64!",
-        base64.b64encode(b"this is text, not audio").decode(),
-        mp3_base64()[:-1],
-        mp3_base64() + "\n",
-        "data:text/plain;base64," + mp3_base64(),
-        "data:audio/mpeg," + mp3_base64(),
-        "ftp://vendor.example/recording.mp3",
-        "file:///etc/passwd",
-        "http://10.0.0.1/recording.mp3",
-        "http://169.254.169.254/latest/meta-data",
-        "https://user:secret@vendor.example/recording.mp3",
-        "http://vendor.invalid/recording.mp3",
-    ],
-)
-async def test_a_recording_that_is_none_is_refused_and_nothing_is_stored(api: Api, recording: str) -> None:
+NO_RECORDINGS: list[str] = [
+    "",
+    "not base64!",
+    base64.b64encode(b"this is text, not audio").decode(),
+    mp3_base64()[:-1],
+    mp3_base64() + "\n",
+    "data:text/plain;base64," + mp3_base64(),
+    "data:audio/mpeg," + mp3_base64(),
+    "ftp://vendor.example/recording.mp3",
+    "file:///etc/passwd",
+    "http://10.0.0.1/recording.mp3",
+    "http://169.254.169.254/latest/meta-data",
+    "https://user:secret@vendor.example/recording.mp3",
+    "http://vendor.invalid/recording.mp3",
+]
+
+
+async def test_a_recording_that_is_none_is_refused_and_nothing_is_stored(api: Api, subtests: pytest.Subtests) -> None:
     """One sentence says why, and the same id can be used again."""
-    response = await api.ingest(completed(recording=recording))
-    body = response.json()
+    for number, recording in enumerate(NO_RECORDINGS):
+        with subtests.test(recording=repr(recording)[:60]):
+            response = await api.ingest(completed(externalCallId=f"vendor-{number}", recording=recording))
+            body = response.json()
 
-    assert response.status_code == 400
-    assert body["success"] is False
-    assert 0 < len(body["error"]) < 300
-    assert recording[:12] not in body["error"] or len(recording) < 12
-    assert await nothing_was_stored(api)
-    assert (await api.ingest(completed())).status_code == 201
+            assert response.status_code == 400
+            assert body["success"] is False
+            assert 0 < len(body["error"]) < 300
+            assert recording[:12] not in body["error"] or len(recording) < 12
+            assert await nothing_was_stored(api)
+
+    for number in range(len(NO_RECORDINGS)):
+        assert (await api.ingest(completed(externalCallId=f"vendor-{number}"))).status_code == 201
 
 
-@pytest.mark.parametrize(
-    "behaviour",
-    [
+async def test_an_address_that_does_not_deliver_is_refused_and_nothing_is_stored(
+    api: Api, host: RecordingHost, subtests: pytest.Subtests
+) -> None:
+    """A download that fails half-way leaves no half of anything, and the same ids can be used."""
+    behaviours: list[Fault | Reply] = [
         Reply(404, body=b"gone"),
         Reply(200, body=b"<html>Please log in</html>"),
         Reply(200, body=b""),
         Reply(500),
         Fault.RESET_AFTER_READING,
         Fault.RESET_INSIDE_BODY,
-    ],
-)
-async def test_an_address_that_does_not_deliver_is_refused_and_nothing_is_stored(
-    api: Api, host: RecordingHost, behaviour: Fault | Reply
-) -> None:
-    """A download that fails half-way leaves no half of anything."""
-    host.behave(behaviour)
-    response = await api.ingest(completed(recording=host.url))
+    ]
+    for number, behaviour in enumerate(behaviours):
+        with subtests.test(behaviour=repr(behaviour)):
+            host.behave(behaviour)
+            response = await api.ingest(completed(externalCallId=f"vendor-{number}", recording=host.url))
 
-    assert response.status_code == 400
-    assert "ecording" in response.json()["error"]
-    assert await nothing_was_stored(api)
-    assert (await api.ingest(completed(recording=host.url))).status_code == 201
+            assert response.status_code == 400
+            assert "ecording" in response.json()["error"]
+            assert await nothing_was_stored(api)
+
+    for number in range(len(behaviours)):
+        call = completed(externalCallId=f"vendor-{number}", recording=host.url)
+        assert (await api.ingest(call)).status_code == 201
 
 
 async def test_a_recording_over_the_limit_is_refused(tmp_path: Path, host: RecordingHost) -> None:
@@ -411,6 +430,7 @@ async def test_a_store_that_cannot_be_written_fails_the_call_and_serves_again_af
     assert (await api.ingest(completed())).status_code == 201
 
 
+@pytest.mark.each_engine
 async def test_a_transaction_that_fails_takes_its_recording_with_it(api: Api) -> None:
     """The object was stored before the commit; when the commit fails it goes again."""
     taken = {"organization": api.organization_id, "sequence": 3, "name": "x", "at": "", "data": "{}"}
@@ -427,59 +447,68 @@ async def test_a_transaction_that_fails_takes_its_recording_with_it(api: Api) ->
 # Bad calls
 
 
-@pytest.mark.parametrize("field", ["transcript", "summary", "recording"])
-async def test_a_completed_call_needs_its_transcript_summary_and_recording(api: Api, field: str) -> None:
+NEEDED_WHEN_COMPLETED: list[str] = ["transcript", "summary", "recording"]
+
+
+async def test_a_completed_call_needs_its_transcript_summary_and_recording(api: Api, subtests: pytest.Subtests) -> None:
     """The first missing field is named in the page's words."""
-    response = await api.ingest(completed(**{field: None}))
+    for field in NEEDED_WHEN_COMPLETED:
+        with subtests.test(field=repr(field)[:60]):
+            response = await api.ingest(completed(**{field: None}))
 
-    assert response.status_code == 400
-    assert response.json() == {"success": False, "error": f"Missing required field: {field}"}
+            assert response.status_code == 400
+            assert response.json() == {"success": False, "error": f"Missing required field: {field}"}
 
 
-@pytest.mark.parametrize("field", ["direction", "fromNumber", "toNumber", "duration", "status"])
-async def test_every_call_needs_the_required_fields(api: Api, field: str) -> None:
+REQUIRED: list[str] = ["direction", "fromNumber", "toNumber", "duration", "status"]
+
+
+async def test_every_call_needs_the_required_fields(api: Api, subtests: pytest.Subtests) -> None:
     """The first missing field is named in the page's words."""
-    response = await api.ingest(missed(**{field: None}) if field != "direction" else {**missed(), "direction": None})
-    body = {name: value for name, value in missed().items() if name != field}
-    response = await api.ingest(body)
+    for field in REQUIRED:
+        with subtests.test(field=repr(field)[:60]):
+            response = await api.ingest(
+                missed(**{field: None}) if field != "direction" else {**missed(), "direction": None}
+            )
+            body = {name: value for name, value in missed().items() if name != field}
+            response = await api.ingest(body)
 
-    assert response.json() == {"success": False, "error": f"Missing required field: {field}"}
+            assert response.json() == {"success": False, "error": f"Missing required field: {field}"}
 
 
-@pytest.mark.parametrize(
-    ("changes", "named"),
-    [
-        ({"duration": -1}, "duration"),
-        ({"duration": "154"}, "duration"),
-        ({"duration": 1e300}, "duration"),
-        ({"fromNumber": "4165550123"}, "fromNumber"),
-        ({"toNumber": "+0123"}, "toNumber"),
-        ({"fromNumber": "sip:alex@example.com"}, "fromNumber"),
-        ({"status": "ringing"}, "status"),
-        ({"direction": "sideways"}, "direction"),
-        ({"transcript": "Agent: hi"}, "transcript"),
-        ({"transcript": [{"role": "robot", "message": "x"}]}, "transcript"),
-        ({"transcript": [{"role": "agent"}]}, "transcript"),
-        ({"transcript": [{"role": "agent", "message": "x", "mood": "calm"}]}, "transcript"),
-        ({"metadata": []}, "metadata"),
-        ({"callStartTime": "yesterday"}, "callStartTime"),
-        ({"callStartTime": "2026-05-15"}, "callStartTime"),
-        ({"callStartTime": "0001-01-01T00:00:00+23:00"}, "callStartTime"),
-        ({"externalCallId": 7}, "externalCallId"),
-        ({"summary": ["x"]}, "summary"),
-    ],
-)
-async def test_a_field_that_makes_no_sense_is_named_and_nothing_is_stored(
-    api: Api, changes: dict[str, Any], named: str
-) -> None:
+BAD_FIELDS: list[tuple[dict[str, Any], str]] = [
+    ({"duration": -1}, "duration"),
+    ({"duration": "154"}, "duration"),
+    ({"duration": 1e300}, "duration"),
+    ({"fromNumber": "4165550123"}, "fromNumber"),
+    ({"toNumber": "+0123"}, "toNumber"),
+    ({"fromNumber": "sip:alex@example.com"}, "fromNumber"),
+    ({"status": "ringing"}, "status"),
+    ({"direction": "sideways"}, "direction"),
+    ({"transcript": "Agent: hi"}, "transcript"),
+    ({"transcript": [{"role": "robot", "message": "x"}]}, "transcript"),
+    ({"transcript": [{"role": "agent"}]}, "transcript"),
+    ({"transcript": [{"role": "agent", "message": "x", "mood": "calm"}]}, "transcript"),
+    ({"metadata": []}, "metadata"),
+    ({"callStartTime": "yesterday"}, "callStartTime"),
+    ({"callStartTime": "2026-05-15"}, "callStartTime"),
+    ({"callStartTime": "0001-01-01T00:00:00+23:00"}, "callStartTime"),
+    ({"externalCallId": 7}, "externalCallId"),
+    ({"summary": ["x"]}, "summary"),
+]
+
+
+async def test_a_field_that_makes_no_sense_is_named_and_nothing_is_stored(api: Api, subtests: pytest.Subtests) -> None:
     """One problem, the first, in one sentence."""
-    response = await api.ingest(completed(**changes))
-    body = response.json()
+    for changes, named in BAD_FIELDS:
+        with subtests.test(changes=repr(changes)[:60]):
+            response = await api.ingest(completed(**changes))
+            body = response.json()
 
-    assert response.status_code == 400, body
-    assert body["success"] is False
-    assert named in body["error"]
-    assert await nothing_was_stored(api)
+            assert response.status_code == 400, body
+            assert body["success"] is False
+            assert named in body["error"]
+            assert await nothing_was_stored(api)
 
 
 # Repeats
@@ -524,6 +553,7 @@ async def test_even_a_bad_recording_in_a_repeat_is_only_a_difference(api: Api) -
     assert (response.status_code, response.json()["differingFields"]) == (200, ["recording"])
 
 
+@pytest.mark.each_engine
 async def test_fifty_at_once_are_one_call(api: Api, host: RecordingHost) -> None:
     """One 201, forty-nine 200, one row, one object, one download, four events."""
     body = completed(recording=host.url)
@@ -536,6 +566,7 @@ async def test_fifty_at_once_are_one_call(api: Api, host: RecordingHost) -> None
     assert len(await api.events()) == 4
 
 
+@pytest.mark.each_engine
 async def test_a_failed_try_does_not_burn_the_id(api: Api) -> None:
     """Whatever was wrong, the same id is new the next time."""
     for bad in (completed(summary=None), completed(recording="nonsense"), completed(duration=-1)):
@@ -554,6 +585,7 @@ async def test_without_an_id_every_call_is_new(api: Api, blank: str | None) -> N
     assert len(await rows(api, Call)) == 3
 
 
+@pytest.mark.each_engine
 async def test_the_same_id_of_two_organizations_is_two_calls(api: Api) -> None:
     """An id is the outside's, and counts within its organization."""
     other = await administer.create_organization(api.relay, "Other")
@@ -587,6 +619,7 @@ async def seen(api: Api) -> dict[str, Any]:
     return config
 
 
+@pytest.mark.each_engine
 async def test_only_what_is_supplied_changes(api: Api) -> None:
     """Absent is not null, and null clears the provider."""
     await api.configure({"aiVoiceProvider": "other", "sinchEstKeyId": "key", "sinchEstTrunkId": "trunk"})
@@ -629,27 +662,28 @@ async def test_a_tool_secret_is_shown_once_and_kept_as_a_digest(api: Api) -> Non
     assert secret not in json.dumps(await seen(api))
 
 
-@pytest.mark.parametrize(
-    ("body", "field"),
-    [
-        ({"aiVoiceProvider": 5}, "aiVoiceProvider"),
-        ({"elevenlabsApiKey": None}, "elevenlabsApiKey"),
-        ({"generateToolSecret": "yes"}, "generateToolSecret"),
-        ({"sinchEstKeySecret": ""}, "sinchEstKeySecret"),
-        ({"elevenlabsApiKey": " "}, "elevenlabsApiKey"),
-    ],
-)
-async def test_a_bad_configuration_is_a_structured_400(api: Api, body: dict[str, Any], field: str) -> None:
-    """`code`, `message` and `details` in the envelope of the calls family, and nothing saved."""
-    response = await api.configure({"sinchEstTrunkId": "not saved", **body})
-    error = response.json()["error"]
+BAD_CONFIGURATIONS: list[tuple[dict[str, Any], str]] = [
+    ({"aiVoiceProvider": 5}, "aiVoiceProvider"),
+    ({"elevenlabsApiKey": None}, "elevenlabsApiKey"),
+    ({"generateToolSecret": "yes"}, "generateToolSecret"),
+    ({"sinchEstKeySecret": ""}, "sinchEstKeySecret"),
+    ({"elevenlabsApiKey": " "}, "elevenlabsApiKey"),
+]
 
-    assert response.status_code == 400
-    assert response.json()["success"] is False
-    assert error["code"] == "VALIDATION_ERROR"
-    assert field in error["message"]
-    assert error["details"][0]["field"] == field
-    assert (await config_of(api)).sinch_est_trunk_id is None
+
+async def test_a_bad_configuration_is_a_structured_400(api: Api, subtests: pytest.Subtests) -> None:
+    """`code`, `message` and `details` in the envelope of the calls family, and nothing saved."""
+    for body, field in BAD_CONFIGURATIONS:
+        with subtests.test(body=repr(body)[:60]):
+            response = await api.configure({"sinchEstTrunkId": "not saved", **body})
+            error = response.json()["error"]
+
+            assert response.status_code == 400
+            assert response.json()["success"] is False
+            assert error["code"] == "VALIDATION_ERROR"
+            assert field in error["message"]
+            assert error["details"][0]["field"] == field
+            assert (await config_of(api)).sinch_est_trunk_id is None
 
 
 async def test_an_empty_configuration_changes_nothing_and_succeeds(api: Api) -> None:
@@ -685,7 +719,7 @@ def provider(elevenlabs: FakeElevenLabs) -> dict[str, Any]:
 async def test_saving_makes_the_webhook_and_points_finished_calls_at_it(
     configured: Api, elevenlabs: FakeElevenLabs
 ) -> None:
-    """One webhook at our address, all three events, retries on, its secret kept."""
+    """One webhook at our address that says whose it is, all three events, retries on, its secret kept."""
     response = await configured.configure(provider(elevenlabs))
     ((webhook_id, webhook),) = elevenlabs.webhooks.items()
     config = await config_of(configured)
@@ -693,6 +727,7 @@ async def test_saving_makes_the_webhook_and_points_finished_calls_at_it(
     assert response.json()["success"] is True
     assert webhook["webhook_url"] == "https://relay.example/api/webhook/elevenlabs"
     assert webhook["retry_enabled"] is True
+    assert webhook["request_headers"] == {"X-Relay-Organization": configured.organization_id}
     assert elevenlabs.settings["webhooks"]["post_call_webhook_id"] == webhook_id
     assert set(elevenlabs.settings["webhooks"]["events"]) >= {"transcript", "audio", "call_initiation_failure"}
     assert (
@@ -701,6 +736,7 @@ async def test_saving_makes_the_webhook_and_points_finished_calls_at_it(
     assert (await seen(configured))["webhook"]["status"] == "configured"
 
 
+@pytest.mark.each_engine
 async def test_saving_again_and_at_once_never_makes_a_second_webhook(
     configured: Api, elevenlabs: FakeElevenLabs
 ) -> None:

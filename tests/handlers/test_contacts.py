@@ -21,6 +21,8 @@ from tests.support.reading import (
     user_of,
 )
 
+pytestmark = pytest.mark.any_engine
+
 ABSENT = "0" * 24
 NOTES = "/api/contact-notes"
 
@@ -43,6 +45,7 @@ async def crowd(api: Api) -> list[str]:
     return ["Sam", "Ann", "100% Sure", "Émile Zola", "Alex Example"]
 
 
+@pytest.mark.each_engine
 async def test_contacts_come_newest_first_in_pages(api: Api, crowd: list[str]) -> None:
     """Every page is a slice of the same list, and says how many there are altogether."""
     pages = [await names(api, page=page, size=2) for page in (1, 2, 3, 4)]
@@ -51,32 +54,35 @@ async def test_contacts_come_newest_first_in_pages(api: Api, crowd: list[str]) -
     assert pages == [(crowd[:2], 5), (crowd[2:4], 5), (crowd[4:], 5), ([], 5)]
 
 
-@pytest.mark.parametrize(
-    ("search", "expected"),
-    [
-        ("ann", ["Ann"]),
-        ("A", ["Sam", "Ann", "Émile Zola", "Alex Example"]),
-        ("ÉMILE", ["Émile Zola"]),
-        ("e z", ["Émile Zola"]),
-        ("100%", ["100% Sure"]),
-        ("%", ["100% Sure"]),
-        ("_", []),
-        ("\\", []),
-        ("5550171", ["Émile Zola"]),
-        ("(416) 555-0172", ["100% Sure"]),
-        ("+49", ["Ann"]),
-        ("+49 30 123", ["Ann"]),
-        ("nobody", []),
-        ("  ", ["Sam", "Ann", "100% Sure", "Émile Zola", "Alex Example"]),
-        ("", ["Sam", "Ann", "100% Sure", "Émile Zola", "Alex Example"]),
-    ],
-)
+SEARCHES: list[tuple[str, list[str]]] = [
+    ("ann", ["Ann"]),
+    ("A", ["Sam", "Ann", "Émile Zola", "Alex Example"]),
+    ("ÉMILE", ["Émile Zola"]),
+    ("e z", ["Émile Zola"]),
+    ("100%", ["100% Sure"]),
+    ("%", ["100% Sure"]),
+    ("_", []),
+    ("\\", []),
+    ("5550171", ["Émile Zola"]),
+    ("(416) 555-0172", ["100% Sure"]),
+    ("+49", ["Ann"]),
+    ("+49 30 123", ["Ann"]),
+    ("nobody", []),
+    ("  ", ["Sam", "Ann", "100% Sure", "Émile Zola", "Alex Example"]),
+    ("", ["Sam", "Ann", "100% Sure", "Émile Zola", "Alex Example"]),
+]
+
+
 @pytest.mark.usefixtures("crowd")
-async def test_a_search_looks_into_names_and_numbers(api: Api, search: str, expected: list[str]) -> None:
+@pytest.mark.each_engine
+async def test_a_search_looks_into_names_and_numbers(api: Api, subtests: pytest.Subtests) -> None:
     """In any case and script, with nothing in it meaning anything special, alike on both engines."""
-    assert await names(api, search=search) == (expected, len(expected))
+    for search, expected in SEARCHES:
+        with subtests.test(search=repr(search)[:60]):
+            assert await names(api, search=search) == (expected, len(expected))
 
 
+@pytest.mark.each_engine
 async def test_a_name_that_comes_later_is_found(api: Api) -> None:
     """A call without a name makes a contact; the next one names it."""
     call = {"direction": "inbound", "fromNumber": THEIRS, "toNumber": OURS, "duration": 0, "status": "busy"}
@@ -104,13 +110,17 @@ async def test_one_contact_is_read(api: Api) -> None:
     assert (contact["name"], contact["firstName"], contact["lastName"]) == ("Ana Maria Silva", "Ana", "Maria Silva")
 
 
-@pytest.mark.parametrize("path", ["/api/contacts/{}", "/api/contacts/{}/timeline", NOTES + "?contactId={}"])
-async def test_a_contact_that_is_not_there_is_404(api: Api, path: str) -> None:
-    """In the envelope of records, for everything that hangs on a contact."""
-    for contact_id, status in ((ABSENT, 404), ("nonsense", 400)):
-        response = await get(api, path.format(contact_id))
+PATHS_OF_A_CONTACT: list[str] = ["/api/contacts/{}", "/api/contacts/{}/timeline", NOTES + "?contactId={}"]
 
-        assert (response.status_code, response.json()["success"]) == (status, False)
+
+async def test_a_contact_that_is_not_there_is_404(api: Api, subtests: pytest.Subtests) -> None:
+    """In the envelope of records, for everything that hangs on a contact."""
+    for path in PATHS_OF_A_CONTACT:
+        with subtests.test(path=repr(path)[:60]):
+            for contact_id, status in ((ABSENT, 404), ("nonsense", 400)):
+                response = await get(api, path.format(contact_id))
+
+                assert (response.status_code, response.json()["success"]) == (status, False)
 
 
 # Notes
@@ -152,25 +162,26 @@ async def test_a_note_written_by_hand_has_its_author_and_is_announced(api: Api) 
     assert (await get(api, NOTES, contactId=contact_id)).json() == {"success": True, "data": [note], "next": None}
 
 
-@pytest.mark.parametrize(
-    ("change", "status"),
-    [
-        ({"contactId": ABSENT}, 404),
-        ({"contactId": "x"}, 400),
-        ({"note": " \n "}, 400),
-        ({"note": "x" * 20_001}, 400),
-        ({"note": None}, 400),
-        ({"mentions": [1]}, 400),
-        ({"attachments": [{"name": "no key"}]}, 400),
-    ],
-)
-async def test_a_note_that_cannot_be_written_leaves_nothing(api: Api, change: dict[str, Any], status: int) -> None:
+BAD_NOTES: list[tuple[dict[str, Any], int]] = [
+    ({"contactId": ABSENT}, 404),
+    ({"contactId": "x"}, 400),
+    ({"note": " \n "}, 400),
+    ({"note": "x" * 20_001}, 400),
+    ({"note": None}, 400),
+    ({"mentions": [1]}, 400),
+    ({"attachments": [{"name": "no key"}]}, 400),
+]
+
+
+async def test_a_note_that_cannot_be_written_leaves_nothing(api: Api, subtests: pytest.Subtests) -> None:
     """Neither a row nor an event."""
     contact_id = await contact_of(api)
-    response = await write(api, api.superadmin_token, {"contactId": contact_id, "note": "Good."} | change)
+    for change, status in BAD_NOTES:
+        with subtests.test(change=repr(change)[:60]):
+            response = await write(api, api.superadmin_token, {"contactId": contact_id, "note": "Good."} | change)
 
-    assert (response.status_code, response.json()["success"]) == (status, False)
-    assert (await get(api, NOTES, contactId=contact_id)).json()["data"] == await api.events() == []
+            assert (response.status_code, response.json()["success"]) == (status, False)
+            assert (await get(api, NOTES, contactId=contact_id)).json()["data"] == await api.events() == []
 
 
 async def test_an_agents_note_says_which_tool_took_it(api: Api) -> None:
@@ -225,18 +236,33 @@ async def story(api: Api) -> tuple[str, list[tuple[str, str]]]:
     return contact_id, [(kind, row_id) for kind, _, row_id in newest_first]
 
 
-@pytest.mark.parametrize("limit", [1, 3, 5, 16, 200])
-async def test_a_story_is_told_whole_and_in_order_whatever_the_page(api: Api, limit: int) -> None:
+PAGE_SIZES: list[int] = [1, 3, 5, 16, 200]
+
+
+@pytest.mark.each_engine
+async def test_a_story_is_told_whole_and_in_order_whatever_the_page(api: Api, subtests: pytest.Subtests) -> None:
     """Notes, calls, messages and transfer requests, each once, newest first, also where moments are shared."""
     contact_id, expected = await story(api)
-    told = await walk(api, f"/api/contacts/{contact_id}/timeline", "timeline", limit)
+    for limit in PAGE_SIZES:
+        with subtests.test(limit=repr(limit)[:60]):
+            told = await walk(api, f"/api/contacts/{contact_id}/timeline", "timeline", limit)
 
-    assert [(entry["kind"], entry["id"]) for entry in told] == expected
-    for entry in told:
-        name = "transferRequest" if entry["kind"] == "transfer_request" else entry["kind"]
-        assert entry[name]["_id"] == entry["id"]
+            assert [(entry["kind"], entry["id"]) for entry in told] == expected
+            for entry in told:
+                name = "transferRequest" if entry["kind"] == "transfer_request" else entry["kind"]
+                assert entry[name]["_id"] == entry["id"]
 
 
+async def test_a_last_page_that_is_full_promises_no_other(api: Api) -> None:
+    """Whoever follows the cursor asks for no page that is empty."""
+    contact_id, expected = await story(api)
+    path = f"/api/contacts/{contact_id}/timeline"
+    nexts = [(await get(api, path, limit=len(expected) - short)).json()["next"] for short in (1, 0)]
+
+    assert [following is None for following in nexts] == [False, True]
+
+
+@pytest.mark.each_engine
 async def test_what_happens_while_a_story_is_read_shifts_nothing(api: Api) -> None:
     """The next page goes on where the last one ended."""
     contact_id, expected = await story(api)
@@ -276,14 +302,18 @@ async def test_a_whole_call_is_one_story(api: Api) -> None:
     assert told["message"]["message"]["text"] == "Here is the link."
 
 
-@pytest.mark.parametrize("cursor", ["x", "2026-05-15T09:00:00.000Z", f"{at(0)}_{'g' * 24}", f"{at(0)}_{'0' * 25}"])
-async def test_a_cursor_that_is_none_of_ours_is_400(api: Api, cursor: str) -> None:
+BAD_CURSORS: list[str] = ["x", "2026-05-15T09:00:00.000Z", f"{at(0)}_{'g' * 24}", f"{at(0)}_{'0' * 25}"]
+
+
+async def test_a_cursor_that_is_none_of_ours_is_400(api: Api, subtests: pytest.Subtests) -> None:
     """Whatever list it is shown to."""
     contact_id = await contact_of(api)
-    for path in (f"/api/contacts/{contact_id}/timeline", f"{NOTES}?contactId={contact_id}"):
-        response = await api.http.get(
-            path + ("&" if "?" in path else "?") + f"cursor={cursor}",
-            headers={"Authorization": f"Bearer {api.superadmin_token}"},
-        )
+    for cursor in BAD_CURSORS:
+        with subtests.test(cursor=repr(cursor)[:60]):
+            for path in (f"/api/contacts/{contact_id}/timeline", f"{NOTES}?contactId={contact_id}"):
+                response = await api.http.get(
+                    path + ("&" if "?" in path else "?") + f"cursor={cursor}",
+                    headers={"Authorization": f"Bearer {api.superadmin_token}"},
+                )
 
-        assert response.status_code == 400
+                assert response.status_code == 400

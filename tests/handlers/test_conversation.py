@@ -8,6 +8,8 @@ from tests.handlers.test_contacts import walk
 from tests.support.api import Api
 from tests.support.reading import OURS, contact_of, conversation_row, get, message_row
 
+pytestmark = pytest.mark.any_engine
+
 ABSENT = "0" * 24
 ALL = "/api/conversation/all"
 
@@ -65,6 +67,7 @@ async def test_one_conversation_is_read(api: Api) -> None:
     assert (listed[0]["latestMessage"], listed[0]["messageCount"]) == ("Text 4", 5)
 
 
+@pytest.mark.each_engine
 async def test_each_channel_has_conversations_of_its_own(api: Api) -> None:
     """`sms` is the default, `voice` another, and channels we do not have are empty."""
     call = {"direction": "inbound", "fromNumber": "+14165550123", "toNumber": OURS, "duration": 0, "status": "busy"}
@@ -78,13 +81,18 @@ async def test_each_channel_has_conversations_of_its_own(api: Api) -> None:
     assert counts == {None: 0, "voice": 1, "whatsapp": 0}
 
 
-@pytest.mark.parametrize("limit", [1, 2, 3, 5, 200])
-async def test_messages_are_read_whole_and_newest_first_whatever_the_page(api: Api, limit: int) -> None:
+PAGE_SIZES: list[int] = [1, 2, 3, 5, 200]
+
+
+@pytest.mark.each_engine
+async def test_messages_are_read_whole_and_newest_first_whatever_the_page(api: Api, subtests: pytest.Subtests) -> None:
     """Each once, also where two share a moment."""
     _, conversation_id, ids = await thread(api)
-    found = await walk(api, f"/api/conversation/{conversation_id}/messages", "messages", limit)
+    for limit in PAGE_SIZES:
+        with subtests.test(limit=repr(limit)[:60]):
+            found = await walk(api, f"/api/conversation/{conversation_id}/messages", "messages", limit)
 
-    assert [message["_id"] for message in found] == ids
+            assert [message["_id"] for message in found] == ids
 
 
 async def test_a_conversation_that_is_not_there_is_404(api: Api) -> None:

@@ -1,6 +1,7 @@
 """Erasing a person: what goes, what stays, and that it can be done again after any crash."""
 
 import json
+import sqlite3
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -18,8 +19,12 @@ from tests.support import published_events
 from tests.support.api import Api
 from tests.support.audio import mp3, mp3_base64
 from tests.support.reading import OURS, contact_of, get, user_of
+from tests.support.waiting import until
+
+pytestmark = pytest.mark.any_engine
 
 # Everything that could give the person away: none of it may be found anywhere afterwards.
+ONE_ENGINE = pytest.mark.parametrize("engine", ["sqlite"])
 NUMBER, NAME = "+14165550123", "Zebediah Quux"
 TRACES = [NUMBER, NUMBER[1:], "Zebediah", "Quux", "zebediah", "secret words", "a wish for Margaret", "text to Margaret"]
 
@@ -76,6 +81,7 @@ async def delete(api: Api, contact_id: str, token: str | None = None) -> Any:
     return await api.http.delete(f"/api/contacts/{contact_id}", headers=headers)
 
 
+@pytest.mark.each_engine
 async def test_nothing_of_the_person_is_left_anywhere(api: Api) -> None:
     """No row of any table and no object holds a word of them, and the answer says what went."""
     contact_id = await live(api)
@@ -97,6 +103,43 @@ async def test_nothing_of_the_person_is_left_anywhere(api: Api) -> None:
     assert await api.read(lambda: list(ToolInvocation.select())) == []
 
 
+@ONE_ENGINE
+async def test_no_file_of_the_embedded_database_holds_a_word_of_the_person(api: Api) -> None:
+    """Byte by byte, while the server runs: neither the database nor its log."""
+    contact_id = await live(api)
+    before = raw_traces(api)
+    response = await delete(api, contact_id)
+
+    assert response.status_code == 200
+    assert sorted(before) == sorted(TRACES)
+    assert raw_traces(api) == []
+
+
+@ONE_ENGINE
+async def test_an_erasure_does_not_wait_for_readers_and_the_files_are_clean_once_they_are_done(api: Api) -> None:
+    """Somebody who reads an older state needs the log; then it goes without being asked for again."""
+    contact_id = await live(api)
+    reader = sqlite3.connect(api.data_dir / "relay.db", isolation_level=None)
+    reader.execute("BEGIN")
+    reader.execute("SELECT COUNT(*) FROM contact").fetchone()
+    response = await delete(api, contact_id)
+    held = raw_traces(api)
+    note = await api.tool("create-note", {"phone_number": api.demo.contact_phone, "note": "Somebody else's."})
+    reader.execute("COMMIT")
+    reader.close()
+    await until(lambda: not raw_traces(api), "the files are clean")
+
+    assert response.status_code == 200
+    assert held
+    assert note.json()["success"] is True
+
+
+def raw_traces(api: Api) -> list[str]:
+    files = [path.read_bytes() for path in api.data_dir.glob("relay.db*") if not path.name.endswith("-shm")]
+    return [trace for trace in TRACES if any(trace.encode() in file for file in files)]
+
+
+@pytest.mark.each_engine
 async def test_others_keep_everything(api: Api) -> None:
     """Another contact's call, note, text and wish are untouched."""
     contact_id = await live(api)
@@ -132,6 +175,7 @@ async def test_afterwards_the_person_is_not_there(api: Api) -> None:
     assert (await get(api, "/api/contacts")).json()["data"]["total"] == 1
 
 
+@pytest.mark.each_engine
 async def test_a_call_keeps_its_place_and_its_figures(api: Api) -> None:
     """That there was a call of that length is nobody's secret; whose it was is gone."""
     contact_id = await live(api)
@@ -161,6 +205,7 @@ async def test_a_call_that_is_sent_again_does_not_come_back(api: Api) -> None:
     assert (api.objects(), await api.head()) == ([], head)
 
 
+@pytest.mark.each_engine
 async def test_the_same_person_may_call_again(api: Api) -> None:
     """A new call makes a new contact, with nothing from before."""
     contact_id = await live(api)
@@ -172,6 +217,7 @@ async def test_the_same_person_may_call_again(api: Api) -> None:
     assert [entry["kind"] for entry in timeline] == ["call"]
 
 
+@pytest.mark.each_engine
 async def test_events_keep_their_places_and_say_nothing(api: Api) -> None:
     """The sequence has no gap, every event is as published, and listeners are told whom to forget."""
     contact_id = await live(api)

@@ -11,6 +11,8 @@ from tests.support import published_events
 from tests.support.api import Api
 from tests.support.reading import get
 
+pytestmark = pytest.mark.any_engine
+
 EVENTS = "/api/events"
 
 
@@ -44,22 +46,28 @@ async def test_events_are_those_of_the_socket(api: Api) -> None:
     assert (body["next"], body["oldest"], body["head"]) == (7, 1, 7)
 
 
-@pytest.mark.parametrize("limit", [1, 3, 7, 1000])
+PAGE_SIZES: list[int] = [1, 3, 7, 1000]
+
+
 @pytest.mark.usefixtures("seven")
-async def test_asking_again_with_next_reads_everything_once(api: Api, limit: int) -> None:
+@pytest.mark.each_engine
+async def test_asking_again_with_next_reads_everything_once(api: Api, subtests: pytest.Subtests) -> None:
     """Until there is no more, and then `next` stays where it is."""
-    seen, since = [], 0
-    for _ in range(20):
-        body = await read(api, since=since, limit=limit)
-        seen += [event["seq"] for event in body["events"]]
-        if body["next"] == since:
-            break
-        since = body["next"]
+    for limit in PAGE_SIZES:
+        with subtests.test(limit=repr(limit)[:60]):
+            seen, since = [], 0
+            for _ in range(20):
+                body = await read(api, since=since, limit=limit)
+                seen += [event["seq"] for event in body["events"]]
+                if body["next"] == since:
+                    break
+                since = body["next"]
 
-    assert seen == list(range(1, 8))
+            assert seen == list(range(1, 8))
 
 
 @pytest.mark.usefixtures("seven")
+@pytest.mark.each_engine
 async def test_what_is_no_longer_kept_is_admitted(api: Api) -> None:
     """`oldest` above `since` + 1 says that something is gone, and the page goes on with what there is."""
     await api.relay.database.write(lambda: Event.delete().where(Event.sequence <= 4).execute())
@@ -92,14 +100,19 @@ async def test_an_api_key_may_read_events_too(api: Api) -> None:
     assert with_secret.status_code == 401
 
 
-@pytest.mark.parametrize("params", [{"since": "-1"}, {"since": "x"}, {"limit": "0"}, {"limit": "1001"}])
-async def test_a_parameter_that_makes_no_sense_is_400(api: Api, params: dict[str, str]) -> None:
+BAD_PARAMETERS: list[dict[str, str]] = [{"since": "-1"}, {"since": "x"}, {"limit": "0"}, {"limit": "1001"}]
+
+
+async def test_a_parameter_that_makes_no_sense_is_400(api: Api, subtests: pytest.Subtests) -> None:
     """In the envelope of records."""
-    response = await get(api, EVENTS, **params)
+    for params in BAD_PARAMETERS:
+        with subtests.test(params=repr(params)[:60]):
+            response = await get(api, EVENTS, **params)
 
-    assert (response.status_code, response.json()["success"]) == (400, False)
+            assert (response.status_code, response.json()["success"]) == (400, False)
 
 
+@pytest.mark.each_engine
 async def test_a_since_beyond_any_sequence_is_answered(api: Api) -> None:
     """The largest number the document admits is a number like any other."""
     assert (await read(api, since=2**63 - 1))["next"] == await api.read(lambda: outbox.head(api.organization_id))

@@ -8,6 +8,8 @@ from tests.support.api import Api
 from tests.support.audio import mp3_base64
 from tests.support.reading import OURS, THEIRS, call_row, contact_of, get
 
+pytestmark = pytest.mark.any_engine
+
 HISTORY = "/api/calls/history"
 ABSENT = "0" * 24
 
@@ -92,6 +94,7 @@ async def test_a_list_leaves_transcripts_out(api: Api) -> None:
     assert (call["summary"], call["hasRecording"]) == ("Greeted.", True)
 
 
+@pytest.mark.each_engine
 async def test_calls_come_newest_first_and_those_of_one_moment_in_a_fixed_order(api: Api) -> None:
     """The order is by start and then by id, both descending."""
     _, newest_first = await five_calls(api)
@@ -99,15 +102,21 @@ async def test_calls_come_newest_first_and_those_of_one_moment_in_a_fixed_order(
     assert await ids(api) == (newest_first, 5)
 
 
-@pytest.mark.parametrize("limit", [1, 2, 3, 5, 200])
-async def test_pages_cut_the_same_list_at_any_offset(api: Api, limit: int) -> None:
+PAGE_SIZES: list[int] = [1, 2, 3, 5, 200]
+
+
+@pytest.mark.each_engine
+async def test_pages_cut_the_same_list_at_any_offset(api: Api, subtests: pytest.Subtests) -> None:
     """From whichever end a page is counted off, it is the same slice; beyond the end it is empty."""
     _, newest_first = await five_calls(api)
-    pages = {offset: (await ids(api, limit=limit, offset=offset))[0] for offset in range(7)}
+    for limit in PAGE_SIZES:
+        with subtests.test(limit=repr(limit)[:60]):
+            pages = {offset: (await ids(api, limit=limit, offset=offset))[0] for offset in range(7)}
 
-    assert pages == {offset: newest_first[offset : offset + limit] for offset in range(7)}
+            assert pages == {offset: newest_first[offset : offset + limit] for offset in range(7)}
 
 
+@pytest.mark.each_engine
 async def test_filters_choose_calls_and_count_them(api: Api) -> None:
     """By contact, status, time and user, alone and together; `to` is not included."""
     contact_id, newest_first = await five_calls(api)
@@ -122,6 +131,7 @@ async def test_filters_choose_calls_and_count_them(api: Api) -> None:
     assert await ids(api, userId=ABSENT) == ([], 0)
 
 
+@pytest.mark.each_engine
 async def test_a_call_is_found_by_the_callers_own_id_and_by_whose_key_pushed_it_in(api: Api) -> None:
     """ "Did you get my call?" is one request."""
     first, second = await ingested(api), await ingested(api, externalCallId="vendor-2")
@@ -132,25 +142,26 @@ async def test_a_call_is_found_by_the_callers_own_id_and_by_whose_key_pushed_it_
     assert await ids(api, userId=user_id) == ([second["callId"], first["callId"]], 2)
 
 
-@pytest.mark.parametrize(
-    "params",
-    [
-        {"limit": "0"},
-        {"limit": "201"},
-        {"offset": "-1"},
-        {"status": "lost"},
-        {"contactId": "x"},
-        {"from_": "yesterday"},
-        {"to": "2026-05-15T24:61:00Z"},
-        {"externalCallId": ""},
-    ],
-)
-async def test_a_parameter_that_makes_no_sense_is_400(api: Api, params: dict[str, str]) -> None:
-    """In the envelope of the calls family, with one sentence."""
-    response = await get(api, HISTORY, **params)
+BAD_PARAMETERS: list[dict[str, str]] = [
+    {"limit": "0"},
+    {"limit": "201"},
+    {"offset": "-1"},
+    {"status": "lost"},
+    {"contactId": "x"},
+    {"from_": "yesterday"},
+    {"to": "2026-05-15T24:61:00Z"},
+    {"externalCallId": ""},
+]
 
-    assert response.status_code == 400
-    assert response.json()["success"] is False
+
+async def test_a_parameter_that_makes_no_sense_is_400(api: Api, subtests: pytest.Subtests) -> None:
+    """In the envelope of the calls family, with one sentence."""
+    for params in BAD_PARAMETERS:
+        with subtests.test(params=repr(params)[:60]):
+            response = await get(api, HISTORY, **params)
+
+            assert response.status_code == 400
+            assert response.json()["success"] is False
 
 
 async def test_a_call_that_is_not_there_is_404(api: Api) -> None:
@@ -161,6 +172,7 @@ async def test_a_call_that_is_not_there_is_404(api: Api) -> None:
         assert (response.status_code, response.json()["success"]) == (404, False)
 
 
+@pytest.mark.each_engine
 async def test_statistics_add_up_by_status(api: Api) -> None:
     """Counts, sums and averages, for all time and for a stretch of it; a status without calls is left out."""
     await five_calls(api)
@@ -179,27 +191,28 @@ async def test_statistics_add_up_by_status(api: Api) -> None:
     assert (stretch["totalCalls"], stretch["totalDuration"]) == (2, 3)
 
 
-@pytest.mark.parametrize(
-    ("start", "end", "expected"),
-    [
-        ("2026-05-15", "2026-05-15", 5),
-        ("2026-05-16", None, 0),
-        (None, "2026-05-14", 0),
-        ("2026-05-14", "9999-12-31", 5),
-        ("2026-05-15T09:00:03Z", "2026-05-15", 2),
-    ],
-)
-async def test_a_day_counts_from_its_beginning_to_its_end(
-    api: Api, start: str | None, end: str | None, expected: int
-) -> None:
+DAYS: list[tuple[str | None, str | None, int]] = [
+    ("2026-05-15", "2026-05-15", 5),
+    ("2026-05-16", None, 0),
+    (None, "2026-05-14", 0),
+    ("2026-05-14", "9999-12-31", 5),
+    ("2026-05-15T09:00:03Z", "2026-05-15", 2),
+]
+
+
+@pytest.mark.each_engine
+async def test_a_day_counts_from_its_beginning_to_its_end(api: Api, subtests: pytest.Subtests) -> None:
     """Days are those of UTC."""
     await five_calls(api)
-    given = {name: value for name, value in (("startDate", start), ("endDate", end)) if value}
-    statistics = (await get(api, "/api/calls/statistics", **given)).json()["statistics"]
+    for start, end, expected in DAYS:
+        with subtests.test(start=repr(start)[:60]):
+            given = {name: value for name, value in (("startDate", start), ("endDate", end)) if value}
+            statistics = (await get(api, "/api/calls/statistics", **given)).json()["statistics"]
 
-    assert statistics["totalCalls"] == expected
+            assert statistics["totalCalls"] == expected
 
 
+@pytest.mark.each_engine
 async def test_without_calls_statistics_are_zero(api: Api) -> None:
     """Nothing is divided by nothing."""
     statistics = (await get(api, "/api/calls/statistics")).json()["statistics"]

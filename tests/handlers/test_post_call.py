@@ -12,13 +12,16 @@ from typing import Any
 
 import httpx
 import pytest
+from cryptography.fernet import Fernet
 from pydantic import SecretStr
 
 from actions import administer
-from actions.configure_voice_ai import VoiceAiChanges, configure_voice_ai
+from actions.configure_voice_ai import ORGANIZATION_HEADER, VoiceAiChanges, configure_voice_ai
 from actions.erase_contact import erase_contact
+from actions.vault import Vault
 from domain.audit import Actor
 from domain.errors import StorageUnavailable
+from persistence import voice_ai_configs
 from persistence.models import (
     Call,
     Contact,
@@ -32,6 +35,8 @@ from tests.support.api import Api, running_api
 from tests.support.audio import mp3, mp3_base64
 from tests.support.reading import get
 from tests.support.vendors import FakeElevenLabs
+
+pytestmark = pytest.mark.any_engine
 
 POST_CALL = "/api/webhook/elevenlabs"
 OURS = "+12362320246"
@@ -211,6 +216,7 @@ ODD: list[dict[str, Any]] = [
 
 
 @pytest.mark.parametrize("order", ["audio last", "audio first"])
+@pytest.mark.each_engine
 async def test_audio_and_transcription_come_in_any_order(desk: Desk, order: str) -> None:
     """One call with one recording, and every listener hears once that it can be listened to."""
     transcription, audio = payload("transcription_inbound_sip"), payload("audio")
@@ -229,6 +235,7 @@ async def test_audio_and_transcription_come_in_any_order(desk: Desk, order: str)
     assert await rows(desk.api, HeldRecording) == []
 
 
+@pytest.mark.each_engine
 async def test_audio_alone_waits_and_is_kept_once(desk: Desk) -> None:
     """However often it comes, and no listener hears of it before there is a call."""
     for _ in range(3):
@@ -241,6 +248,7 @@ async def test_audio_alone_waits_and_is_kept_once(desk: Desk) -> None:
     assert await names(desk.api) == []
 
 
+@pytest.mark.each_engine
 async def test_everything_delivered_many_times_at_once_is_recorded_once(desk: Desk) -> None:
     """Ten transcriptions and ten recordings in a heap: one call, one note, one recording, five events."""
     documents = [payload("transcription_inbound_sip"), payload("audio")] * 10
@@ -263,6 +271,7 @@ async def test_the_older_form_of_audio_finds_the_older_form_of_call(desk: Desk) 
     assert [recording.call_id for recording in await rows(desk.api, Recording)] == [recorded]
 
 
+@pytest.mark.each_engine
 async def test_what_the_tools_did_during_the_call_is_tied_to_it(desk: Desk) -> None:
     """A note, a text and a request for a person, before the call was reported and after."""
     agent = {"phone_number": desk.api.demo.contact_phone, "conversation_id": CONVERSATION}
@@ -276,6 +285,7 @@ async def test_what_the_tools_did_during_the_call_is_tied_to_it(desk: Desk) -> N
     assert tied == [{recorded}] * 3
 
 
+@pytest.mark.each_engine
 async def test_a_call_that_was_pushed_in_before_is_the_same_call(desk: Desk) -> None:
     """Known by its conversation, whatever it was called there; only the note is new."""
     pushed = {
@@ -301,6 +311,7 @@ async def test_a_call_that_was_pushed_in_before_is_the_same_call(desk: Desk) -> 
     assert await names(desk.api, head) == ["note_created"]
 
 
+@pytest.mark.each_engine
 async def test_a_call_that_is_pushed_in_at_the_same_moment_gets_its_note_too(desk: Desk) -> None:
     """Whichever of the two is faster, the summary is noted once."""
     for number in range(10):
@@ -332,6 +343,7 @@ async def test_a_summary_that_is_blank_is_no_note_and_no_news(desk: Desk) -> Non
     assert await names(desk.api) == ["call_initiated", "call_ended", "fetch_messages"]
 
 
+@pytest.mark.each_engine
 async def test_nothing_of_an_erased_person_comes_back(desk: Desk) -> None:
     """Late audio and a repeated transcription are acknowledged and let go."""
     recorded = call_id(await desk.deliver(payload("transcription_inbound_sip")))
@@ -442,10 +454,10 @@ async def test_the_bearer_tool_secret_is_believed_as_well(desk: Desk) -> None:
     assert refused.status_code == 401
 
 
-async def another(desk: Desk) -> tuple[Desk, str]:
-    """Have a second organization with a workspace and a webhook of its own; return its id too."""
+async def another(desk: Desk, name: str = "Other") -> tuple[Desk, str]:
+    """Have one more organization with a workspace and a webhook of its own; return its id too."""
     api = desk.api
-    other = await administer.create_organization(api.relay, "Other", "CA")
+    other = await administer.create_organization(api.relay, name, "CA")
     await administer.add_phone_number(api.relay, other.id, "+14165550000")
     desk.workspace.settings["webhooks"]["post_call_webhook_id"] = None
     for webhook in desk.workspace.webhooks.values():
@@ -473,6 +485,81 @@ async def test_the_secret_alone_tells_whose_call_it_is(desk: Desk, hint: str) ->
         assert (response.status_code, owners) == (401, [])
     else:
         assert (response.status_code, owners) == (200, [other_id])
+
+
+async def unnamed(desk: Desk) -> httpx.Response:
+    """Deliver, signed, without the header that names the organization."""
+    callback = desk.workspace.delivery(desk.webhook_id, {"type": "something.new"})
+    return await desk.send(
+        callback.body, **{name: value for name, value in callback.headers.items() if name != ORGANIZATION_HEADER}
+    )
+
+
+@pytest.mark.parametrize("engine", ["sqlite", "postgresql"])
+async def test_few_secrets_are_tried_on_a_delivery_without_its_organization(
+    tmp_path: Path, elevenlabs: FakeElevenLabs, on_engine: None
+) -> None:
+    """It is believed while few organizations have a webhook, and refused once there are more; the header is enough."""
+    async with running_api(tmp_path, elevenlabs_url=elevenlabs.url, webhook_organizations_tried=2) as api:
+        await api.configure({"aiVoiceProvider": "elevenlabs", "elevenlabsApiKey": elevenlabs.api_key})
+        desks = [Desk(api, elevenlabs, elevenlabs.settings["webhooks"]["post_call_webhook_id"])]
+        outcomes = []
+        for number in range(3):
+            outcomes.append([(await unnamed(desk)).status_code for desk in desks])
+            desks.append((await another(desks[0], f"Other {number}"))[0])
+        refused = await unnamed(desks[0])
+        named = [(await desk.deliver({"type": "something.new"})).status_code for desk in desks]
+
+    assert outcomes == [[200], [200, 200], [401, 401, 401]]
+    assert ORGANIZATION_HEADER in refused.json()["error"]
+    assert named == [200] * 4
+
+
+@pytest.mark.parametrize("counters", ["memory", "database"])
+async def test_deliveries_without_their_organization_are_few_a_minute(
+    tmp_path: Path, elevenlabs: FakeElevenLabs, counters: str
+) -> None:
+    """More of them get 429 before a secret is tried, genuine or forged; those with the header are not counted."""
+    limits = {"unnamed_deliveries_per_minute_per_address": 3, "request_counters": counters}
+    async with running_api(tmp_path, elevenlabs_url=elevenlabs.url, **limits) as api:
+        await api.configure({"aiVoiceProvider": "elevenlabs", "elevenlabsApiKey": elevenlabs.api_key})
+        desk = Desk(api, elevenlabs, elevenlabs.settings["webhooks"]["post_call_webhook_id"])
+        forged = {"ElevenLabs-Signature": signed("0" * 64, BODY, time.time())}
+        first = [(await desk.send(BODY, **forged)).status_code, (await unnamed(desk)).status_code]
+        malformed = await desk.send(BODY, **{"ElevenLabs-Signature": "t=soon"})
+        last = [await unnamed(desk), await unnamed(desk), await desk.send(BODY, **forged)]
+        named = [(await desk.deliver({"type": "something.new"})).status_code for _ in range(5)]
+
+    assert first == [401, 200]
+    assert malformed.status_code == 401
+    assert [answer.status_code for answer in last] == [200, 429, 429]
+    assert int(last[1].headers["Retry-After"]) in range(1, 61)
+    assert last[1].json() == {"success": False, "error": "Too many requests, please try again later"}
+    assert named == [200] * 5
+
+
+async def test_a_secret_nobody_can_open_stops_no_other_organization(desk: Desk) -> None:
+    """Its key was lost; the deliveries of all others are tried and believed."""
+    _, other_id = await another(desk)
+    lost = Vault(SecretStr(Fernet.generate_key().decode())).seal("a secret of theirs")
+    await desk.api.relay.database.write(lambda: voice_ai_configs.update(other_id, {"webhook_secret_sealed": lost}))
+    callback = desk.workspace.delivery(desk.webhook_id, payload("transcription_inbound_sip"))
+    headers = {name: value for name, value in callback.headers.items() if name != "X-Relay-Organization"}
+
+    call_id(await desk.send(callback.body, **headers))
+
+
+async def test_a_body_that_does_not_say_whose_it_is_is_hashed_up_to_a_limit(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Anybody may send one, and each organization's secret is tried on it."""
+    monkeypatch.setattr("actions.receive_post_call._MOST_HASHED_BYTES", len(BODY))
+    callback = desk.workspace.delivery(desk.webhook_id, payload("transcription_inbound_sip"))
+    headers = {name: value for name, value in callback.headers.items() if name != "X-Relay-Organization"}
+    refused = await desk.send(callback.body, **headers)
+
+    assert refused.status_code == 401
+    assert await nothing_is_stored(desk.api)
 
 
 # Bad input
@@ -514,11 +601,15 @@ UNREADABLE = [
 ]
 
 
-@pytest.mark.parametrize("headers", [{"Content-Type": "text/plain"}, {"Content-Encoding": "gzip"}])
-async def test_another_type_of_body_is_415(desk: Desk, headers: dict[str, str]) -> None:
+OTHER_TYPES: list[dict[str, str]] = [{"Content-Type": "text/plain"}, {"Content-Encoding": "gzip"}]
+
+
+async def test_another_type_of_body_is_415(desk: Desk, subtests: pytest.Subtests) -> None:
     """Signed or not, it is not read."""
-    assert (await desk.deliver(payload("audio"), headers=headers)).status_code == 415
-    assert await nothing_is_stored(desk.api)
+    for headers in OTHER_TYPES:
+        with subtests.test(headers=repr(headers)[:60]):
+            assert (await desk.deliver(payload("audio"), headers=headers)).status_code == 415
+            assert await nothing_is_stored(desk.api)
 
 
 async def test_a_recording_beyond_the_limit_is_refused_whole(tmp_path: Path, elevenlabs: FakeElevenLabs) -> None:

@@ -29,6 +29,7 @@ from persistence import users
 from persistence.models import MODELS, User
 from tests.support.api import Api, running_api, serving
 from tests.support.contract import CONTRACT, PUBLISHED, assert_documented, good_body, kinds_of, target_of
+from tests.support.kinds import Kinds
 from tests.support.wire import JSON, Answer, bearer, exchange, request
 
 # Who is let in has nothing to do with the database, so it is tried on one engine.
@@ -125,9 +126,14 @@ async def _user(api: Api, name: str, role: Role) -> User:
     )
 
 
-def assert_refused(answer: Answer, operation: Operation) -> None:
+def alike(operation: Operation) -> list[Operation]:
+    """Return the operations that take the same kinds of token."""
+    return [one for one in CLOSED if kinds_of(one) == kinds_of(operation)]
+
+
+def assert_refused(answer: Answer, operation: Operation, sent: object = "") -> None:
     """Insist on the operation's own documented 401, and on nothing else being told."""
-    assert answer.status == 401, answer
+    assert answer.status == 401, (sent, answer)
     assert answer.header("WWW-Authenticate") == "Bearer"
     body = assert_documented(answer, operation)
     assert {"error"} <= set(body) <= {"success", "error"}
@@ -144,7 +150,7 @@ async def assert_locked(fort: Fort, operation: Operation, *attempts: Headers) ->
     for headers in attempts:
         sent = request(operation.method, target_of(operation), [*headers, JSON], body)
         for url in (fort.watched_url, fort.api.url):
-            assert_refused(await exchange(url, sent), operation)
+            assert_refused(await exchange(url, sent), operation, headers)
 
     assert fort.ran == []
     assert await _rows(fort.api) == before
@@ -180,40 +186,39 @@ async def test_every_kind_of_token_an_operation_names_is_let_in(fort: Fort, oper
 
 # What does not
 
-MALFORMED = [
-    b"",
-    b"Bearer",
-    b"Bearer ",
-    b"Basic {token}",
-    b"{token}",
-    b"Token {token}",
-    b"Bearer: {token}",
-    b"Bearer={token}",
-    b"Bearer {token} {token}",
-    b"Bearer {token},{token}",
-    b"Bearer {token}, Bearer {token}",
-    b'Bearer "{token}"',
-    b"Bearer\t{token}",
-    b"Bearer {token}\tx",
-    b"Bearer {token}\x80",
-    b"Bearer \xc3\xa9",
-    b"Bearer {token}=x",
-    b"Bearer {token}" + b"a" * 10_240,
-    b"Bearer " + b"a" * 10_240,
-    b"Bearer " + b"a" * 4096,
-    b"Bearer eyJ" + b"." * 4000,
-    b"Bearer null",
-    b"Bearer ' OR '1'='1",
-    b"Bearer %",
-]
+MALFORMED = Kinds(
+    [b"", b"Bearer ", b"Basic {token}", b"{token}"],
+    [
+        b"Bearer",
+        b"Token {token}",
+        b"Bearer: {token}",
+        b"Bearer={token}",
+        b"Bearer {token} {token}",
+        b"Bearer {token},{token}",
+        b"Bearer {token}, Bearer {token}",
+        b'Bearer "{token}"',
+        b"Bearer\t{token}",
+        b"Bearer {token}\tx",
+        b"Bearer {token}\x80",
+        b"Bearer \xc3\xa9",
+        b"Bearer {token}=x",
+        b"Bearer {token}" + b"a" * 10_240,
+        b"Bearer " + b"a" * 10_240,
+        b"Bearer " + b"a" * 4096,
+        b"Bearer eyJ" + b"." * 4000,
+        b"Bearer null",
+        b"Bearer ' OR '1'='1",
+        b"Bearer %",
+    ],
+)
 
 
 @EVERY
 async def test_a_malformed_header_opens_nothing(fort: Fort, operation: Operation) -> None:
     """It takes `Bearer <token>` and nothing else, even around the right token."""
-    token = fort.good_token(operation).encode()
+    token, malformed = fort.good_token(operation).encode(), MALFORMED.of(operation, alike(operation))
     await assert_locked(
-        fort, operation, *[[(b"Authorization", value.replace(b"{token}", token))] for value in MALFORMED]
+        fort, operation, *[[(b"Authorization", value.replace(b"{token}", token))] for value in malformed]
     )
 
 
@@ -369,11 +374,17 @@ FORGERIES: dict[str, Callable[[Fort], str]] = {
 }
 
 
+_ALWAYS = ("alg none", "RS256 with a key of theirs", "HS256 with an empty secret", "no signature", "no exp")
+FORGED = Kinds(_ALWAYS, [name for name in FORGERIES if name not in _ALWAYS])
+
+
 @EVERY
 async def test_a_forged_jwt_opens_nothing(fort: Fort, operation: Operation) -> None:
     """The algorithm is ours to choose, and a token must say all it has to say."""
-    for name, forge in FORGERIES.items():
-        await assert_locked(fort, operation, [bearer(forge(fort)), (b"X-Forgery", name.encode())])
+    names = FORGED.of(operation, alike(operation))
+    await assert_locked(
+        fort, operation, *[[bearer(FORGERIES[name](fort)), (b"X-Forgery", name.encode())] for name in names]
+    )
 
 
 async def test_claims_that_were_changed_after_signing_open_nothing(fort: Fort) -> None:

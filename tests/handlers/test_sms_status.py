@@ -17,6 +17,8 @@ from tests.support.api import Api, running_api
 from tests.support.faulty_http import Callback, FakeVendor
 from tests.support.vendors import FakeSinch, FakeTextGrid, FakeTwilio
 
+pytestmark = pytest.mark.any_engine
+
 PUBLIC = "https://relay.example"
 TEXT = "Here is the link."
 
@@ -118,6 +120,7 @@ async def test_without_a_public_address_none_is_asked_for(tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize("status", ["delivered", "undelivered", "failed"])
+@pytest.mark.each_engine
 async def test_a_report_moves_the_message_on_and_listeners_hear_of_it(line: Line, status: str) -> None:
     """Once, however often it comes, at once or later."""
     callback = line.report(WORDS[line.name][status])
@@ -129,6 +132,7 @@ async def test_a_report_moves_the_message_on_and_listeners_hear_of_it(line: Line
     assert await line.told() == ["sent", status]
 
 
+@pytest.mark.each_engine
 async def test_a_late_report_changes_nothing(line: Line) -> None:
     """What was delivered stays delivered, in whichever order reports arrive."""
     words = WORDS[line.name]
@@ -139,6 +143,7 @@ async def test_a_late_report_changes_nothing(line: Line) -> None:
     assert await line.told() == ["sent", "delivered"]
 
 
+@pytest.mark.each_engine
 async def test_a_status_only_ever_moves_forward(line: Line) -> None:
     """In every order of every report, the first final one counts."""
     words = WORDS[line.name]
@@ -235,6 +240,17 @@ async def test_reports_come_home_after_the_organization_changed_its_vendor(line:
     answer = await line.tell(line.report(WORDS[line.name]["delivered"]))
 
     assert (answer.status_code, (await line.message()).status) == (200, "delivered")
+
+
+async def test_the_secret_of_the_next_vendor_checks_no_report_of_the_one_before(tmp_path: Path) -> None:
+    """Sinch and TextGrid both sign with a webhook's secret, each with its own."""
+    async with FakeSinch() as sinch, FakeTextGrid() as textgrid, running_api(tmp_path, sinch_sms_url=sinch.url) as api:
+        line = await connected(api, sinch, "sinch")
+        next_one = _credentials(textgrid, "textgrid", is_signing=True)
+        await administer.configure_sms(api.relay, api.organization_id, "textgrid", next_one)
+        answer = await line.tell(line.report(WORDS["sinch"]["delivered"]))
+
+        assert (answer.status_code, (await line.message()).status) == (200, "delivered")
 
 
 async def test_a_message_that_has_gone_is_404_to_who_was_told_of_it_and_401_to_others(unsigned: Line) -> None:

@@ -13,6 +13,8 @@ from tests.support.api import Api, running_api
 from tests.support.faulty_http import Fault, Reply
 from tests.support.vendors import FakeSinch, FakeTextGrid, FakeTwilio
 
+pytestmark = pytest.mark.any_engine
+
 PHONE = "+14165550100"
 OURS = "+12362320246"
 SECOND = "+14165550199"
@@ -41,6 +43,7 @@ async def rows(api: Api, model: Any) -> list[Any]:
 # Create-note
 
 
+@pytest.mark.each_engine
 async def test_a_note_is_stored_trimmed_as_an_ai_summary_and_announced(api: Api) -> None:
     """The answer names the note, the row says who wrote it, and one event follows."""
     response = await api.tool("create-note", {**NOTE, "conversation_id": "conv_1"})
@@ -68,36 +71,39 @@ async def test_a_national_number_is_read_in_the_organizations_region(api: Api) -
     assert response.json()["success"] is True
 
 
-@pytest.mark.parametrize(
-    "body",
-    [
-        {"note": "x"},
-        {"phone_number": PHONE},
-        {"phone_number": PHONE, "note": "   "},
-        {"phone_number": "", "note": "x"},
-        {"phone_number": "soon", "note": "x"},
-        {"phone_number": 14165550100, "note": "x"},
-        {"phone_number": PHONE, "note": None},
-        {"phone_number": "+14165550111", "note": "nobody has this number"},
-        {"phone_number": PHONE, "note": {"text": "x"}},
-        [],
-        "text",
-        None,
-        b"",
-        b"{",
-        b'{"phone_number": "+14165550100", "note": "\xff"}',
-        b'{"phone_number": "+14165550100", "note": "\\ud800"}',
-        b'{"phone_number": "+14165550100", "note": "a\\u0000b"}',
-        b'{"phone_number": "+14165550100", "note": "x", "n": NaN}',
-        b'{"phone_number": "+14165550100", "note": "x", "n": 1e999}',
-        b'{"phone_number": "+14165550100", "note": "x", "n": ' + b"[" * 10_000 + b"]" * 10_000 + b"}",
-    ],
-)
-async def test_whatever_is_wrong_with_a_note_is_one_sentence_and_stores_nothing(api: Api, body: object) -> None:
-    """The agent hears why, at status 200, and there is no trace of the attempt."""
-    spoken(await api.tool("create-note", body))
+BAD_NOTES: list[object] = [
+    {"note": "x"},
+    {"phone_number": PHONE},
+    {"phone_number": PHONE, "note": "   "},
+    {"phone_number": "", "note": "x"},
+    {"phone_number": "soon", "note": "x"},
+    {"phone_number": 14165550100, "note": "x"},
+    {"phone_number": PHONE, "note": None},
+    {"phone_number": "+14165550111", "note": "nobody has this number"},
+    {"phone_number": PHONE, "note": {"text": "x"}},
+    [],
+    "text",
+    None,
+    b"",
+    b"{",
+    b'{"phone_number": "+14165550100", "note": "\xff"}',
+    b'{"phone_number": "+14165550100", "note": "\\ud800"}',
+    b'{"phone_number": "+14165550100", "note": "a\\u0000b"}',
+    b'{"phone_number": "+14165550100", "note": "x", "n": NaN}',
+    b'{"phone_number": "+14165550100", "note": "x", "n": 1e999}',
+    b'{"phone_number": "+14165550100", "note": "x", "n": ' + b"[" * 10_000 + b"]" * 10_000 + b"}",
+]
 
-    assert await rows(api, ContactNote) == await rows(api, ToolInvocation) == await api.events() == []
+
+async def test_whatever_is_wrong_with_a_note_is_one_sentence_and_stores_nothing(
+    api: Api, subtests: pytest.Subtests
+) -> None:
+    """The agent hears why, at status 200, and there is no trace of the attempt."""
+    for body in BAD_NOTES:
+        with subtests.test(body=repr(body)[:60]):
+            spoken(await api.tool("create-note", body))
+
+            assert await rows(api, ContactNote) == await rows(api, ToolInvocation) == await api.events() == []
 
 
 async def test_unknown_extra_fields_are_accepted(api: Api) -> None:
@@ -107,6 +113,7 @@ async def test_unknown_extra_fields_are_accepted(api: Api) -> None:
     assert response.json()["success"] is True
 
 
+@pytest.mark.each_engine
 async def test_the_same_note_again_returns_the_first_result_and_does_nothing_twice(api: Api) -> None:
     """Twenty simultaneous repeats and a later one: one row, one event, one id."""
     responses = await asyncio.gather(*[api.tool("create-note", NOTE) for _ in range(20)])
@@ -126,6 +133,28 @@ async def test_a_note_that_differs_is_another_note(api: Api, change: dict[str, s
     assert first.json()["note_id"] != second.json()["note_id"]
 
 
+async def test_the_same_words_about_two_contacts_are_two_notes_and_two_texts(api: Api) -> None:
+    """A repeat is about the same person."""
+    await administer.add_contact(api.relay, api.organization_id, SECOND, "Robin Example")
+    for number in (PHONE, SECOND):
+        assert (await api.tool("create-note", {**NOTE, "phone_number": number})).json()["success"] is True
+        assert (await api.tool("send-sms", {**TEXT, "phone_number": number})).json()["success"] is True
+    notes, messages = await rows(api, ContactNote), await rows(api, Message)
+
+    assert len({note.contact_id for note in notes}) == len(notes) == 2
+    assert [message.to_number for message in messages] == [PHONE, SECOND]
+
+
+async def test_a_conversation_id_that_fits_no_index_is_left_out(api: Api) -> None:
+    """The note is saved all the same: nobody breaks off a call over an id."""
+    for length in (200, 201):
+        answer = await api.tool("create-note", {**NOTE, "conversation_id": "x" * length})
+        assert answer.json()["success"] is True
+
+    assert [note.elevenlabs_conversation_id for note in await rows(api, ContactNote)] == ["x" * 200, None]
+
+
+@pytest.mark.each_engine
 async def test_after_the_replay_window_the_same_note_is_a_new_one(tmp_path: Path) -> None:
     """The window is a setting; with none, every call counts."""
     async with running_api(tmp_path, tool_replay_seconds=0) as api:
@@ -181,24 +210,26 @@ async def test_a_text_is_stored_sent_and_announced(api: Api) -> None:
     assert (status["name"], status["data"]["status"]) == ("message_status", "sent")
 
 
-@pytest.mark.parametrize(
-    ("fields", "expected"),
-    [
-        ({"called_id": SECOND}, SECOND),
-        ({"called_number": SECOND}, SECOND),
-        ({"called_id": "(416) 555-0199"}, SECOND),
-        ({"called_id": "+19995550000"}, OURS),
-        ({"called_id": "nonsense"}, OURS),
-    ],
-)
-async def test_a_text_leaves_from_the_number_that_was_called(api: Api, fields: dict[str, str], expected: str) -> None:
+CALLED_NUMBERS: list[tuple[dict[str, str], str]] = [
+    ({"called_id": SECOND}, SECOND),
+    ({"called_number": SECOND}, SECOND),
+    ({"called_id": "(416) 555-0199"}, SECOND),
+    ({"called_id": "+19995550000"}, OURS),
+    ({"called_id": "nonsense"}, OURS),
+]
+
+
+async def test_a_text_leaves_from_the_number_that_was_called(api: Api, subtests: pytest.Subtests) -> None:
     """Ours if it is one of the organization's, else the default."""
-    await api.tool("send-sms", {**TEXT, **fields})
-    (message,) = await rows(api, Message)
+    for fields, expected in CALLED_NUMBERS:
+        with subtests.test(fields=repr(fields)[:60]):
+            await api.tool("send-sms", {**TEXT, "message": f"By {fields}.", **fields})
+            message = (await rows(api, Message))[-1]
 
-    assert message.from_number == expected
+            assert message.from_number == expected
 
 
+@pytest.mark.each_engine
 async def test_texts_to_one_contact_from_one_number_share_a_conversation(api: Api) -> None:
     """The thread is found again."""
     await api.tool("send-sms", TEXT)
@@ -210,23 +241,26 @@ async def test_texts_to_one_contact_from_one_number_share_a_conversation(api: Ap
     assert len(await rows(api, Conversation)) == 2
 
 
-@pytest.mark.parametrize(
-    "body",
-    [
-        {"message": "x"},
-        {"phone_number": PHONE},
-        {"phone_number": PHONE, "message": " \n "},
-        {"phone_number": PHONE, "message": "x" * 1601},
-        {"phone_number": "+14165550111", "message": "x"},
-        {"phone_number": PHONE, "message": ["x"]},
-        b"not json",
-    ],
-)
-async def test_a_text_that_cannot_be_sent_is_one_sentence_and_stores_nothing(api: Api, body: object) -> None:
-    """The agent hears why, at status 200."""
-    spoken(await api.tool("send-sms", body))
+BAD_TEXTS: list[object] = [
+    {"message": "x"},
+    {"phone_number": PHONE},
+    {"phone_number": PHONE, "message": " \n "},
+    {"phone_number": PHONE, "message": "x" * 1601},
+    {"phone_number": "+14165550111", "message": "x"},
+    {"phone_number": PHONE, "message": ["x"]},
+    b"not json",
+]
 
-    assert await rows(api, Message) == await api.events() == []
+
+async def test_a_text_that_cannot_be_sent_is_one_sentence_and_stores_nothing(
+    api: Api, subtests: pytest.Subtests
+) -> None:
+    """The agent hears why, at status 200."""
+    for body in BAD_TEXTS:
+        with subtests.test(body=repr(body)[:60]):
+            spoken(await api.tool("send-sms", body))
+
+            assert await rows(api, Message) == await api.events() == []
 
 
 async def test_without_a_provider_the_agent_hears_so(api: Api) -> None:
@@ -258,6 +292,7 @@ async def test_a_text_goes_through_twilio_once(texting: Api, twilio: FakeTwilio)
     assert (message.provider_message_id, message.status) == (sent["sid"], "sent")
 
 
+@pytest.mark.each_engine
 async def test_simultaneous_repeats_of_a_text_send_it_once_and_hear_the_same(texting: Api, twilio: FakeTwilio) -> None:
     """Those who come while the first is at work wait for its outcome."""
     responses = await asyncio.gather(*[texting.tool("send-sms", TEXT) for _ in range(10)])
@@ -306,6 +341,7 @@ async def test_a_provider_that_never_answers_costs_no_more_than_the_limit(textin
     assert message.status == "unknown"
 
 
+@pytest.mark.each_engine
 async def test_a_text_whose_sender_died_becomes_unknown_and_stays_unsent(texting: Api, twilio: FakeTwilio) -> None:
     """A queued message that is found later is closed, not sent."""
     await texting.tool("send-sms", TEXT)
@@ -357,6 +393,7 @@ async def test_a_transfer_is_answered_as_documented_stored_and_announced(api: Ap
     }
 
 
+@pytest.mark.each_engine
 async def test_a_transfer_knows_the_contact_of_its_conversation(api: Api) -> None:
     """A note taken earlier in the same conversation tells whose call it is."""
     await api.tool("create-note", {**NOTE, "conversation_id": "conv_1"})
@@ -375,6 +412,7 @@ async def test_an_empty_transfer_is_a_transfer(api: Api) -> None:
     assert len(await rows(api, TransferRequest)) == 1
 
 
+@pytest.mark.each_engine
 async def test_the_same_transfer_again_is_one_request(api: Api) -> None:
     """A repeat within the window tells nobody twice."""
     body = {"reason": "Wants a supervisor", "conversation_id": "conv_1"}
@@ -384,10 +422,24 @@ async def test_the_same_transfer_again_is_one_request(api: Api) -> None:
     assert len(await rows(api, TransferRequest)) == len(await api.events()) == 1
 
 
-@pytest.mark.parametrize("body", [{"reason": 5}, {"conversation_id": []}, [], b"", b"\xff"])
-async def test_a_transfer_that_makes_no_sense_is_one_sentence(api: Api, body: object) -> None:
-    """The sentence stands in `error` and, as the page has it, in `message`."""
-    response = await api.tool("transfer", body)
+@pytest.mark.parametrize("change", [{"conversation_id": "conv_2"}, {"called_id": SECOND}, {"reason": "Invoice"}])
+async def test_a_transfer_that_differs_is_another_request(api: Api, change: dict[str, str]) -> None:
+    """Two callers who want the same are two."""
+    body = {"reason": "Wants a supervisor", "conversation_id": "conv_1", "called_id": OURS}
+    for asked in (body, body | change):
+        await api.tool("transfer", asked)
 
-    assert response.json()["message"] == spoken(response)
-    assert await rows(api, TransferRequest) == []
+    assert len(await rows(api, TransferRequest)) == len(await api.events()) == 2
+
+
+BAD_TRANSFERS: list[object] = [{"reason": 5}, {"conversation_id": []}, [], b"", b"\xff"]
+
+
+async def test_a_transfer_that_makes_no_sense_is_one_sentence(api: Api, subtests: pytest.Subtests) -> None:
+    """The sentence stands in `error` and, as the page has it, in `message`."""
+    for body in BAD_TRANSFERS:
+        with subtests.test(body=repr(body)[:60]):
+            response = await api.tool("transfer", body)
+
+            assert response.json()["message"] == spoken(response)
+            assert await rows(api, TransferRequest) == []

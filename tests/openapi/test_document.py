@@ -176,6 +176,26 @@ def test_remove_takes_every_match_out_of_objects_and_arrays() -> None:
     assert list(result["paths"]) == ["/api/pets"]
 
 
+def test_remove_takes_entries_by_their_number_and_not_by_its_digits() -> None:
+    """The ninth and the tenth entry are neighbours."""
+    tags = [{"target": "$.paths['/api/pets'].get.tags", "update": f"t{number}"} for number in range(1, 12)]
+    result = served(*tags, {"target": "$.paths['/api/pets'].get.tags[9,10]", "remove": True})
+
+    assert result["paths"]["/api/pets"]["get"]["tags"] == ["a", *(f"t{number}" for number in range(1, 9)), "t11"]
+
+
+def test_actions_on_one_use_of_an_anchor_leave_the_others_alone() -> None:
+    """An alias is a copy: YAML shares it, the document does not."""
+    published = PETS.replace(b"responses:", b"responses: &answers", 1).replace(
+        b"responses:\n        '200': {description: A pet}", b"responses: *answers"
+    )
+    action = {"target": "$.paths['/api/pets'].get.responses['200']", "update": {"description": "All of them"}}
+    paths = assemble(published, overlay(action)).served["paths"]
+
+    assert paths["/api/pets"]["get"]["responses"]["200"]["description"] == "All of them"
+    assert paths["/api/pets/{petId}"]["get"]["responses"]["200"]["description"] == "Pets"
+
+
 def test_actions_apply_in_order_and_later_ones_see_earlier_ones() -> None:
     """An action may build on the one before it."""
     result = served(

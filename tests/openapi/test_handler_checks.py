@@ -29,6 +29,14 @@ class Sound(Response[bytes]):
     media_type: ClassVar[str | None] = "audio/*"
 
 
+class Nothing(Response[None]):
+    """An answer without content."""
+
+    __slots__ = ()
+    status: ClassVar[int] = 204
+    media_type: ClassVar[str | None] = None
+
+
 @contextlib.asynccontextmanager
 async def one_operation(handler: Handler, **definition: Any) -> AsyncIterator[tuple[httpx.AsyncClient, Lab]]:
     """Serve one operation at /api/x/y with `handler`; without a body it is a GET."""
@@ -36,7 +44,7 @@ async def one_operation(handler: Handler, **definition: Any) -> AsyncIterator[tu
     operation = {"operationId": "act", "responses": ANYTHING} | definition
     contract = contract_of({"/api/x/y": {method: operation}}, securitySchemes=SCHEMES)
     (key,) = (operation.key for operation in contract.operations)
-    bindings = Bindings(contract.served_digest, {key: Binding("x.act", Any, {}, (Answered, Sound))})
+    bindings = Bindings(contract.served_digest, {key: Binding("x.act", Any, {}, (Answered, Sound, Nothing))})
     lab = Lab()
     app = build(contract, lab, {key: handler}, bindings)
     async with serving(app) as url, httpx.AsyncClient(base_url=url, trust_env=False) as http:
@@ -150,6 +158,22 @@ async def test_audio_is_sent_chunk_by_chunk() -> None:
     assert (got.headers["content-type"], got.headers["content-length"]) == ("audio/mpeg", "5000")
     assert (head.status_code, head.content, head.headers["content-length"]) == (200, b"", "5000")
     assert [(source.taken, source.is_closed) for source in sources] == [(5, True), (0, False)]
+
+
+async def test_an_answer_without_content_has_no_length() -> None:
+    """RFC 9110, 8.6: a server must not send Content-Length with 204."""
+
+    async def handler(request: Request[Lab]) -> Response[Any]:
+        del request
+        return Nothing(None)
+
+    responses = {"204": {"description": "nothing"}}
+    async with one_operation(handler, responses=responses, security=[{"link": []}]) as (http, _):
+        answer = await http.get("/api/x/y?signature=x")
+
+    assert (answer.status_code, answer.content) == (204, b"")
+    assert "content-length" not in answer.headers
+    assert "content-type" not in answer.headers
 
 
 @pytest.mark.parametrize("media_type", ["video/mp4", "text/html", "audio/*", None])

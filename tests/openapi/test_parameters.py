@@ -29,9 +29,12 @@ PARAMETERS = [
     parameter("X-Trace", {"type": "string", "maxLength": 5}, "header"),
     parameter("session", {"type": "string"}, "cookie"),
     {"name": "where", "in": "query", "content": {"application/json": {"schema": {"type": "object"}}}},
+    parameter("spaced", {"type": "array", "items": {"type": "string"}}, style="spaceDelimited", explode=False),
+    parameter("paired", {"type": "object", "properties": {"age": {"type": "integer"}}}, explode=False),
+    parameter("spread", {"type": "object", "properties": {"left": {"type": "integer"}, "top": {"type": "integer"}}}),
 ]
 KEYWORDS = ["limit", "ratio", "exact", "status", "tags", "ids", "piped", "filter_", "from_", "x_trace"]
-KEYWORDS += ["session", "where"]
+KEYWORDS += ["session", "where", "spaced", "paired", "spread"]
 PATHS: dict[str, Any] = {
     "/api/things": {
         "get": {
@@ -56,6 +59,13 @@ PATHS: dict[str, Any] = {
                 parameter("thingId", {"type": "string"}, "path", required=True),
                 parameter("partId", {"type": "string", "format": "uuid"}, "path", required=True),
             ],
+            "responses": {"200": {"description": "ok"}},
+        }
+    },
+    "/api/things/newest/parts/{partId}": {
+        "get": {
+            "operationId": "get_newest_part",
+            "parameters": [parameter("partId", {"type": "string"}, "path", required=True)],
             "responses": {"200": {"description": "ok"}},
         }
     },
@@ -117,6 +127,9 @@ async def test_absent_parameters_are_their_default_or_none(http: httpx.AsyncClie
         ("filter[age]=5&filter[name]=x", "filter_", {"age": 5, "name": "x"}),
         ("from=2026-05-15T09:10:00Z", "from_", "2026-05-15T09:10:00Z"),
         ("where=%7B%22a%22%3A1%7D", "where", {"a": 1}),
+        ("spaced=a%20b", "spaced", ["a", "b"]),
+        ("paired=age,5,name,x", "paired", {"age": 5, "name": "x"}),
+        ("left=1&top=2&other=3", "spread", {"left": 1, "top": 2}),
         ("unknown=x&limit=2", "limit", 2),
     ],
 )
@@ -155,6 +168,7 @@ async def test_headers_and_cookies_are_parameters_too(http: httpx.AsyncClient, l
         (f"/api/things?status={NUL}", "Invalid query parameter: status must be one of: open, closed"),
         (f"/api/things?ids=a{NUL}", "Invalid query parameter: ids must not contain the character U+0000"),
         ("/api/things?limit=%FF", "The query string cannot be read"),
+        (f"/api/things?{'&'.join(['a=1'] * 1001)}", "The query string cannot be read"),
         ("/api/things/x?view=v", "Invalid path parameter: thingId must be an integer"),
         ("/api/things/5", "Missing required query parameter: view"),
         ("/api/things/5/parts/none", "Invalid path parameter: partId must be a valid uuid"),
@@ -178,8 +192,9 @@ async def test_path_parameters_are_typed(http: httpx.AsyncClient, lab: Lab) -> N
 
 
 async def test_concrete_path_wins_over_a_templated_one(http: httpx.AsyncClient, lab: Lab) -> None:
-    """Whatever their order in the document."""
+    """Whatever their order in the document, and also where both have a parameter."""
     assert await given(http, lab, "/api/things/newest") == {"operation": "get_newest"}
+    assert await given(http, lab, "/api/things/newest/parts/1") == {"operation": "get_newest_part", "part_id": "1"}
 
 
 async def test_segment_is_taken_whole(http: httpx.AsyncClient, lab: Lab) -> None:

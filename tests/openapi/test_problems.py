@@ -120,6 +120,24 @@ def test_undeclared_status_becomes_the_nearest_declared(declared: list[str], err
     assert problems.answer(error).status == status
 
 
+@pytest.mark.parametrize(
+    ("error", "status", "seconds"), [(errors.RateLimited("x", 7), 400, "7"), (errors.Overloaded(), 500, "5")]
+)
+def test_when_to_come_back_is_told_whatever_status_says_so(error: Exception, status: int, seconds: str) -> None:
+    """Also where the document has no status of its own for it."""
+    answer = problems_of(s400=obj("error", error=TEXT), s500=obj("error", error=TEXT)).answer(error)
+
+    assert (answer.status, answer.headers["retry-after"]) == (status, seconds)
+
+
+def test_range_of_statuses_comes_before_the_default() -> None:
+    """A caller's mistake is answered in the envelope declared for mistakes, a fault of ours in the other."""
+    problems = problems_of(sdefault=obj("fault", fault=TEXT), s4XX=obj("error", error=TEXT))
+
+    assert json.loads(problems.answer(BAD).body) == {"error": SAID}
+    assert json.loads(problems.answer(RuntimeError()).body) == {"fault": "Internal server error"}
+
+
 def test_speakable_answer_needs_the_operations_leave() -> None:
     """Only an operation that says so answers bad requests with 200."""
     result = obj("success", success={"type": "boolean"}, error=TEXT)

@@ -184,3 +184,16 @@ def test_formats_are_checked() -> None:
 
     for name, value in bad.items():
         assert not Schemas({}).compile({"type": "string", "format": name}, "request").is_valid(value), name
+
+
+@pytest.mark.parametrize(("name", "bits"), [("int32", 31), ("int64", 63)])
+def test_an_integer_of_a_format_fits_its_bits(name: str, bits: int) -> None:
+    """The smallest and the largest are let in, and nothing beside them."""
+    validator = Schemas({}).compile({"type": "integer", "format": name}, "request")
+
+    assert [validator.is_valid(number) for number in (-(2**bits) - 1, -(2**bits), 2**bits - 1, 2**bits)] == [
+        False,
+        True,
+        True,
+        False,
+    ]

@@ -8,9 +8,9 @@ from itertools import count
 
 import pytest
 
-from persistence import contacts, outbox
+from persistence import contacts, organizations, outbox
 from persistence.arrivals import Steps
-from persistence.database import Database, Follower
+from persistence.database import Database, Follower, open_database
 from persistence.models import Contact
 from tests.support.following import until_quiet
 
@@ -64,6 +64,7 @@ async def test_nobody_waits_for_a_read_that_takes_long(database: Database, organ
     assert (before, was_reading, await reading) == (1, True, 2)
 
 
+@pytest.mark.processes
 async def test_a_commit_of_another_process_wakes_a_listener(database: Database, database_url: str) -> None:
     """Whoever waits is told of commits it did not make itself."""
     script = (
@@ -93,6 +94,7 @@ def commit_elsewhere(database_url: str, organization_id: str) -> None:
     subprocess.run([sys.executable, "-c", script, database_url, organization_id], check=True)
 
 
+@pytest.mark.processes
 async def test_whoever_keeps_the_loop_may_look_what_came(
     database: Database, database_url: str, organization_id: str
 ) -> None:
@@ -119,6 +121,7 @@ async def test_whoever_keeps_the_loop_may_look_what_came(
     assert (before, found) == ([], [1])
 
 
+@pytest.mark.processes
 async def test_what_comes_while_the_steps_are_being_cancelled_is_for_the_next(
     database: Database, database_url: str, organization_id: str
 ) -> None:
@@ -196,3 +199,36 @@ async def test_events_of_a_failed_unit_leave_no_hole_in_the_sequence(database: D
     events = await database.read(lambda: outbox.after(organization_id, 0, 1000))
 
     assert [event.sequence for event in events] == list(range(1, 41))
+
+
+async def test_closing_waits_for_the_units_that_were_asked_for(database_url: str) -> None:
+    """The unit at work and those behind it are stored and answered before the database is closed."""
+    database = open_database(database_url)
+    begun, may_end = threading.Event(), threading.Event()
+
+    def first() -> None:
+        begun.set()
+        assert may_end.wait(20)
+        organizations.add("first", None)
+
+    writing = [asyncio.ensure_future(database.write(first))]
+    await asyncio.to_thread(begun.wait, 20)
+    writing += [asyncio.ensure_future(database.write(partial(_add, name))) for name in ("second", "third")]
+    await asyncio.sleep(0)
+    closing = asyncio.create_task(asyncio.to_thread(database.close))
+    # It must not be over before the units are; this is how long it may take to be over too early.
+    await asyncio.wait({closing}, timeout=0.2)
+    is_over = closing.done()
+    may_end.set()
+    async with asyncio.timeout(10):
+        await asyncio.gather(closing, *writing)
+    again = open_database(database_url)
+    names = await again.read(lambda: {one.name for one in organizations.everyone()})
+    again.close()
+
+    assert not is_over
+    assert names == {"first", "second", "third"}
+
+
+def _add(name: str) -> None:
+    organizations.add(name, None)

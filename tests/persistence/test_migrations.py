@@ -138,6 +138,7 @@ OLD_ROWS = [
 ]
 
 
+@pytest.mark.processes
 async def test_ten_processes_may_migrate_at_once(new_url: NewUrl) -> None:
     """One of them applies the migrations, and all of them end well."""
     url = new_url()

@@ -62,3 +62,26 @@ async def test_pruning_keeps_the_newest_event_of_each_organization(database: Dat
 
     assert (removed, oldest) == (4, 5)
     assert await database.read(lambda: outbox.head(organization_id)) == 5
+
+
+def read_among(cursor: outbox.Cursor, among: list[str]) -> outbox.Passage:
+    return answered(outbox.following(cursor, 4, among))
+
+
+async def test_two_organizations_in_one_read_are_both_moved_on(database: Database, organization_id: str) -> None:
+    """Whichever is asked first: there is more as long as one of them has more, and nothing is read twice."""
+    quiet = (await database.write(lambda: organizations.add("Quiet", None))).id
+    start = await database.read(outbox.tail_position)
+    await append(database, organization_id, *range(5))
+    await append(database, quiet, 0)
+    for among in ([organization_id, quiet], [quiet, organization_id]):
+        cursor = dict(start) if isinstance(start, dict) else start
+        seen: dict[str, list[int]] = {organization_id: [], quiet: []}
+        for _ in range(10):
+            passage = await database.read(partial(read_among, cursor, among))
+            cursor = passage.cursor
+            for event in passage.events:
+                seen[event.organization_id].append(event.sequence)
+            assert passage.has_more or seen == {organization_id: [1, 2, 3, 4, 5], quiet: [1]}
+
+        assert seen == {organization_id: [1, 2, 3, 4, 5], quiet: [1]}

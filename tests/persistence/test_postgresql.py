@@ -1,23 +1,31 @@
 import asyncio
+import contextlib
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from functools import partial
+from itertools import count
+from typing import Any, TypeVar
 
 import peewee
 import psycopg
 import pytest
 
-from domain.errors import ConfigurationError, Overloaded
+from domain.errors import CommitUnknown, ConfigurationError, Overloaded
 from domain.events import Event, EventName
-from persistence import contacts, organizations, outbox, units
+from domain.statuses import MessageStatus
+from persistence import contacts, conversations, messages, organizations, outbox, units
 from persistence.database import Database, open_database
 from persistence.models import Organization
 from persistence.postgresql import ServerDatabase
 from persistence.statements import Given, Questions, Statement, answered
 from tests.support.following import until_quiet
 
+R = TypeVar("R")
+
 OTHERS = "FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
 CUT = f"SELECT pg_terminate_backend(pid) {OTHERS}"
+
+pytestmark = pytest.mark.postgresql
 
 
 @pytest.fixture
@@ -391,3 +399,207 @@ async def test_whoever_goes_away_while_waiting_leaves_the_rest_alone(database: D
     await asyncio.gather(*behind, return_exceptions=True)
 
     assert await database.read(lambda: outbox.head(organization_id)) == 3
+
+
+async def test_a_unit_that_is_tried_again_outside_its_group_and_fails_is_a_failure(
+    database: Database, organization_id: str
+) -> None:
+    """Its caller hears what went wrong the second time, and nothing of it is kept."""
+    tries = count(1)
+
+    def failing() -> None:
+        outbox.append(organization_id, [happened(99)])
+        if next(tries) == 1:
+            units.engine().execute_sql("DO $$ BEGIN RAISE EXCEPTION 'again' USING ERRCODE = '40001'; END $$")
+        raise ValueError("mine")
+
+    mine = [appending(organization_id, 1), failing, appending(organization_id, 2)]
+    one, two, three = await gathered(database, organization_id, mine)
+    events = await database.read(lambda: outbox.after(organization_id, 0, 100))
+
+    assert (type(one), type(two), type(three), next(tries)) == (str, ValueError, str, 3)
+    assert [event.data for event in events] == [f'{{"index":{index}}}' for index in range(3)]
+
+
+async def test_a_unit_that_waits_too_long_fails_with_those_behind_it(
+    database: Database, database_url: str, organization_id: str
+) -> None:
+    """Those before it are kept; it and the rest are told to come back, and nothing of them is stored."""
+    contact = await database.write(lambda: contacts.upsert(organization_id, "+14165550123", None))
+
+    def wanting_it() -> None:
+        units.engine().execute_sql("SET LOCAL lock_timeout = 1")
+        units.engine().execute_sql("UPDATE contact SET name = 'x' WHERE id = %s", (contact.id,))
+
+    mine = [appending(organization_id, 1), wanting_it, appending(organization_id, 3), appending(organization_id, 4)]
+    with psycopg.connect(database_url) as other:
+        other.execute("SELECT 1 FROM contact WHERE id = %s FOR UPDATE", (contact.id,))
+        one, *late = await gathered(database, organization_id, mine)
+    events = await database.read(lambda: outbox.after(organization_id, 0, 100))
+
+    assert isinstance(one, str)
+    assert [type(each) for each in late] == [Overloaded] * 3
+    assert [event.data for event in events] == ['{"index":0}', '{"index":1}']
+
+
+async def test_a_connection_that_breaks_while_committing_leaves_it_unknown(
+    database: Database, database_url: str
+) -> None:
+    """Whoever hears that nothing was kept may throw away what belongs to it; so nobody is told that."""
+    with psycopg.connect(database_url, autocommit=True) as stranger:
+        stranger.execute(
+            "CREATE FUNCTION cut() RETURNS trigger LANGUAGE plpgsql AS "
+            "$$ BEGIN PERFORM pg_terminate_backend(pg_backend_pid()); RETURN NULL; END $$"
+        )
+        stranger.execute(
+            "CREATE CONSTRAINT TRIGGER cut AFTER INSERT ON organization "
+            "DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION cut()"
+        )
+
+    with pytest.raises(CommitUnknown):
+        await database.write(lambda: organizations.add("x", None))
+    assert await database.read(organizations.everyone) == []
+
+
+async def test_a_caller_that_goes_away_keeps_its_connection_until_its_unit_is_over(database_url: str) -> None:
+    """The bound holds however impatient callers are."""
+    database = ServerDatabase(database_url, connections=1, wait_seconds=0.1)
+    begun, may_end = threading.Event(), threading.Event()
+
+    def unit() -> bool:
+        begun.set()
+        return may_end.wait(20)
+
+    first = asyncio.ensure_future(database.read(unit))
+    await asyncio.to_thread(begun.wait, 20)
+    first.cancel()
+    await asyncio.gather(first, return_exceptions=True)
+    try:
+        async with asyncio.timeout(10):
+            with pytest.raises(Overloaded, match="busy"):
+                await database.read(lambda: True)
+    finally:
+        may_end.set()
+        database.close()
+
+
+async def test_a_session_has_limits_of_its_own(database: Database) -> None:
+    """One that is stuck ends by itself, whether it works, waits for a lock, or was left alone inside a transaction."""
+    names = ("statement_timeout", "lock_timeout", "idle_in_transaction_session_timeout")
+
+    def limits() -> list[str]:
+        return [units.engine().execute_sql(f"SHOW {name}").fetchone()[0] for name in names]
+
+    assert [await database.read(limits), await database.write(limits)] == [["10s", "5s", "15s"]] * 2
+
+
+async def test_every_organization_of_a_unit_is_announced(database: Database, organization_id: str) -> None:
+    """Whoever follows hears of both in one go."""
+    other = (await database.write(lambda: organizations.add("x", None))).id
+
+    def both() -> None:
+        for one in (organization_id, other):
+            outbox.append(one, [happened(1)])
+
+    async with database.follow() as follower:
+        await until_quiet(follower)
+        await database.write(both)
+        named = await follower.run(follower.wait(5))
+
+    assert named == {organization_id, other}
+
+
+# Two units at once: whoever comes second waits, and finds what the first one left.
+
+
+async def until_it_waits(database_url: str, unit: "asyncio.Future[Any]") -> None:
+    """Return when the unit waits for a lock; one that is over never did."""
+    waiting = f"SELECT 1 {OTHERS} AND wait_event_type = 'Lock'"
+    async with asyncio.timeout(10), await psycopg.AsyncConnection.connect(database_url, autocommit=True) as stranger:
+        while not unit.done():
+            if await (await stranger.execute(waiting)).fetchall():
+                return
+
+
+@contextlib.asynccontextmanager
+async def left_open(database: Database, unit: Callable[[], R]) -> "AsyncIterator[asyncio.Future[R]]":
+    """Run the unit, and leave its transaction open until the block is over."""
+    begun, may_end = threading.Event(), threading.Event()
+
+    def first() -> R:
+        result = unit()
+        begun.set()
+        assert may_end.wait(20)
+        return result
+
+    running = asyncio.ensure_future(database.write(first))
+    await asyncio.to_thread(begun.wait, 20)
+    try:
+        yield running
+    finally:
+        may_end.set()
+        await running
+
+
+async def test_units_that_hold_an_organization_come_one_after_the_other(
+    database: Database, database_url: str, organization_id: str
+) -> None:
+    """The second sees all that the first wrote; an organization that nobody holds is not waited for."""
+    other = (await database.write(lambda: organizations.add("x", None))).id
+
+    def making() -> None:
+        outbox.hold(organization_id)
+        contacts.upsert(organization_id, "+14165550123", None)
+
+    def looking() -> int:
+        outbox.hold(organization_id)
+        return contacts.count(organization_id)
+
+    async with left_open(database, making):
+        await asyncio.wait_for(database.write(lambda: outbox.hold(other)), 10)
+        second = asyncio.ensure_future(database.write(looking))
+        await until_it_waits(database_url, second)
+
+    assert await second == 1
+
+
+async def test_of_two_units_that_make_a_conversation_the_second_takes_the_first_ones(
+    database: Database, database_url: str, organization_id: str
+) -> None:
+    """There is one, and both know its id."""
+    contact = await database.write(lambda: contacts.upsert(organization_id, "+14165550123", None))
+
+    def making() -> str:
+        return str(conversations.find_or_create(organization_id, contact.id, "sms", "+12362320246").id)
+
+    async with left_open(database, making) as first:
+        second = asyncio.ensure_future(database.write(making))
+        await until_it_waits(database_url, second)
+
+    assert await second == await first
+
+
+async def test_of_two_reports_about_a_message_the_second_finds_it_moved(
+    database: Database, database_url: str, organization_id: str
+) -> None:
+    """What was delivered does not fail afterwards, and only one of them is announced."""
+    contact = await database.write(lambda: contacts.upsert(organization_id, "+14165550123", None))
+
+    def queued() -> str:
+        conversation = conversations.find_or_create(organization_id, contact.id, "sms", "+12362320246")
+        text = {"author": "ai", "text": "x", "from_number": "+1", "to_number": "+2", "provider": "console"}
+        return str(messages.queue(organization_id, text | {"contact": contact.id, "conversation": conversation.id}).id)
+
+    message_id = await database.write(queued)
+
+    def report(status: MessageStatus) -> bool:
+        return messages.advance(organization_id, message_id, status) is not None
+
+    async with left_open(database, partial(report, MessageStatus.DELIVERED)) as first:
+        second = asyncio.ensure_future(database.write(partial(report, MessageStatus.FAILED)))
+        await until_it_waits(database_url, second)
+
+    assert (await first, await second) == (True, False)
+    message = await database.read(lambda: messages.get(organization_id, message_id))
+    assert message is not None
+    assert message.status == "delivered"

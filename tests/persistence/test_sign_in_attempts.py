@@ -3,7 +3,7 @@ import contextlib
 
 from domain.times import from_wire, later
 from persistence import sign_in_attempts
-from persistence.database import open_database
+from persistence.database import Database, open_database
 from persistence.models import SignInAttempts
 
 KEY = "k" * 64
@@ -38,3 +38,22 @@ async def test_a_place_that_was_given_back_can_be_taken_again(database_url: str)
 
     assert [free_at is None for free_at in taken] == [True, False]
     assert [free_at is None for free_at in again] == [True, False]
+
+
+async def test_two_keys_are_counted_apart(database: Database) -> None:
+    """To forget one, or to give one of its attempts back, leaves the other's count as it is."""
+    other = "o" * 64
+
+    def unit() -> list[bool]:
+        for key in (KEY, other):
+            sign_in_attempts.take(key, 1, 60)
+        sign_in_attempts.give_back(KEY)
+        sign_in_attempts.forget(KEY)
+        return [sign_in_attempts.take(key, 1, 60) is None for key in (KEY, other)]
+
+    def given_back() -> list[bool]:
+        sign_in_attempts.give_back(KEY)
+        return [sign_in_attempts.take(key, 1, 60) is None for key in (other, KEY)]
+
+    assert await database.write(unit) == [True, False]
+    assert await database.write(given_back) == [False, True]

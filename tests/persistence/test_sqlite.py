@@ -1,14 +1,17 @@
 import asyncio
+import contextlib
 import sqlite3
 import sys
+import threading
+from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
 
 import pytest
 
 from domain.errors import ConfigurationError, Overloaded
-from persistence import organizations
+from persistence import organizations, readiness
 from persistence.database import Database, open_database
-from persistence.models import Organization
+from persistence.models import Contact, Organization
 from persistence.units import engine as running_engine
 
 
@@ -87,6 +90,7 @@ def test_an_engine_we_do_not_know_is_named(url: str) -> None:
         open_database(url)
 
 
+@pytest.mark.processes
 async def test_everything_acknowledged_survives_sigkill(database_url: str, tmp_path: Path) -> None:
     """What a killed process reported as written is there afterwards."""
     script = (
@@ -114,3 +118,103 @@ async def test_everything_acknowledged_survives_sigkill(database_url: str, tmp_p
     reader.close()
 
     assert acknowledged <= stored
+
+
+async def test_every_connection_is_set_up_alike(database: Database) -> None:
+    """A commit is on the disk, no row refers to nothing, and the lock of another process is waited for."""
+
+    def settings() -> dict[str, object]:
+        names = ("journal_mode", "synchronous", "foreign_keys", "busy_timeout")
+        return {name: running_engine().pragma(name) for name in names}
+
+    found = [await run(settings) for run in (database.read, database.read_aside, database.write)]
+
+    assert found == [{"journal_mode": "wal", "synchronous": 2, "foreign_keys": 1, "busy_timeout": 5000}] * 3
+
+
+@contextlib.asynccontextmanager
+async def busy_writer(database: Database) -> AsyncIterator[None]:
+    """Keep the writer at work, so that the units of the block share the next commit."""
+    begun, may_end = threading.Event(), threading.Event()
+
+    def unit() -> None:
+        begun.set()
+        assert may_end.wait(20)
+
+    writing = asyncio.ensure_future(database.write(unit))
+    await asyncio.to_thread(begun.wait, 20)
+    yield
+    await asyncio.sleep(0)
+    may_end.set()
+    await writing
+
+
+async def written_together(database: Database, units: Sequence[Callable[[], object]]) -> list[object | BaseException]:
+    """Write units in one commit; return what became of each."""
+    async with busy_writer(database):
+        writing = [asyncio.ensure_future(database.write(unit)) for unit in units]
+    return list(await asyncio.gather(*writing, return_exceptions=True))
+
+
+async def test_a_commit_that_fails_is_told_to_every_unit_in_it(database: Database, organization_id: str) -> None:
+    """Nothing of them is stored, so nobody hears that it is."""
+
+    def referring_to_nothing() -> None:
+        running_engine().execute_sql("PRAGMA defer_foreign_keys = 1")
+        Contact.create(organization="0" * 24, phone_number="+14165550123", name="x")
+
+    mine = [lambda: organizations.add("One", None), referring_to_nothing, lambda: organizations.add("Two", None)]
+    done = await written_together(database, mine)
+    names = await database.read(lambda: [row.name for row in Organization.select()])
+
+    assert [isinstance(each, Exception) for each in done] == [True] * 3
+    assert names == ["Acme"]
+
+
+async def test_what_is_acknowledged_beside_a_unit_that_fills_the_disk_is_stored(
+    database: Database, organization_id: str
+) -> None:
+    """Whether the engine undid that unit alone or everything, nobody is told what is not so."""
+    await database.write(lambda: running_engine().pragma("max_page_count", 1))  # the file as it is
+    mine = [
+        lambda: organizations.add("One", None),
+        lambda: [organizations.add("x" * 200, None) for _ in range(20_000)],
+        lambda: organizations.add("Two", None),
+    ]
+    done = await written_together(database, mine)
+    stored = await database.read(lambda: {row.name for row in Organization.select()})
+
+    assert isinstance(done[1], Exception)
+    assert {one.name for one in done if isinstance(one, Organization)} == stored - {"Acme"}
+
+
+def test_a_caller_whose_loop_is_closed_leaves_the_writer_at_work(tmp_path: Path, database_url: str) -> None:
+    """A command that was interrupted does not keep the next one from writing."""
+    database = open_database(database_url)
+    begun, may_end = threading.Event(), threading.Event()
+
+    def unit() -> None:
+        begun.set()
+        assert may_end.wait(20)
+
+    async def interrupted() -> None:
+        writing = asyncio.ensure_future(database.write(unit))
+        await asyncio.to_thread(begun.wait, 20)
+        assert not writing.done()
+
+    asyncio.run(interrupted())
+    may_end.set()
+    next_one = database.write(lambda: organizations.add("Next", None).name)
+
+    assert asyncio.run(asyncio.wait_for(next_one, 10)) == "Next"
+    database.close()
+
+
+async def test_readiness_is_asked_by_a_write(database: Database, tmp_path: Path) -> None:
+    """A page goes to the disk, so a disk that is full is not ready; nothing of the content changes."""
+    with contextlib.closing(sqlite3.connect(tmp_path / "relay.db")) as stranger:
+        before, content = stranger.execute("PRAGMA data_version").fetchone(), list(stranger.iterdump())
+        await database.write(readiness.write_something)
+
+        assert stranger.execute("PRAGMA data_version").fetchone() != before
+        assert list(stranger.iterdump()) == content

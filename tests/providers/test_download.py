@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import gzip
 import os
+import socket
 import ssl
 import tracemalloc
 from collections.abc import AsyncIterator, Sequence
@@ -234,6 +235,24 @@ class TestNames:
         assert (
             await refusal(downloader(resolver=resolver), "http://x.example/") == "its host name could not be resolved"
         )
+
+    @pytest.mark.parametrize(
+        ("known_as", "given"),
+        [
+            (["93.184.215.14"], "93.184.215.14"),
+            (["93.184.215.14", "2606:2800:21f::14"], "2606:2800:21f:0:0:0:0:14"),
+            (["93.184.215.14"], "64:ff9b::5db8:d70e"),
+            (["64:ff9b::5db8:d70e"], "93.184.215.14"),
+        ],
+    )
+    async def test_recording_is_refused_if_its_host_has_an_address_this_server_is_known_by(
+        self, known_as: list[str], given: str
+    ) -> None:
+        """In either of their spellings, and whatever the recording's host is called."""
+        resolver, asked = directory([given], known_as)
+        source = Downloader(LIMITS, own_names=["relay.example"], resolver=resolver, tls=_UNTRUSTING)
+        assert await refusal(source, "http://calls.example/") == "its host is this server"
+        assert asked == ["calls.example", "relay.example"]
 
     async def test_the_system_resolver_is_the_default(self, canary: Laboratory) -> None:
         """Without a resolver of its own it asks the system, and checks what that says."""
@@ -693,3 +712,45 @@ class TestAnswers:
                 await task
             assert task.cancelled()
             await asyncio.wait_for(lab.ended.wait(), 5)
+
+
+async def test_a_fifth_address_is_not_tried() -> None:
+    """A name server's long answer does not make one request knock at any number of doors."""
+    dead = [f"127.0.0.{last}" for last in range(11, 15)]
+    allowed = [ip_network("127.0.0.0/8")]
+    async with laboratory(saying(answer(MP3))) as lab:
+        fourth, _ = directory([*dead[:3], "127.0.0.1"])
+        fifth, _ = directory([*dead, "127.0.0.1"])
+        url = f"http://many.example:{lab.port}/"
+
+        assert await fetched(downloader(resolver=fourth, allowed=allowed), url) == MP3
+        assert await refusal(downloader(resolver=fifth, allowed=allowed), url) == "the server could not be reached"
+
+
+async def test_a_name_whose_first_address_is_silent_is_reached() -> None:
+    """One address may take its share of the time and no more."""
+    resolver, _ = directory(["127.0.0.9", "127.0.0.1"])
+    limits = DownloadLimits(max_bytes=1 << 20, answer_seconds=1)
+    async with laboratory(saying(answer(MP3))) as lab:
+        with contextlib.ExitStack() as stack:
+            # A queue of connections that nobody takes is full after a few; whoever comes then is not answered.
+            silent = stack.enter_context(socket.create_server(("127.0.0.9", lab.port), backlog=0))
+            for _ in range(3):
+                waiting = stack.enter_context(socket.socket())
+                waiting.setblocking(False)
+                waiting.connect_ex(silent.getsockname())
+            source = downloader(resolver=resolver, allowed=[ip_network("127.0.0.0/8")], limits=limits)
+            assert await fetched(source, f"http://two.example:{lab.port}/") == MP3
+
+
+@pytest.mark.parametrize("port", [1, 22, 79, 81, 442, 444, 1023])
+async def test_well_known_ports_are_refused_up_to_the_last(port: int) -> None:
+    """But for those of the web itself; the first of the others is tried."""
+    assert await refusal(downloader(allowed=[]), f"http://127.0.0.1:{port}/") == "its port is not allowed"
+
+
+async def test_the_first_port_of_the_others_is_tried() -> None:
+    """Whether anybody is there or not."""
+    reason = await refusal(downloader(allowed=[]), "http://127.0.0.1:1024/")
+
+    assert reason == "its host does not have a public address"

@@ -318,6 +318,21 @@ class TestRetries:
         assert workspace.requests[0].document == {"is_disabled": False, "name": "relay", "retry_enabled": True}
         assert workspace.webhooks[ours]["retry_enabled"] is True
 
+    async def test_our_headers_are_said_again(self, client: ElevenLabs, workspace: FakeElevenLabs) -> None:
+        """What is not sent along is dropped by the workspace."""
+        ours = workspace.add_webhook(OURS, name="relay")
+        await client.enable_retries(ours, "relay", {"X-Relay": "1"})
+
+        assert workspace.webhooks[ours]["request_headers"] == {"X-Relay": "1"}
+
+    async def test_an_id_cannot_lead_elsewhere(self, client: ElevenLabs, workspace: FakeElevenLabs) -> None:
+        """Whatever the workspace once called its webhook stays one segment of the path."""
+        await failure(client.enable_retries("../../convai/settings?x=1", "relay"))
+
+        assert [request.target for request in workspace.requests] == [
+            "/v1/workspace/webhooks/..%2F..%2Fconvai%2Fsettings%3Fx%3D1"
+        ]
+
     async def test_a_failure_can_be_told_apart(self, client: ElevenLabs, workspace: FakeElevenLabs) -> None:
         """It keeps its kind, its status and its code, and says what is missing."""
         error = await failure(client.enable_retries("wh_gone", "relay"))
@@ -441,6 +456,14 @@ class TestSignature:
     def test_any_of_several_secrets_will_do(self) -> None:
         """A webhook made anew may overlap with the one before."""
         self.check(HEADER, secrets=("wsec_old", "wsec_test"))
+
+    @pytest.mark.parametrize("names", [("wsec_test", "wsec_b"), ("wsec_a", "wsec_test"), ("a", "wsec_test", "b")])
+    def test_the_secret_that_signed_is_told(self, names: tuple[str, ...]) -> None:
+        """It alone says whose call was brought, whichever others there are."""
+        check = SignatureCheck(HEADER, [SecretStr(name) for name in names], now=AT, tolerance_seconds=1800)
+        check.feed(BODY)
+
+        assert check.finish() == SECRET
 
     @pytest.mark.parametrize("now", [AT - 1800, AT + 1800])
     def test_the_tolerance_is_inclusive(self, now: float) -> None:

@@ -167,3 +167,13 @@ class TestAnswers:
                 await exchange(client, "vendor", "POST", "https://a.invalid", headers={}, timeout=2, document={"a": 1})
 
             assert [request.method for request in fake.requests] == ["CONNECT"]
+
+
+async def test_a_vendor_is_told_who_asks_and_what_is_read(http: httpx.AsyncClient) -> None:
+    """Some refuse requests without a User-Agent; answers are JSON, as they are."""
+    async with FakeElevenLabs() as fake:
+        await ask(http, f"{fake.url}/v1/convai/settings")
+        headers = fake.requests[0].headers
+
+    wanted = {"user-agent": "tether-relay", "accept": "application/json", "accept-encoding": "identity"}
+    assert {name: headers.get(name) for name in wanted} == wanted

@@ -7,6 +7,7 @@ import re
 import signal
 import socket
 import sys
+import threading
 import time
 import traceback
 from collections.abc import AsyncIterator, Coroutine, Iterator
@@ -14,7 +15,7 @@ from contextlib import aclosing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import NoneType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs, urlsplit
 
 import httpx
@@ -340,6 +341,7 @@ asyncio.run(growth(store(sys.argv[2])))
 """
 
 
+@pytest.mark.processes
 class TestMemory:
     """Neither store holds an object as a whole: beyond one part, a hundred megabytes take no more room than nine."""
 
@@ -709,6 +711,7 @@ class TestFolder:
         await store.store(KEY, pieces(b"abc"), "audio/mpeg")
         assert (tmp_path / "volume" / KEY).read_bytes() == b"abc"
 
+    @pytest.mark.processes
     async def test_a_full_disk_is_unavailable_and_left_as_it_was(self, tmp_path: Path) -> None:
         """What does not fit leaves nothing, and what fits afterwards is stored."""
         with small_disk(tmp_path):
@@ -772,6 +775,7 @@ class TestFolder:
             assert await listed(on_disk) == keys
             await asyncio.gather(*(on_disk.remove(key) for key in keys))
 
+    @pytest.mark.processes
     async def test_a_killed_process_leaves_no_object_and_is_found_out(self, tmp_path: Path) -> None:
         """Half a recording never has the recording's key; it is listed under another, which can be removed."""
         process = await asyncio.create_subprocess_exec(
@@ -862,3 +866,42 @@ class TestFolderLinks:
             assert not on_disk.verify_link(*asked)
         assert not DiskStore(tmp_path, b"another", "http://x").verify_link(key, expires, signature)
         assert on_disk.verify_link(key, expires, signature)
+
+
+# Two that go wrong at the wrong moment.
+
+
+async def test_a_store_that_is_cancelled_while_it_writes_leaves_nothing(
+    on_disk: DiskStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The write that is under way is waited for, no other is begun, and nothing of it stays."""
+    writing, may_write = threading.Event(), threading.Event()
+    append = "providers.storage._Draft.append"
+    written: list[bytes] = []
+
+    def slowly(draft: Any, chunk: bytes) -> None:
+        written.append(chunk)
+        writing.set()
+        assert may_write.wait(20)
+        draft.size += len(chunk)
+
+    monkeypatch.setattr(append, slowly)
+    storing = asyncio.create_task(on_disk.store(KEY, pieces(content(10), 5), "audio/mpeg"))
+    await asyncio.to_thread(writing.wait, 20)
+    storing.cancel()
+    await asyncio.sleep(0)
+    is_waiting = not storing.done()
+    may_write.set()
+    with pytest.raises(asyncio.CancelledError):
+        await storing
+
+    assert (is_waiting, len(written)) == (True, 1)
+    assert [stored.key async for stored in on_disk.keys("org/")] == []
+
+
+@pytest.mark.parametrize("size", [100, PART_BYTES + 100])
+async def test_an_object_in_a_bucket_says_what_it_is(on_s3: S3Store, client: "S3Client", size: int) -> None:
+    """A browser plays it, whether it was stored in one piece or in parts."""
+    await on_s3.store(KEY, pieces(content(size)), "audio/ogg")
+
+    assert client.head_object(Bucket=BUCKET, Key=KEY)["ContentType"] == "audio/ogg"

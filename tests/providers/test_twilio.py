@@ -142,6 +142,14 @@ class TestTwilio(TextProviderContract):
         assert (type(error), error.vendor_code) == (ProviderRejected, "30034")
         assert error.reason == "accepted it as failed: Blocked"
 
+    async def test_an_error_code_in_a_success_is_a_refusal(self, stage: Stage, twilio: FakeTwilio) -> None:
+        """Whatever the status says beside it."""
+        twilio.behave(Reply(201, {"sid": "SM1", "status": "queued", "error_code": 30034, "error_message": None}))
+
+        error = await failure(stage.provider())
+
+        assert (type(error), error.vendor_code) == (ProviderRejected, "30034")
+
 
 class TestCredentials:
     def test_they_survive_storage(self) -> None:
@@ -270,6 +278,10 @@ class TestStatus:
         assert parse_status(b"MessageSid=SM1&MessageStatus=delivered&ErrorCode=0") == StatusReport(
             "SM1", MessageStatus.DELIVERED
         )
+
+    def test_capitals_make_no_difference(self) -> None:
+        """A word is the same however it is written."""
+        assert parse_status(b"MessageSid=SM1&MessageStatus=Delivered") == StatusReport("SM1", MessageStatus.DELIVERED)
 
     def test_an_unknown_word_changes_nothing(self) -> None:
         """A word we do not know is no reason to fail."""

@@ -20,6 +20,7 @@ from realtime.limits import Limits
 from realtime.server import RealtimeServer
 from tests.support import chromium, published_events
 from tests.support.published_events import Frame
+from tests.support.waiting import patience
 
 # Browser tests are collected where there is a browser; `make browser` sees to it that there is one.
 collect_ignore = [] if chromium.EXECUTABLE else ["test_browser.py"]
@@ -219,7 +220,7 @@ class Radio:
         self.connection = connection
 
     async def next(self) -> Frame:
-        async with asyncio.timeout(10):
+        async with patience():
             return published_events.check(await self.connection.recv())
 
     async def send(self, **message: Any) -> None:
@@ -246,7 +247,7 @@ class Radio:
 
     async def closed(self) -> int | None:
         """Wait for the end; return the close code."""
-        async with asyncio.timeout(10):
+        async with patience():
             await self.connection.wait_closed()
         return self.connection.close_code
 

@@ -2,10 +2,11 @@
 
 import asyncio
 import contextlib
-import socket
 import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
+
+from tests.support.ports import free_port
 
 ROOT = Path(__file__).parents[2]
 
@@ -26,7 +27,7 @@ class Stations:
         self._command = [sys.executable, "-m", "tests.realtime.station", database_url]
         self._rest = [str(ring), organization_id, str(unsent), str(stall)]
         self._processes: dict[int, asyncio.subprocess.Process] = {}
-        self.ports = [_free_port() for _ in range(count)]
+        self.ports = [free_port() for _ in range(count)]
 
     async def start(self, port: int) -> None:
         process = self._processes[port] = await asyncio.create_subprocess_exec(
@@ -52,8 +53,3 @@ class Stations:
             for port in self._processes:
                 with contextlib.suppress(ProcessLookupError):
                     await self.kill(port)
-
-
-def _free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        return int(probe.getsockname()[1])

@@ -21,7 +21,7 @@ async def commit_in_bursts(world: World, count: int, chance: random.Random) -> N
 
 @pytest.mark.parametrize(
     ("engine", "listeners", "events", "ring", "stations"),
-    [("sqlite", 200, 5000, 5, 1), ("sqlite", 60, 2000, 2000, 2), ("postgresql", 60, 2000, 50, 2)],
+    [("sqlite", 100, 2500, 5, 1), ("sqlite", 40, 1500, 1500, 2), ("postgresql", 40, 1500, 50, 2)],
     ids=["memory smaller than every gap", "two broadcasters", "two broadcasters on PostgreSQL"],
 )
 async def test_everyone_gets_everything_whatever_happens(

@@ -12,6 +12,7 @@ from domain.principals import Principal, TokenKind
 from realtime.client import Frame, listen
 from realtime.limits import Limits
 from tests.realtime.conftest import World, make_event
+from tests.realtime.scripted import Said, event, hello, scripted
 
 
 async def take(frames: AsyncIterator[Frame], count: int) -> list[Frame]:
@@ -147,3 +148,86 @@ async def test_a_server_without_room_is_tried_again(world: World) -> None:
         await frames.aclose()
 
     assert hello["type"] == "hello"
+
+
+# A broadcaster that says what is written down.
+
+
+@pytest.fixture
+def longest_pause(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have every pause be as long as it may."""
+    monkeypatch.setattr("realtime.client.random.uniform", lambda _, most: most)
+
+
+async def test_a_repeated_event_is_given_once() -> None:
+    """Whether it comes on the same connection or on the next."""
+    scripts: list[list[Said]] = [[hello(), event(1), event(1), event(2), 1012], [hello(2), event(2), event(3)]]
+    async with scripted(*scripts) as playing, contextlib.aclosing(listen(playing.url, "ours")) as frames:
+        seen = [frame.get("seq") for frame in await take(frames, 5)]
+
+    assert seen == [None, 1, 2, None, 3]
+    assert playing.since == [None, 2]
+
+
+async def test_it_comes_back_to_where_the_hello_said() -> None:
+    """What is committed after the hello and before the first event is not lost."""
+    async with (
+        scripted([hello(4), 1012], [hello(4), event(5)]) as playing,
+        contextlib.aclosing(listen(playing.url, "ours")) as frames,
+    ):
+        await take(frames, 3)
+
+    assert playing.since == [None, 4]
+
+
+async def test_it_comes_back_behind_a_gap() -> None:
+    """It was told once of what is gone, and does not ask for it again."""
+    gap = {"type": "gap", "since": 1, "oldest": 9}
+    async with (
+        scripted([hello(1), gap, 1012], [hello(8), event(9)]) as playing,
+        contextlib.aclosing(listen(playing.url, "ours", since=1)) as frames,
+    ):
+        await take(frames, 4)
+
+    assert playing.since == [1, 8]
+
+
+async def test_a_quiet_line_is_asked_and_moves_its_place() -> None:
+    """After a heartbeat's time without a frame it pings, and comes back to where the pong said."""
+    async with (
+        scripted([hello(1, heartbeat=0.05)], [hello(7)]) as playing,
+        contextlib.aclosing(listen(playing.url, "ours")) as frames,
+    ):
+        await take(frames, 1)
+        waiting = asyncio.create_task(take(frames, 1))
+        await playing.until_asked(2)
+        playing.break_off()
+        await waiting
+
+    assert playing.since == [None, 7]
+
+
+@pytest.mark.usefixtures("longest_pause")
+async def test_pauses_grow_up_to_a_limit_and_begin_anew_after_a_hello() -> None:
+    """A server that lets nobody in is asked less and less, one that does is trusted again."""
+    delays: list[float] = []
+    out: list[Said] = [None]
+    greeting = hello(base=0.01, longest=0.03)
+    scripts: list[list[Said]] = [[greeting, None], out, out, out, [greeting, None], [greeting]]
+    async with (
+        scripted(*scripts) as playing,
+        contextlib.aclosing(listen(playing.url, "ours", on_retry=lambda delay, _: delays.append(delay))) as frames,
+    ):
+        await take(frames, 3)
+
+    assert delays == [0.01, 0.02, 0.03, 0.03, 0.01]
+
+
+@pytest.mark.parametrize("code", [4401, 4497, 4498])
+async def test_a_token_that_is_worth_nothing_ends_it(code: int) -> None:
+    """There is nothing to come back with."""
+    async with scripted([hello(), code]) as playing, contextlib.aclosing(listen(playing.url, "ours")) as frames:
+        with pytest.raises(Unauthenticated):
+            await take(frames, 2)
+
+    assert len(playing.since) == 1

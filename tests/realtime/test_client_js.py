@@ -12,6 +12,9 @@ from domain.events import EventName
 from domain.principals import Principal, TokenKind
 from realtime.limits import Limits
 from tests.realtime.conftest import World, make_event
+from tests.realtime.scripted import Said, event, hello, scripted
+
+pytestmark = pytest.mark.processes
 
 LISTEN = Path(__file__).with_name("listen.mjs")
 QUICK = Limits(drain_seconds=0.1, jitter_seconds=0.1)
@@ -152,3 +155,107 @@ async def test_an_address_that_is_none_does_not_crash_it(url: str) -> None:
     """What cannot be connected to is reported as any other failure."""
     async with node(url=url, token="ours") as client:
         assert (await client.next("waiting"))["detail"]["code"] is None
+
+
+# A broadcaster that says what is written down.
+
+
+async def test_a_repeated_event_is_given_once() -> None:
+    """Whether it comes on the same connection or on the next."""
+    scripts: list[list[Said]] = [[hello(), event(1), event(1), event(2), 1012], [hello(2), event(2), event(3)]]
+    async with scripted(*scripts) as playing, node(url=playing.url, token="ours") as client:
+        assert await client.until(3) == [1, 2, 3]
+
+    assert playing.since == [None, 2]
+
+
+async def test_it_comes_back_to_where_the_hello_said() -> None:
+    """What is committed after the hello and before the first event is not lost."""
+    async with (
+        scripted([hello(4), 1012], [hello(4), event(5)]) as playing,
+        node(url=playing.url, token="ours") as client,
+    ):
+        await client.until(5)
+
+    assert playing.since == [None, 4]
+
+
+async def test_it_comes_back_behind_a_gap() -> None:
+    """It was told once of what is gone, and does not ask for it again."""
+    gap = {"type": "gap", "since": 1, "oldest": 9}
+    async with (
+        scripted([hello(1), gap, 1012], [hello(8), event(9)]) as playing,
+        node(url=playing.url, token="ours", since=1) as client,
+    ):
+        await client.until(9)
+
+    assert playing.since == [1, 8]
+
+
+async def test_a_pong_keeps_its_place_and_proves_that_the_line_stands() -> None:
+    """A quiet line that answers is kept, and after an interruption it goes on from where the last pong said."""
+    async with (
+        scripted([hello(1, heartbeat=0.05)], [hello(7)]) as playing,
+        node(url=playing.url, token="ours") as client,
+    ):
+        await client.next("live")
+        await playing.until_asked(5)
+        assert len(playing.since) == 1
+        playing.break_off()
+        await playing.until(2)
+
+    assert playing.since == [None, 7]
+
+
+async def test_pauses_grow_up_to_a_limit_and_begin_anew_after_a_hello() -> None:
+    """A server that lets nobody in is asked less and less, one that does is trusted again."""
+    out: list[Said] = [None]
+    greeting = hello(base=0.01, longest=0.03)
+    scripts: list[list[Said]] = [[greeting, None], out, out, out, [greeting, None], [greeting]]
+    async with scripted(*scripts) as playing, node(url=playing.url, token="ours", chance=1) as client:
+        pauses = [(await client.next("waiting"))["detail"]["seconds"] for _ in range(5)]
+
+    assert pauses == [0.01, 0.02, 0.03, 0.03, 0.01]
+
+
+@pytest.mark.parametrize("code", [4401, 4497, 4498, 1002, 1003, 1007, 1009])
+async def test_what_cannot_get_better_is_not_tried_again(code: int) -> None:
+    """A token that is worth nothing, and a mistake of its own, end it."""
+    async with scripted([hello(), code]) as playing, node(url=playing.url, token="ours") as client:
+        ended = await client.next("stopped", "waiting")
+
+    assert (ended["kind"], ended["detail"]["code"]) == ("stopped", code)
+    assert len(playing.since) == 1
+
+
+async def test_a_token_is_asked_for_again_once() -> None:
+    """Where the fresh one is refused as well there is no other."""
+    async with scripted([4401]) as playing, node(url=playing.url, tokens=["one", "two", "three"]) as client:
+        await client.next("stopped")
+
+    assert playing.tokens == ["one", "two"]
+
+
+async def test_whoever_is_stopped_while_a_token_is_fetched_does_not_connect() -> None:
+    """Nor does whoever is stopped while waiting to come back."""
+    async with scripted([hello(), 1012], [hello()]) as playing:
+        async with node(url=playing.url, tokens=["ours"], stops_at="connecting") as client:
+            await client.next("stopped")
+            await client.next("token")
+            assert await client.stop() == 0
+        assert playing.since == []
+        async with node(url=playing.url, token="ours", stops_at="waiting") as client:
+            await client.next("stopped")
+            assert await client.stop() == 0
+
+    assert len(playing.since) == 1
+
+
+async def test_a_connection_that_fails_and_ends_is_one_connection() -> None:
+    """However often its end is told, the next one is made once."""
+    async with scripted([None], [hello()]) as playing, node(url=playing.url, token="ours", ends_twice=True) as client:
+        kinds = [(await client.next())["kind"] for _ in range(4)]
+        assert await client.stop() == 0
+
+    assert kinds == ["connecting", "waiting", "connecting", "live"]
+    assert len(playing.since) == 2

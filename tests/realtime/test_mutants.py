@@ -3,7 +3,7 @@
 from typing import Any
 
 import pytest
-from hypothesis import Phase, settings
+from hypothesis import Phase, seed, settings
 from hypothesis.stateful import run_state_machine_as_test
 
 from domain.events import StoredEvent
@@ -94,6 +94,7 @@ class LiveBelowItsPosition(Broadcaster[Any]):
         super()._attach(feed, listener)
 
 
+@seed(2)  # from here the fault is caught in 0.2 s, from where its name leads in 37 s
 class AheadIsLive(BroadcasterMachine):
     make = LiveBelowItsPosition
 

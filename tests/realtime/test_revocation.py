@@ -1,5 +1,8 @@
 import asyncio
+import contextlib
 from collections.abc import Collection
+
+import pytest
 
 from domain.errors import Overloaded
 from domain.principals import Principal, TokenKind
@@ -101,3 +104,49 @@ async def test_a_register_out_of_order_closes_nobody(world: World) -> None:
         assert await radio.until(1) == [1]
         register.is_down = False
         assert await radio.closed() == 4497
+
+
+async def test_two_users_whose_tokens_have_the_same_version_are_told_apart(world: World) -> None:
+    """One who signs out closes no connection of the other."""
+    one, two = [Principal(TokenKind.JWT, world.ours, digit * 24, credential="0") for digit in "12"]
+    world.tokens |= {"one": one, "two": two}
+    gone: list[Principal] = []
+    rounds = asyncio.Event()
+
+    async def revoked(principals: Collection[Principal]) -> list[Principal]:
+        rounds.set()
+        return [each for each in principals if each in gone]
+
+    async with (
+        world.broadcaster(revoked=revoked, limits=QUICK) as station,
+        station.listener("one") as first,
+        station.listener("two") as second,
+    ):
+        assert [(await each.next())["type"] for each in (first, second)] == ["hello"] * 2
+        gone.append(one)
+        assert await first.closed() == 4497
+        rounds.clear()
+        await asyncio.wait_for(rounds.wait(), 10)
+        await world.commit(make_event())
+        assert await second.until(1) == [1]
+
+
+async def test_more_tokens_are_asked_about_than_fit_into_one_question(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However many there are, each is looked at again."""
+    monkeypatch.setattr("realtime.revocation._BATCH", 2)
+    register = Register()
+    names = [str(number) for number in range(5)]
+    world.tokens |= {name: token(world, name) for name in names}
+    async with (
+        world.broadcaster(revoked=register.revoked, limits=QUICK) as station,
+        contextlib.AsyncExitStack() as stack,
+    ):
+        radios = [await stack.enter_async_context(station.listener(name)) for name in names]
+        for radio in radios:
+            await radio.next()
+        register.void.add(names[-1])
+        assert await radios[-1].closed() == 4497
+        await world.commit(make_event())
+        assert [await radio.until(1) for radio in radios[:-1]] == [[1]] * 4

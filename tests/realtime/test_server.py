@@ -11,7 +11,7 @@ import pytest
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
-from domain.errors import ConfigurationError
+from domain.errors import ConfigurationError, Overloaded
 from domain.events import EventName
 from domain.principals import Principal, TokenKind
 from persistence import outbox, retention
@@ -374,45 +374,47 @@ async def test_subscribe_replaces_the_filters_from_here_on(world: World) -> None
 # Bad input.
 
 
-@pytest.mark.parametrize(
-    "message",
-    [
-        "",
-        "nonsense",
-        "[]",
-        "null",
-        "{}",
-        '{"type":"shout"}',
-        '{"type":["ping"]}',
-        '{"type":"resume"}',
-        '{"type":"resume","since":-1}',
-        '{"type":"resume","since":"3"}',
-        '{"type":"resume","since":true}',
-        '{"type":"resume","since":1e999}',
-        '{"type":"resume","since":99999999999999999999}',
-        '{"type":"subscribe","events":["nothing"]}',
-        '{"type":"subscribe","events":"call_ended"}',
-        '{"type":"subscribe","contactId":"7"}',
-        '{"type":"subscribe","contact_id":"' + CONTACT + '"}',
-        '{"type":"ping","more":1}',
-        '{"type":"ping"' + "," * 100,
-        "[" * 5000,
-        '{"type":"auth"}',
-        '{"type":"auth","token":""}',
-        b"\x00\x01\x02",
-        b'{"type":"ping"}',
-    ],
-)
-async def test_messages_nobody_published_are_answered_not_fatal(world: World, message: str | bytes) -> None:
-    """Garbage gets an error that repeats nothing of it, and the stream goes on."""
-    async with world.broadcaster() as station, station.listener() as radio:
-        await radio.next()
-        await radio.connection.send(message)
-        error = await radio.next()
-        await world.commit(make_event())
-        assert await radio.until(1) == [1]
+NOBODYS_MESSAGES: list[str | bytes] = [
+    "",
+    "nonsense",
+    "[]",
+    "null",
+    "{}",
+    '{"type":"shout"}',
+    '{"type":["ping"]}',
+    '{"type":"resume"}',
+    '{"type":"resume","since":-1}',
+    '{"type":"resume","since":"3"}',
+    '{"type":"resume","since":true}',
+    '{"type":"resume","since":1e999}',
+    '{"type":"resume","since":99999999999999999999}',
+    '{"type":"subscribe","events":["nothing"]}',
+    '{"type":"subscribe","events":"call_ended"}',
+    '{"type":"subscribe","contactId":"7"}',
+    '{"type":"subscribe","contact_id":"' + CONTACT + '"}',
+    '{"type":"ping","more":1}',
+    '{"type":"ping"' + "," * 100,
+    "[" * 5000,
+    '{"type":"auth"}',
+    '{"type":"auth","token":""}',
+    b"\x00\x01\x02",
+    b'{"type":"ping"}',
+]
 
-    assert (error["type"], error["code"]) == ("error", "invalid_message")
+
+async def test_messages_nobody_published_are_answered_not_fatal(world: World, subtests: pytest.Subtests) -> None:
+    """Garbage gets an error that repeats nothing of it, and the stream goes on."""
+    async with world.broadcaster() as station:
+        for sequence, message in enumerate(NOBODYS_MESSAGES, 1):
+            with subtests.test(message=repr(message[:40])):
+                async with station.listener() as radio:
+                    await radio.next()
+                    await radio.connection.send(message)
+                    error = await radio.next()
+                    await world.commit(make_event())
+
+                    assert (error["type"], error["code"]) == ("error", "invalid_message")
+                    assert await radio.until(sequence) == [sequence]
 
 
 async def test_a_fragmented_message_is_read_as_one(world: World) -> None:
@@ -498,17 +500,25 @@ async def test_garbage_instead_of_http_harms_nobody(world: World) -> None:
         assert await radio.until(1) == [1]
 
 
-async def test_pages_of_other_origins_are_refused(world: World) -> None:
-    """Our own host may connect, listed origins may, others may not."""
-    async with world.broadcaster(allowed_origins=["https://desk.example"]) as station:
-        for origin in ("http://127.0.0.1:2212", "https://desk.example"):
+async def test_pages_of_other_origins_are_closed_with_words_a_browser_can_read(world: World) -> None:
+    """Pages the broadcaster serves itself may connect, listed origins may, others hear why they may not."""
+    async with world.broadcaster(allowed_origins=["HTTPS://desk.example:443", "wss://events.example"]) as station:
+        for origin in (f"http://127.0.0.1:{station.port}", "https://desk.example", "https://events.example"):
             async with station.listener(origin=origin) as radio:
                 assert (await radio.next())["type"] == "hello"
-        for origin in ("https://evil.example", "null", "http://["):
-            with pytest.raises(InvalidStatus) as refused:
-                async with station.listener(origin=origin):
-                    pass
-            assert refused.value.response.status_code == 403
+        for origin in ("https://evil.example", "http://desk.example", "http://127.0.0.1:1", "null", "http://["):
+            async with station.listener(origin=origin) as radio:
+                assert await radio.closed() == 4403
+                assert "REALTIME_ALLOWED_ORIGINS" in (radio.connection.close_reason or "")
+
+
+async def test_pages_of_any_origin_may_connect_if_a_star_is_listed(world: World) -> None:
+    """For whoever wants no second fence beside the token."""
+    async with (
+        world.broadcaster(allowed_origins=["*"]) as station,
+        station.listener(origin="https://anything.example") as radio,
+    ):
+        assert (await radio.next())["type"] == "hello"
 
 
 # Limits.
@@ -722,3 +732,165 @@ async def test_health_and_metrics_are_plain_http(world: World) -> None:
     assert health["lagSeconds"] < 5
     assert "realtime_deliveries_total 1.0" in exposition
     assert "realtime_listeners 1.0" in exposition
+
+
+# Headers that come twice.
+
+
+@pytest.mark.parametrize("origins", [("http://127.0.0.1", "https://evil.example"), ("https://evil.example", "null")])
+async def test_a_page_of_two_origins_is_refused(world: World, origins: tuple[str, str]) -> None:
+    """Whichever comes first: nobody can tell which of them the page is of."""
+    async with world.broadcaster(allowed_origins=["http://127.0.0.1"]) as station:
+        with pytest.raises(InvalidStatus) as refused:
+            async with station.listener(
+                additional_headers=[("Authorization", "Bearer ours"), *[("Origin", each) for each in origins]]
+            ):
+                pass
+
+    assert refused.value.response.status_code == 403
+
+
+async def test_two_tokens_are_no_token(world: World) -> None:
+    """What stands in front of us may have looked at the other one."""
+    both = [("Authorization", "Bearer ours"), ("Authorization", "Bearer theirs")]
+    async with world.broadcaster() as station:
+        with pytest.raises(InvalidStatus) as refused:
+            async with station.listener(None, additional_headers=both):
+                pass
+
+    assert refused.value.response.status_code == 401
+
+
+# Two listeners.
+
+
+class Reading:
+    """A database whose reads of the outbox are held back, or fail, until they may go on."""
+
+    def __init__(self, database: Any) -> None:
+        self._database = database
+        self.write, self.follow = database.write, database.follow
+        self.is_held = False
+        self.failures = 0
+        self.asked = asyncio.Event()
+        self.may_go_on = asyncio.Event()
+
+    async def read(self, unit: Any) -> Any:
+        # What is read for a replay is a function of the replay's own.
+        if self.is_held and "Replay" in unit.__qualname__:
+            self.asked.set()
+            await self.may_go_on.wait()
+            if self.failures:
+                self.failures -= 1
+                raise Overloaded
+        return await self._database.read(unit)
+
+
+async def test_a_listener_that_leaves_takes_nothing_from_those_who_wait_for_the_same(world: World) -> None:
+    """What is read once for all of them is read to its end."""
+    await world.commit_many(10)
+    reading = Reading(world.database)
+    async with world.server(reading).running("127.0.0.1", 0) as port:  # type: ignore[arg-type]
+        station = Station(world.server(), port, asyncio.Event())
+        reading.is_held = True
+        async with station.listener(query="?since=0") as staying:
+            async with station.listener(query="?since=0") as leaving:
+                assert [(await each.next())["type"] for each in (leaving, staying)] == ["hello", "hello"]
+                await asyncio.wait_for(reading.asked.wait(), 10)
+            await until_metrics_say(station, r"realtime_listeners 1\.0")
+            reading.may_go_on.set()
+            assert await staying.until(10) == list(range(1, 11))
+
+
+async def test_a_replay_that_fails_sends_its_listener_back_and_is_tried_for_the_next(world: World) -> None:
+    """It is closed with 1013, and whoever comes after the failure is brought up to date."""
+    await world.commit_many(10)
+    reading = Reading(world.database)
+    reading.is_held, reading.failures = True, 1
+    reading.may_go_on.set()
+    async with world.server(reading).running("127.0.0.1", 0) as port:  # type: ignore[arg-type]
+        station = Station(world.server(), port, asyncio.Event())
+        async with station.listener(query="?since=0") as first:
+            assert (await first.next())["type"] == "hello"
+            assert await first.closed() == 1013
+        async with station.listener(query="?since=0") as second:
+            assert (await second.next())["type"] == "hello"
+            assert await second.until(10) == list(range(1, 11))
+
+
+async def test_what_is_gone_is_counted(world: World) -> None:
+    """Whether it was pruned or never was, so that a retention that is too short is noticed."""
+    await world.commit_many(3)
+    async with world.broadcaster() as station:
+        await world.database.write(lambda: outbox.prune("9999", 1))
+        for count, since in enumerate((0, 99), 1):
+            async with station.listener(query=f"?since={since}") as radio:
+                assert [(await radio.next())["type"] for _ in range(2)] == ["hello", "gap"]
+            await until_metrics_say(station, rf"realtime_gaps_total {count}\.0")
+
+
+async def heartbeats(station: Station) -> float:
+    """Return how many were sent."""
+    (count,) = re.findall(r"(?m)^realtime_heartbeats_total (\S+)$", (await station.get("/metrics"))[2].decode())
+    return float(count)
+
+
+async def test_who_is_being_brought_up_to_date_is_not_taken_for_silent(world: World) -> None:
+    """A listener on a narrow line answers no heartbeat that lies behind much else; it reads, and so it stays."""
+    await world.commit(*(make_event(padding=4000) for _ in range(500)))
+    limits = Limits(drain_seconds=0.1, heartbeat_seconds=0.05, stall_seconds=60)
+    async with world.broadcaster(limits=limits) as station, station.listener() as radio:
+        await radio.next()
+        radio.connection.transport.pause_reading()
+        radio.connection.transport.write(wire(b'{"type":"resume","since":0}' + b" " * 100))
+        await until_metrics_say(station, r"realtime_listeners_behind 1\.0")
+        beats = await heartbeats(station)
+        async with asyncio.timeout(10):
+            while await heartbeats(station) < beats + 3:
+                pass
+        await until_metrics_say(station, r"realtime_listeners_behind 1\.0")
+        radio.connection.transport.resume_reading()
+        assert (await radio.next())["type"] == "hello"
+        assert await radio.until(500) == list(range(1, 501))
+
+
+async def test_a_message_says_where_to_start_whatever_the_address_said(world: World) -> None:
+    """What the address said counts for what the message leaves open."""
+    await world.commit_many(3)
+    async with (
+        world.broadcaster() as station,
+        station.listener(None, query="?since=0&events=call_ended") as telling,
+        station.listener(None, query="?since=0") as silent,
+    ):
+        assert (await telling.ask(type="auth", token="ours", since=2))["since"] == 2
+        assert (await silent.ask(type="auth", token="ours"))["since"] == 0
+        await world.commit(make_event(EventName.NOTE_CREATED), make_event())
+        assert await telling.until(5) == [3, 5]
+
+
+async def test_one_organization_does_not_take_the_places_of_another(world: World) -> None:
+    """The limit holds for each of them."""
+    limits = Limits(drain_seconds=0.1, per_organization=2)
+    async with (
+        world.broadcaster(limits=limits) as station,
+        station.listener() as one,
+        station.listener() as two,
+        station.listener("theirs") as other,
+    ):
+        assert [(await each.next())["type"] for each in (one, two, other)] == ["hello"] * 3
+        with pytest.raises(InvalidStatus):
+            async with station.listener():
+                pass
+        async with station.listener("theirs") as more:
+            assert (await more.next())["type"] == "hello"
+
+
+async def test_a_long_reason_ends_within_the_bytes_that_are_allowed(world: World) -> None:
+    """It is cut between two letters, and the connection is closed as it should be."""
+    async with world.broadcaster() as station, station.listener() as radio:
+        await radio.next()
+        (session,) = station.server._reception.sessions
+        session.close(1013, "é" * 100)
+
+        assert await radio.closed() == 1013
+        assert radio.connection.close_reason == "é" * 61

@@ -3,9 +3,11 @@
 import asyncio
 import atexit
 import contextlib
+import functools
 import json
 import shutil
 import socket
+import ssl
 import tempfile
 from collections.abc import AsyncIterator, Callable
 from contextvars import ContextVar
@@ -13,20 +15,22 @@ from dataclasses import dataclass
 from pathlib import Path
 from secrets import token_hex
 from typing import Any, TypeVar
+from unittest import mock
 
 import httpx
 import uvicorn
-from cryptography.fernet import Fernet
 
 from actions.administer import issue_token
 from actions.relay import Relay
 from actions.set_up_demo import Demo, set_up_demo
 from app import create_app, open_relay
-from config import load_settings
+from config import Settings, load_settings
 from handlers.protocol import HttpProtocol
 from persistence import organizations, outbox
 from persistence.database import open_database
 from tests.support import postgresql, second_opinion
+from tests.support.contract import CONTRACT
+from tests.support.randomness import encryption_key
 
 R = TypeVar("R")
 
@@ -94,11 +98,23 @@ async def running_api(data_dir: Path, **settings: Any) -> AsyncIterator[Api]:
     chosen = {"download_allowed_networks": "127.0.0.0/8,::1/128", "public_url": "https://relay.example"} | settings
     async with _demo(data_dir) as (demo, of_demo):
         configured = load_settings(_env_file=None, data_dir=data_dir, **(of_demo | chosen))
-        async with open_relay(configured) as relay:
+        async with _opened(configured) as relay:
             (organization,) = await relay.database.read(organizations.everyone)
             token = await _token(relay, demo.superadmin_email)
-            async with serving(create_app(relay)) as url, _client(url) as http:
+            async with serving(create_app(relay, CONTRACT)) as url, _client(url) as http:
                 yield Api(url, http, relay, demo, organization.id, token, data_dir)
+
+
+@contextlib.asynccontextmanager
+async def _opened(settings: Settings) -> AsyncIterator[Relay]:
+    async with contextlib.AsyncExitStack() as stack:
+        with mock.patch.object(ssl, "create_default_context", _authorities):
+            relay = await stack.enter_async_context(open_relay(settings))
+        yield relay
+
+
+# Reading the certificate authorities takes 25 ms, which is longer than most tests.
+_authorities = functools.cache(ssl.create_default_context)
 
 
 engine_of_api: ContextVar[str] = ContextVar("engine_of_api", default="sqlite")
@@ -140,7 +156,7 @@ async def _make_template(engine: str) -> _Template:
         settings = {
             "database_url": postgresql.create(),
             "jwt_secret": token_hex(32),
-            "encryption_keys": Fernet.generate_key().decode(),
+            "encryption_keys": encryption_key(),
         }
         atexit.register(postgresql.drop, settings["database_url"])
     configured = load_settings(_env_file=None, data_dir=folder, **settings)
@@ -160,14 +176,26 @@ async def serving(app: Any) -> AsyncIterator[str]:
     # asyncio does this for the sockets it makes itself; without, every answer on a kept connection waits 40 ms.
     listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     config = uvicorn.Config(app, loop="none", http=HttpProtocol, ws="none", lifespan="off", log_config=None)
+    config.load()
     server = uvicorn.Server(config)
-    server.capture_signals = contextlib.nullcontext  # type: ignore[method-assign, assignment]
-    task = asyncio.create_task(server.serve(sockets=[listening]))
+    server.lifespan = config.lifespan_class(config)
+    await server.on_tick(0)  # what uvicorn does ten times a second; the date of the answers stays that of the start
+    await server.startup(sockets=[listening])
     try:
         yield f"http://127.0.0.1:{listening.getsockname()[1]}"
     finally:
-        server.should_exit = True
-        await task
+        await _shut_down(server, listening)
+
+
+async def _shut_down(server: uvicorn.Server, listening: socket.socket) -> None:
+    # uvicorn itself sleeps for up to a fifth of a second before it looks whether its connections have ended.
+    for each in server.servers:
+        each.close()
+    listening.close()
+    for connection in list(server.server_state.connections):
+        connection.shutdown()
+    while server.server_state.connections or server.server_state.tasks:  # noqa: ASYNC110 - there is no event to wait for
+        await asyncio.sleep(0.001)
 
 
 def _client(url: str) -> httpx.AsyncClient:

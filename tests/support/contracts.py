@@ -34,15 +34,17 @@ class Lab:
         return Principal(kind, "org-1")
 
 
-def contract_of(paths: Mapping[str, Any], **components: Any) -> Contract:
-    """Return a contract of nothing but `paths` and `components`."""
+def contract_of(
+    paths: Mapping[str, Any], *, security: list[dict[str, list[str]]] | None = None, **components: Any
+) -> Contract:
+    """Return a contract of nothing but `paths` and `components`; `security` is the one all operations inherit."""
     served = {
         "openapi": "3.0.3",
         "info": {"title": "A test", "version": "1"},
         "paths": paths,
         "components": {"securitySchemes": {"token": {"type": "http", "scheme": "bearer", "bearerFormat": "JWT"}}}
         | components,
-    }
+    } | ({} if security is None else {"security": security})
     empty = b"{overlay: 1.0.0, info: {title: t, version: '1'}, actions: []}"
     return document.assemble(documents.dump(served), empty)
 

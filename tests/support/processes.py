@@ -5,18 +5,22 @@ import contextlib
 import functools
 import json
 import os
+import resource
 import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tests.support.ports import free_port
+from tests.support.waiting import PATIENCE_SECONDS, wait_until
+
 MANAGE = Path(__file__).parents[2] / "manage.py"
-PATIENCE_SECONDS = 40
 
 
 def environment(folder: Path, **settings: object) -> dict[str, str]:
@@ -26,12 +30,6 @@ def environment(folder: Path, **settings: object) -> dict[str, str]:
     return kept | {name.upper(): str(value) for name, value in chosen.items()}
 
 
-def free_port() -> int:
-    """Return a port of the loopback address nobody listens on just now."""
-    with socket.create_server(("127.0.0.1", 0)) as listening:
-        return int(listening.getsockname()[1])
-
-
 def run(*arguments: str, env: Mapping[str, str], folder: Path, stdin: str = "") -> subprocess.CompletedProcess[str]:
     """Run a command to its end, as a process of its own, in a folder without an `.env`."""
     wanted = {
@@ -39,15 +37,19 @@ def run(*arguments: str, env: Mapping[str, str], folder: Path, stdin: str = "") 
         "environment": dict(env),
         "folder": str(folder),
         "stdin": stdin,
-        "timeout": PATIENCE_SECONDS,
+        "timeout": round(PATIENCE_SECONDS),
     }
-    zygote = _zygote()
-    assert zygote.stdin is not None
-    assert zygote.stdout is not None
-    zygote.stdin.write(json.dumps(wanted) + "\n")
-    zygote.stdin.flush()
-    done = json.loads(zygote.stdout.readline())
+    with _one_at_a_time:
+        zygote = _zygote()
+        assert zygote.stdin is not None
+        assert zygote.stdout is not None
+        zygote.stdin.write(json.dumps(wanted) + "\n")
+        zygote.stdin.flush()
+        done = json.loads(zygote.stdout.readline())
     return subprocess.CompletedProcess(arguments, done["status"], done["output"], done["errors"])
+
+
+_one_at_a_time = threading.Lock()
 
 
 @functools.cache
@@ -84,11 +86,17 @@ class Running:
 
     def until(self, condition: Callable[[], Any]) -> None:
         """Wait until `condition` holds; it must do so before the command ends."""
-        deadline = time.monotonic() + PATIENCE_SECONDS
-        while not condition():
-            assert self.process.poll() is None, f"it ended with {self.process.returncode}\n{self.output}\n{self.errors}"
-            assert time.monotonic() < deadline, f"it did not happen in time\n{self.output}\n{self.errors}"
-            time.sleep(0.02)
+
+        def happened() -> Any:
+            ended = self.process.poll() is not None
+            found = condition()
+            assert found or not ended, f"it ended with {self.process.returncode}\n{self.output}\n{self.errors}"
+            return found
+
+        try:
+            wait_until(happened)
+        except AssertionError as error:
+            raise AssertionError(f"{error}\n{self.output}\n{self.errors}") from None
 
     def stop(self, number: int = signal.SIGTERM) -> int:
         """Send a signal, wait for the end, and return the exit status."""
@@ -102,8 +110,14 @@ class Running:
 
 
 @contextlib.contextmanager
-def running(*arguments: str, env: Mapping[str, str], folder: Path) -> Iterator[Running]:
-    """Start a command in `folder`, and kill what is left of it at the end, its children included."""
+def running(
+    *arguments: str, env: Mapping[str, str], folder: Path, descriptors: tuple[int, int] | None = None
+) -> Iterator[Running]:
+    """Start a command in `folder`, and kill what is left of it at the end, its children included.
+
+    `descriptors` are the soft and the hard limit of open files it starts with.
+    """
+    limit = functools.partial(resource.setrlimit, resource.RLIMIT_NOFILE, descriptors) if descriptors else None
     name = f"{arguments[0]}-{time.monotonic_ns()}"
     output, errors = folder / f"{name}.out", folder / f"{name}.err"
     with output.open("wb") as out, errors.open("wb") as err:
@@ -115,6 +129,7 @@ def running(*arguments: str, env: Mapping[str, str], folder: Path) -> Iterator[R
             stdout=out,
             stderr=err,
             start_new_session=True,
+            preexec_fn=limit,
         )
     try:
         yield Running(process, output, errors)

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]
-ROOMS = ("openapi", "handlers", "actions", "domain", "persistence", "providers", "realtime")
+ROOMS = ("commands", "openapi", "handlers", "actions", "domain", "persistence", "providers", "realtime")
 
 _START = """
 import asyncio, sys, warnings
@@ -74,7 +74,7 @@ class Tree:
 
     def contract(self, *arguments: str, **environment: str) -> Run:
         """Run what `manage.py contract …` runs, without loading the rest of the command line."""
-        return self.run("-m", "openapi.commands", *arguments, **environment)
+        return self.run("-m", "commands.contract", *arguments, **environment)
 
     def update(self, published: dict[str, Any] | bytes, *arguments: str) -> Run:
         """Take a new document."""
@@ -108,7 +108,8 @@ def copy_tree(root: Path) -> Tree:
     """Copy the repository's code to `root`."""
     root.mkdir(parents=True)
     for room in ROOMS:
-        shutil.copytree(ROOT / room, root / room, ignore=shutil.ignore_patterns("__pycache__"))
+        # With what Python made of the modules, which fits the copies as they keep their times.
+        shutil.copytree(ROOT / room, root / room)
     for path in [*ROOT.glob("*.py"), ROOT / "pyproject.toml"]:
         shutil.copy2(path, root / path.name)
     return Tree(root)

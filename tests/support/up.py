@@ -5,13 +5,17 @@ import contextlib
 import json
 import os
 import signal
-import socket
 import sys
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import httpx
+
+from tests.support.ports import free_port
+from tests.support.processes import run
+from tests.support.waiting import patience, until
 
 ROOT = Path(__file__).parents[2]
 
@@ -29,13 +33,13 @@ class Processes:
         """Send the signal and return the exit status."""
         if self.process.returncode is None:
             self.process.send_signal(number)
-        async with asyncio.timeout(30):
+        async with patience():
             return await self.process.wait()
 
 
 def environment(data_dir: Path, **settings: str) -> dict[str, str]:
     """Return the environment of a relay that lives in `data_dir`, free of the surroundings' own settings."""
-    api_port, realtime_port = _free_ports(2)
+    api_port, realtime_port = free_port(), free_port()
     kept = {name: os.environ[name] for name in ("PATH", "HOME", "TMPDIR", "LANG") if name in os.environ}
     ours = {"DATA_DIR": str(data_dir), "API_PORT": str(api_port), "REALTIME_PORT": str(realtime_port)}
     return kept | ours | {name.upper(): value for name, value in settings.items()}
@@ -43,18 +47,8 @@ def environment(data_dir: Path, **settings: str) -> dict[str, str]:
 
 async def manage(env: dict[str, str], *arguments: str, stdin: str = "") -> tuple[int, str, str]:
     """Run `manage.py` with the arguments; return its exit status and what it printed."""
-    process = await asyncio.create_subprocess_exec(
-        sys.executable,
-        "manage.py",
-        *arguments,
-        cwd=ROOT,
-        env=env,
-        stdin=asyncio.subprocess.PIPE,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
-    )
-    printed, complained = await process.communicate(stdin.encode())
-    return process.returncode or 0, printed.decode(), complained.decode()
+    done = await asyncio.to_thread(run, *arguments, env=env, folder=ROOT, stdin=stdin)
+    return done.returncode, done.stdout, done.stderr
 
 
 @contextlib.asynccontextmanager
@@ -77,24 +71,15 @@ async def running_up(env: dict[str, str]) -> AsyncIterator[Processes]:
             await process.wait()
 
 
-def _free_ports(count: int) -> list[int]:
-    with contextlib.ExitStack() as stack:
-        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for one in sockets:
-            one.bind(("127.0.0.1", 0))
-        return [one.getsockname()[1] for one in sockets]
-
-
 async def _until_ready(process: asyncio.subprocess.Process, env: dict[str, str], log: Path) -> None:
     pages = [f"http://127.0.0.1:{env['API_PORT']}/readyz", f"http://127.0.0.1:{env['REALTIME_PORT']}/healthz"]
-    async with asyncio.timeout(60), httpx.AsyncClient(trust_env=False) as http:
+    async with httpx.AsyncClient(trust_env=False) as http:
         for page in pages:
-            while not await _answers(http, page):
-                assert process.returncode is None, _text(log)
-                await asyncio.sleep(0.05)
+            await until(partial(_answers, http, page, process, log), f"{page} answers")
 
 
-async def _answers(http: httpx.AsyncClient, page: str) -> bool:
+async def _answers(http: httpx.AsyncClient, page: str, process: asyncio.subprocess.Process, log: Path) -> bool:
+    assert process.returncode is None, _text(log)
     try:
         return (await http.get(page)).is_success
     except httpx.TransportError:

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
-Headers = Iterable[tuple[bytes, bytes]]
+from tests.support.waiting import patience
 
-PATIENCE_SECONDS = 10
+Headers = Iterable[tuple[bytes, bytes]]
 
 
 @dataclass(frozen=True)
@@ -51,24 +51,37 @@ class Wire:
         Raises:
             EOFError: when the connection ends before it is whole.
         """
-        async with asyncio.timeout(PATIENCE_SECONDS):
-            head = (await self._reader.readuntil(b"\r\n\r\n")).decode("latin-1").split("\r\n")
-            status = int(head[0].split(" ", 2)[1])
-            headers = [(name.lower(), value.strip()) for name, _, value in (line.partition(":") for line in head[1:-2])]
-            if status == 100:
-                return await self.answer(to_head=to_head)
-            has_body = not to_head and status not in (204, 304)
-            length = int(dict(headers)["content-length"]) if has_body else 0
-            return Answer(status, headers, await self._reader.readexactly(length))
+        async with patience():
+            return await self._answer(to_head=to_head)
+
+    async def answer_within(self, seconds: float) -> Answer:
+        """Read one answer.
+
+        Raises:
+            EOFError: when the connection ends before it is whole.
+            TimeoutError: when there is none by then.
+        """
+        async with asyncio.timeout(seconds):
+            return await self._answer(to_head=False)
+
+    async def _answer(self, *, to_head: bool) -> Answer:
+        head = (await self._reader.readuntil(b"\r\n\r\n")).decode("latin-1").split("\r\n")
+        status = int(head[0].split(" ", 2)[1])
+        headers = [(name.lower(), value.strip()) for name, _, value in (line.partition(":") for line in head[1:-2])]
+        if status == 100:
+            return await self._answer(to_head=to_head)
+        has_body = not to_head and status not in (204, 304)
+        length = int(dict(headers)["content-length"]) if has_body else 0
+        return Answer(status, headers, await self._reader.readexactly(length))
 
     async def continued(self) -> None:
         """Wait until the server asks for the body."""
-        async with asyncio.timeout(PATIENCE_SECONDS):
+        async with patience():
             assert (await self._reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 100 ")
 
     async def ended(self) -> bool:
         """Wait until the server closes the connection; True if it said nothing more."""
-        async with asyncio.timeout(PATIENCE_SECONDS):
+        async with patience():
             try:
                 return await self._reader.read() == b""
             except ConnectionError:
@@ -80,10 +93,12 @@ class Wire:
 
 
 @contextlib.asynccontextmanager
-async def wire(url: str) -> AsyncIterator[Wire]:
-    """Open a connection to the server at `url`."""
+async def wire(url: str, source: str = "127.0.0.1") -> AsyncIterator[Wire]:
+    """Open a connection to the server at `url`, from an address of this machine."""
     address = urlsplit(url)
-    reader, writer = await asyncio.open_connection(address.hostname, address.port, limit=1 << 20)
+    reader, writer = await asyncio.open_connection(
+        address.hostname, address.port, limit=1 << 20, local_addr=(source, 0)
+    )
     try:
         yield Wire(reader, writer)
     finally:

@@ -4,16 +4,13 @@ It knows the documents and the text of the handlers, and imports neither handler
 those do not fit together, because it is what mends them.
 """
 
-import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Annotated, TypeVar
 
 import typer
-from rich.console import Console
-from rich.markup import escape
-from rich.table import Table
 
+from commands.terminal import Part, complain, show, show_json, show_parts, show_table
 from openapi import document, generate
 from openapi.differences import Change, Severity, compare
 from openapi.document import Contract
@@ -58,28 +55,25 @@ def diff(as_json: AsJson = False) -> None:
     loaded = _or_exit(document.load, as_json)
     changes = compare(loaded.published, loaded.served)
     if as_json:
-        typer.echo(json.dumps({"changes": [_change(change) for change in changes], "actions": list(_actions(loaded))}))
+        show_json({"changes": [_change(change) for change in changes], "actions": list(_actions(loaded))})
         return
-    console = Console(highlight=False)
-    table = Table("Where", "Why", title="The overlay's actions", title_justify="left", show_lines=True)
-    for action in _actions(loaded):
-        table.add_row(escape(action["target"]), escape(action["reason"]))
-    console.print(table)
-    _print_changes(console, changes)
+    actions = [(action["target"], action["reason"]) for action in _actions(loaded)]
+    show_table(("Where", "Why"), actions, title="The overlay's actions", lines=True)
+    _print_changes(changes)
 
 
-@contract.command()
-def show() -> None:
+@contract.command(name="show")
+def show_command() -> None:
     """Print the served document as JSON."""
-    typer.echo(json.dumps(_or_exit(document.load, False).served, ensure_ascii=False, indent=2))
+    show_json(_or_exit(document.load, False).served, indent=2)
 
 
 def _run(work: Callable[[], Report], as_json: bool, *, checks: bool = False) -> Report:
     report = _or_exit(work, as_json)
     if as_json:
-        typer.echo(json.dumps(report.to_json(), indent=2, ensure_ascii=False))
+        show_json(report.to_json(), indent=2)
     else:
-        _print(Console(highlight=False), report, checks=checks)
+        _print(report, checks=checks)
     return report
 
 
@@ -88,8 +82,8 @@ def _or_exit(work: Callable[[], T], as_json: bool) -> T:
         return work()
     except (InvalidDocument, OSError) as error:
         if as_json:
-            typer.echo(json.dumps({"error": str(error)}, ensure_ascii=False))
-        typer.echo(str(error), err=True)
+            show_json({"error": str(error)})
+        complain(str(error))
         raise typer.Exit(1) from error
 
 
@@ -111,37 +105,36 @@ def _change(change: Change) -> dict[str, str]:
 # On a terminal
 
 
-def _print(console: Console, report: Report, *, checks: bool) -> None:
-    _print_changes(console, report.changes)
+def _print(report: Report, *, checks: bool) -> None:
+    _print_changes(report.changes)
     if not checks:
-        _print_list(console, "Wrote", report.written)
-    _print_list(console, "New stubs", report.created)
+        _print_list("Wrote", report.written)
+    _print_list("New stubs", report.created)
     renames = [f"{r.operation} is now {r.operation_id}, served by {r.handler}" for r in report.renames]
-    _print_list(console, "Renamed", renames)
-    _print_list(console, "Orphans", [f"{o.file}:{o.line} {o.handler}" for o in report.orphans])
+    _print_list("Renamed", renames)
+    _print_list("Orphans", [f"{o.file}:{o.line} {o.handler}" for o in report.orphans])
     left = [*report.drift, *report.complaints] if checks else report.complaints
     if left:
-        _print_list(console, "[red]Not in order[/]" if checks else "[yellow]Left to do[/]", left)
+        title, style = ("Not in order", "red") if checks else ("Left to do", "yellow")
+        _print_list(title, left, style)
     elif not report.written:
-        console.print("The generated code is what the contract makes it.")
+        show("The generated code is what the contract makes it.")
 
 
-def _print_changes(console: Console, changes: list[Change]) -> None:
-    if not changes:
-        return
-    table = Table("", "Where", "What", title="Changes", title_justify="left")
-    for change in changes:
-        colour = _COLOURS[change.severity]
-        particulars = f" ({change.particulars})" if change.particulars else ""
-        table.add_row(f"[{colour}]{change.severity}[/]", escape(change.place), escape(change.what + particulars))
-    console.print(table)
+def _print_changes(changes: list[Change]) -> None:
+    if changes:
+        show_table(("", "Where", "What"), [_row(change) for change in changes], title="Changes")
 
 
-def _print_list(console: Console, title: str, lines: list[str]) -> None:
+def _row(change: Change) -> tuple[Part, str, str]:
+    particulars = f" ({change.particulars})" if change.particulars else ""
+    return (change.severity, _COLOURS[change.severity]), change.place, change.what + particulars
+
+
+def _print_list(title: str, lines: list[str], style: str = "") -> None:
     if lines:
-        console.print(f"{title}:")
-        for line in lines:
-            console.print(f"  {escape(line)}", soft_wrap=True)
+        show_parts((title, style), (":", ""))
+        show(*(f"  {line}" for line in lines))
 
 
 if __name__ == "__main__":

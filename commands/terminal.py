@@ -1,0 +1,95 @@
+"""The only way to the terminal: everything a command says goes through here, with control characters written out.
+
+What is stored was said by callers, vendors and people who tried to sign in. A character that moves the cursor, ends a
+line or turns the direction of writing is shown as an escape, and Rich's markup is shown as it stands.
+"""
+
+import contextlib
+import json
+import sys
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn
+from rich.table import Column, Table
+from rich.text import Text
+
+_out = Console(highlight=False, markup=False)
+_errors = Console(stderr=True, highlight=False, markup=False)
+
+# A part of a line, and its style.
+Part = tuple[str, str]
+
+
+def printable(text: str) -> str:
+    """Return `text` with everything written out (as in JSON) that is not a visible character or a plain space."""
+    if text.isprintable():
+        return text
+    return "".join(char if char.isprintable() else json.dumps(char)[1:-1] for char in text)
+
+
+def one_line(document: Mapping[str, Any]) -> str:
+    """Return `document` as one line of JSON that is safe to print."""
+    return printable(json.dumps(document, ensure_ascii=False))
+
+
+def show(*lines: str) -> None:
+    """Print lines for people and scripts, as long as they are."""
+    for line in lines:
+        _out.print(Text(printable(line)), soft_wrap=True)
+
+
+def show_parts(*parts: Part) -> None:
+    """Print one line of parts that each have a style."""
+    line = Text()
+    for text, style in parts:
+        line.append(printable(text), style=style)
+    _out.print(line, soft_wrap=True)
+
+
+def show_json(document: Mapping[str, Any], *, indent: int | None = None) -> None:
+    """Print JSON for programs, without a style even at a terminal; it stays the same JSON."""
+    text = json.dumps(document, ensure_ascii=False, indent=indent)
+    # Within a text JSON writes the end of a line out by itself; those that are left belong to the indentation.
+    sys.stdout.write("\n".join(printable(line) for line in text.split("\n")) + "\n")
+    sys.stdout.flush()
+
+
+def show_table(
+    columns: Sequence[Column | str],
+    rows: Iterable[Sequence[str | Part]],
+    *,
+    title: str | None = None,
+    lines: bool = False,
+) -> None:
+    """Print a table; a cell is a text, or a text with its style."""
+    table = Table(*columns, title=title, title_justify="left", show_lines=lines)
+    for row in rows:
+        table.add_row(*(_cell(cell) for cell in row))
+    _out.print(table)
+
+
+def _cell(cell: str | Part) -> Text:
+    return Text(printable(cell)) if isinstance(cell, str) else Text(printable(cell[0]), style=cell[1])
+
+
+def complain(line: str, *, style: str = "") -> None:
+    """Print a line on standard error."""
+    _errors.print(Text(printable(line), style=style), soft_wrap=True)
+
+
+class _Bars(Progress):
+    """Progress bars whose descriptions are safe to print."""
+
+    def add_task(self, description: str, *given: Any, **named: Any) -> TaskID:
+        """Add a bar."""
+        return super().add_task(printable(description), *given, **named)
+
+
+@contextlib.contextmanager
+def progress() -> Iterator[Progress]:
+    """Show progress bars on standard error while the context lasts."""
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn())
+    with _Bars(*columns, console=_errors) as bars:
+        yield bars
