@@ -19,6 +19,7 @@ from typing import Any, TypeVar
 import structlog
 
 from actions.call_events import StoredAudio, call_recorded
+from actions.quotas import insist_on_room, insist_within
 from actions.relay import Relay
 from actions.save_note import note_created
 from domain.documents import canonical, dump, load
@@ -114,6 +115,7 @@ async def record_call(relay: Relay, organization_id: str, finished: FinishedCall
         RecordingRejected: when the recording cannot be fetched, decoded or recognised as audio.
         StorageUnavailable: when the recording cannot be stored.
         Overloaded: when too many recordings are being fetched.
+        QuotaExceeded: when the organization's recordings are as large as they may be.
     """
     external_id = finished.external_call_id
     if external_id is None:
@@ -136,16 +138,29 @@ def _known(organization_id: str, finished: FinishedCall) -> Call | None:
 async def _record_new(relay: Relay, organization_id: str, finished: FinishedCall) -> RecordedCall:
     call_id = new_id()
     row = await _aside(relay, organization_id, finished, lambda: _row(call_id, finished))
-    stored = await _keep_recording(relay, organization_id, call_id, finished.recording)
-    # Once audio is stored the rest must run to its end, or the object would be left without its call.
-    return await asyncio.shield(_commit(relay, organization_id, finished, row, stored))
+    with relay.quotas.noted(organization_id):
+        limit = await insist_on_room(relay, organization_id) if finished.recording is not None else 0
+        stored = await _keep_recording(relay, organization_id, call_id, finished.recording)
+        # Once audio is stored the rest must run to its end, or the object would be left without its call.
+        return await asyncio.shield(_commit(relay, organization_id, finished, row, stored, limit))
 
 
 async def _commit(
-    relay: Relay, organization_id: str, finished: FinishedCall, row: dict[str, Any], stored: StoredAudio | None
+    relay: Relay,
+    organization_id: str,
+    finished: FinishedCall,
+    row: dict[str, Any],
+    stored: StoredAudio | None,
+    limit: int,
 ) -> RecordedCall:
+    def unit() -> tuple[RecordedCall, StoredAudio | None] | None:
+        written = _write(organization_id, finished, row, stored)
+        if written is not None and stored is not None:
+            insist_within(organization_id, limit)
+        return written
+
     try:
-        written = await relay.database.write(lambda: _write(organization_id, finished, row, stored), of=organization_id)
+        written = await relay.database.write(unit, of=organization_id)
     except CommitUnknown:
         # The call may be there, so its recording stays. If it is not, `sweep` finds the object later.
         raise

@@ -19,6 +19,7 @@ import uvloop
 from starlette.types import ASGIApp
 
 import supervisor
+from actions.audit_reading import note_socket
 from actions.authenticate import identify, revoked
 from actions.relay import Relay
 from actions.text_caller import recover_stranded
@@ -242,6 +243,8 @@ async def _broadcast(settings: Settings, descriptors: int) -> None:
             limits=_realtime_limits(settings, descriptors),
             management=(settings.management_host, port) if port is not None else None,
             has_pages=settings.pages == "on",
+            quota=relay.quotas.sockets,
+            watch=partial(note_socket, relay),
         )
 
 

@@ -11,11 +11,12 @@ from actions.read_calls import count_calls, list_calls, read_call
 from actions.read_voice_ai import read_voice_ai
 from actions.record_call import FinishedCall, RecordedCall, record_call
 from actions.relay import Relay
+from domain.audit import AuditAction
 from domain.calls import CallFilter
 from domain.large_texts import LargeText
 from domain.principals import Role
 from domain.times import to_wire
-from handlers.acting import actor_of
+from handlers.acting import actor_of, noted_reading
 from openapi import models
 from openapi.exchange import Request
 from openapi.operations import (
@@ -95,6 +96,7 @@ async def get_calls_history(
     found = await list_calls(
         request.relay, request.caller.organization_id, wanted, limit=int(limit), offset=int(offset)
     )
+    await noted_reading(request, AuditAction.CALLS_LISTED, contact_id, limit=limit, offset=offset)
     body = {"success": True, "calls": found.calls, "total": found.total}
     return GetCallsHistory200(models.CallsHistoryResponse.model_validate(body))
 
@@ -112,6 +114,7 @@ async def get_calls_call(request: Request[Relay], *, call_id: str) -> GetCallsCa
     """Read one call, with its transcript."""
     organization_id = request.caller.organization_id
     call, is_heavy = await read_call(request.relay, organization_id, call_id)
+    await noted_reading(request, AuditAction.CALL_READ, call_id)
     read = functools.partial(models.CallsCallResponse.model_validate, {"success": True, "call": call})
     body = await request.relay.heavy_work.run(organization_id, read) if is_heavy else read()
     return GetCallsCall200(body, is_heavy=is_heavy)

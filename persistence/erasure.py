@@ -30,6 +30,7 @@ from persistence.models import (
     ToolInvocation,
     TransferRequest,
 )
+from persistence.recordings import remove as remove_recordings
 
 
 @dataclass(slots=True)
@@ -105,7 +106,7 @@ def held_recordings(organization_id: str, contact_id: str, limit: int) -> list[H
 def step(organization_id: str, contact_id: str, removed: Collection[str], limit: int) -> Erased:
     """Erase at most `limit` rows of each kind; `removed` are recordings whose objects are gone."""
     done = Erased(
-        recordings=_removed(Recording, organization_id, removed),
+        recordings=remove_recordings(organization_id, removed),
         events=_silenced(Event.organization == organization_id, Event.contact_id == contact_id, limit=limit),
     )
     notes, messages, requests = [

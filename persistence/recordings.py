@@ -1,10 +1,14 @@
 """Recordings: which object in the store holds the audio of which call."""
 
+from collections.abc import Collection
+
+from persistence import pages, quotas
 from persistence.models import HeldRecording, Recording
 
 
 def add(organization_id: str, call_id: str, *, key: str, content_type: str, size: int, sha256: str) -> Recording:
-    """Write down where the call's audio is; `size` in bytes."""
+    """Write down where the call's audio is, and count it; `size` in bytes."""
+    quotas.count_recording(organization_id, size)
     return Recording.create(
         organization=organization_id, call=call_id, key=key, content_type=content_type, size=size, sha256=sha256
     )
@@ -26,3 +30,13 @@ def known_keys(keys: list[str]) -> set[str]:
 def get(recording_id: str) -> Recording | None:
     """Return the recording of that id; only for who shows a link that we signed for it."""
     return Recording.get_or_none(Recording.id == recording_id)
+
+
+def remove(organization_id: str, ids: Collection[str]) -> int:
+    """Remove the rows of recordings whose objects are gone, and count them no more; return how many went."""
+    if not ids:
+        return 0
+    chosen = pages.among(Recording, organization_id, Recording.id, ids)
+    sizes = [row.size for row in Recording.delete().where(chosen).returning(Recording.size).execute()]
+    quotas.count_recording(organization_id, -sum(sizes))
+    return len(sizes)

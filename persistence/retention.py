@@ -9,7 +9,7 @@ from typing import Any
 
 from peewee import fn
 
-from persistence import pages
+from persistence import recordings
 from persistence.models import Call, Event, HeldRecording, Organization, Recording, ToolInvocation
 
 
@@ -51,8 +51,7 @@ def old_recordings(organization_id: str, before: str, limit: int) -> list[Record
 
 def remove_recordings(organization_id: str, ids: Collection[str]) -> int:
     """Remove the rows of recordings whose objects are gone; return how many went."""
-    chosen = pages.among(Recording, organization_id, Recording.id, ids)
-    return int(Recording.delete().where(chosen).execute())
+    return recordings.remove(organization_id, ids)
 
 
 # Recordings that wait for their call.
