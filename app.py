@@ -17,6 +17,7 @@ from starlette.types import ASGIApp
 import handlers
 from actions.authenticate import authenticate
 from actions.places import Places
+from actions.quotas import Limits, Quotas
 from actions.rates import Rates, in_database, in_memory
 from actions.relay import Relay, Rules
 from actions.tokens import Key, Tokens, private_key, public_key, shared_key
@@ -109,6 +110,7 @@ def create_apps(relay: Relay, contract: Contract | None = None) -> Apps:
         beyond=OwnPaths(enforcement.not_found, own),
         has_docs=rules.serves_pages,
     )
+    registry.register(Refusals(relay.quotas.refused, "relay_quota_refused", "Refused because of a quota.", "quota"))
     is_https = (rules.public_url or "").startswith("https:")
     guarded = CrossOrigin(PageHeaders(operations, rules.realtime_url), rules.allowed_origins)
     return Apps(Observation(guarded, registry, [_HTTPS_ONLY] if is_https else []), OwnPaths(nowhere, probes))
@@ -118,6 +120,12 @@ def _relay(settings: Settings, database: Database, http: httpx.AsyncClient) -> R
     if settings.encryption_keys is None:
         raise ConfigurationError("Set ENCRYPTION_KEYS.")
     providers = _text_providers(settings, http)
+    shared = in_database(database) if settings.request_counters == "database" else None
+    quotas = Quotas(
+        database,
+        Limits(settings.org_recording_bytes, settings.org_requests_per_minute, settings.org_sockets),
+        shared,
+    )
     return Relay(
         database=database,
         vault=Vault(settings.encryption_keys),
@@ -132,9 +140,11 @@ def _relay(settings: Settings, database: Database, http: httpx.AsyncClient) -> R
         rates=Rates(
             settings.requests_per_minute_per_address,
             settings.requests_per_minute_per_caller,
-            in_database(database) if settings.request_counters == "database" else in_memory(),
+            shared or in_memory(),
             settings.unnamed_deliveries_per_minute_per_address,
+            quotas,
         ),
+        quotas=quotas,
         rules=Rules(
             tool_replay=settings.tool_replay_seconds,
             tool_secret_overlap=settings.tool_secret_overlap_minutes * 60,
@@ -153,6 +163,10 @@ def _relay(settings: Settings, database: Database, http: httpx.AsyncClient) -> R
             serves_pages=settings.pages == "on",
             realtime_url=settings.realtime_public_url or settings.local_realtime_url,
             token_lifetime=settings.token_lifetime_minutes * 60,
+            session_lifetime=settings.session_lifetime_days * 86_400,
+            api_key_overlap=settings.api_key_overlap_minutes * 60,
+            audit_reads=settings.audit_reads == "on",
+            sign_in_attempts_per_account_and_address=settings.sign_in_attempts_per_account_and_address,
             sign_in_attempts_per_account=settings.sign_in_attempts_per_account,
             sign_in_attempts_per_address=settings.sign_in_attempts_per_address,
             sign_in_window=settings.sign_in_window_minutes * 60,

@@ -67,12 +67,20 @@ class Settings(BaseSettings):
     encryption_keys: SecretStr | None = None
 
     token_lifetime_minutes: Annotated[Amount, Field(ge=1)] = 12 * 60
+    session_lifetime_days: Annotated[float, Field(gt=0, le=3650)] = 30
+    api_key_overlap_minutes: Amount = 0
+    sign_in_attempts_per_account_and_address: Annotated[int, Field(ge=1)] = 10
     sign_in_attempts_per_account: Annotated[int, Field(ge=1)] = 10
     sign_in_attempts_per_address: Annotated[int, Field(ge=1)] = 50
     sign_in_window_minutes: Annotated[Amount, Field(gt=0)] = 15
 
+    audit_reads: Literal["on", "off"] = "off"
+
     requests_per_minute_per_address: Annotated[int, Field(ge=0)] = 24_000
     requests_per_minute_per_caller: Annotated[int, Field(ge=0)] = 12_000
+    org_recording_bytes: Annotated[int, Field(ge=0, le=1 << 60)] = 1 << 40
+    org_requests_per_minute: Annotated[int, Field(ge=0, le=1_000_000_000)] = 60_000
+    org_sockets: Annotated[int, Field(ge=0, le=1_000_000_000)] = 10_000
     request_counters: Literal["memory", "database"] = "memory"
 
     log_level: Literal["debug", "info", "warning", "error"] = "info"

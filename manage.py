@@ -61,9 +61,9 @@ def _add_the_rest(cli: typer.Typer) -> None:
     from commands.upkeep import upkeep
     from commands.users import user
 
-    for commands in (listening, audit, upkeep, retention):
+    for commands in (listening, upkeep, retention):
         cli.add_typer(commands)
-    for name, commands in (("org", org), ("user", user), ("key", key), ("contract", contract)):
+    for name, commands in (("org", org), ("user", user), ("key", key), ("audit", audit), ("contract", contract)):
         cli.add_typer(commands, name=name)
 
 

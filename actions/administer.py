@@ -1,22 +1,32 @@
 """What the person at the command line does: organizations, users, keys, numbers, providers."""
 
 import secrets
+from collections.abc import Callable
 from functools import partial
 
 from pydantic import SecretStr
 
 from actions.api_keys import regenerate_api_key, show_api_key
 from actions.configure_voice_ai import rotate_tool_secret
+from actions.control_access import existing_user, revoke_every_key
 from actions.relay import Relay
-from actions.sign_in import sign_out
 from domain.audit import COMMAND_LINE, AuditAction
 from domain.errors import InvalidRequest, NotFound
 from domain.phones import is_region, to_e164
 from domain.principals import Role
-from persistence import audit, contacts, organizations, phone_numbers, sms_configs, tool_secrets, users
+from domain.texts import one_line
+from persistence import (
+    api_keys,
+    audit,
+    contacts,
+    known_addresses,
+    organizations,
+    phone_numbers,
+    sms_configs,
+    tool_secrets,
+    users,
+)
 from persistence.models import Contact, Organization, PhoneNumber, ToolSecret, User
-
-_MAX_LINE = 200
 
 
 async def create_organization(relay: Relay, name: str, default_region: str | None = None) -> Organization:
@@ -25,7 +35,7 @@ async def create_organization(relay: Relay, name: str, default_region: str | Non
     Raises:
         InvalidRequest: when the name is blank, too long or taken, or there is no such region.
     """
-    region, called = _region(default_region), _line(name, "name")
+    region, called = _region(default_region), one_line(name, "name")
 
     def unit() -> Organization:
         if organizations.by_name(called) is not None:
@@ -38,7 +48,12 @@ async def create_organization(relay: Relay, name: str, default_region: str | Non
 async def set_default_region(relay: Relay, organization_id: str, default_region: str | None) -> None:
     """Change the region in which the organization's national numbers are read."""
     region = _region(default_region)
-    await relay.database.write(lambda: organizations.set_region(organization_id, region))
+
+    def unit() -> None:
+        organizations.set_region(organization_id, region)
+        audit.record(organization_id, AuditAction.REGION_CHANGED, COMMAND_LINE, details={"region": region})
+
+    await relay.database.write(unit)
 
 
 async def add_phone_number(
@@ -51,9 +66,14 @@ async def add_phone_number(
     """
     organization = await relay.database.read(lambda: organizations.get(organization_id))
     e164 = to_e164(number, organization.default_region if organization else None)
-    return await relay.database.write(
-        lambda: phone_numbers.add(organization_id, e164, label=label, is_default=is_default)
-    )
+
+    def unit() -> PhoneNumber:
+        added = phone_numbers.add(organization_id, e164, label=label, is_default=is_default)
+        details = {"number": e164, "label": label, "isDefault": is_default}
+        audit.record(organization_id, AuditAction.NUMBER_ADDED, COMMAND_LINE, subject=added.id, details=details)
+        return added
+
+    return await relay.database.write(unit)
 
 
 async def add_contact(relay: Relay, organization_id: str, number: str, name: str) -> Contact:
@@ -64,7 +84,7 @@ async def add_contact(relay: Relay, organization_id: str, number: str, name: str
     """
     organization = await relay.database.read(lambda: organizations.get(organization_id))
     e164 = to_e164(number, organization.default_region if organization else None)
-    called = _line(name, "name")
+    called = one_line(name, "name")
     return await relay.database.write(lambda: contacts.upsert(organization_id, e164, called), of=organization_id)
 
 
@@ -76,7 +96,13 @@ async def configure_sms(relay: Relay, organization_id: str, provider: str, crede
     """
     relay.text_provider(provider, credentials)
     sealed = relay.vault.seal_document(credentials)
-    await relay.database.write(lambda: sms_configs.put(organization_id, provider=provider, credentials_sealed=sealed))
+
+    def unit() -> None:
+        sms_configs.put(organization_id, provider=provider, credentials_sealed=sealed)
+        details = {"provider": provider, "fields": sorted(credentials)}
+        audit.record(organization_id, AuditAction.SMS_CHANGED, COMMAND_LINE, details=details)
+
+    await relay.database.write(unit)
 
 
 async def create_user(
@@ -87,7 +113,7 @@ async def create_user(
     Raises:
         InvalidRequest: when somebody has that address already, or it is none.
     """
-    address, called = _line(email, "email address").lower(), _line(full_name, "name")
+    address, called = one_line(email, "email address").lower(), one_line(full_name, "name")
     if not 0 < address.find("@") < len(address) - 1:
         raise InvalidRequest(f"{address} is not an email address")
     password_hash = await relay.passwords.hash(password)
@@ -109,8 +135,11 @@ async def create_user(
     return await relay.database.write(unit)
 
 
-async def change_password(relay: Relay, email: str, password: SecretStr) -> None:
-    """Give the user another password, and make every token they have worthless.
+async def change_password(relay: Relay, email: str, password: SecretStr, *, revoke_keys: bool = False) -> list[str]:
+    """Give the user another password, and make every token they have worthless; with `revoke_keys` every API key too.
+
+    Returns:
+        the names of the API keys that still work.
 
     Raises:
         NotFound: when there is no such user.
@@ -118,23 +147,28 @@ async def change_password(relay: Relay, email: str, password: SecretStr) -> None
     """
     password_hash = await relay.passwords.hash(password)
 
-    def unit() -> None:
-        user = _user(email)
+    def change(user: User) -> None:
         users.replace_password_hash(user.organization_id, user.id, password_hash)
         users.raise_token_version(user.organization_id, user.id)
+        # Whoever knew the old password may have signed in from anywhere.
+        known_addresses.forget(user.id)
         audit.record(user.organization_id, AuditAction.PASSWORD_CHANGED, COMMAND_LINE, subject=user.id)
 
-    await relay.database.write(unit)
+    return await _change_and_count_keys(relay, email, change, revoke_keys)
 
 
-async def sign_out_user(relay: Relay, email: str) -> None:
-    """Make every token the user has worthless.
+async def sign_out_user(relay: Relay, email: str, *, revoke_keys: bool = False) -> list[str]:
+    """Make every token the user has worthless, with `revoke_keys` every API key too; return the keys that still work.
 
     Raises:
         NotFound: when there is no such user.
     """
-    user = await relay.database.read(lambda: _user(email))
-    await sign_out(relay, user.organization_id, user.id, COMMAND_LINE)
+
+    def change(user: User) -> None:
+        users.raise_token_version(user.organization_id, user.id)
+        audit.record(user.organization_id, AuditAction.SIGNED_OUT, COMMAND_LINE, subject=user.id)
+
+    return await _change_and_count_keys(relay, email, change, revoke_keys)
 
 
 async def issue_token(relay: Relay, email: str, seconds: float) -> SecretStr:
@@ -143,7 +177,7 @@ async def issue_token(relay: Relay, email: str, seconds: float) -> SecretStr:
     Raises:
         NotFound: when there is none.
     """
-    user = await relay.database.read(lambda: _user(email))
+    user = await relay.database.read(lambda: existing_user(email))
     return SecretStr(relay.tokens.issue(user.id, user.token_version, seconds))
 
 
@@ -184,18 +218,17 @@ async def end_tool_secrets(relay: Relay, organization_id: str, secret_id: str | 
     return await relay.database.write(unit, of=organization_id)
 
 
-def _user(email: str) -> User:
-    user = users.by_email(email)
-    if user is None:
-        raise NotFound(f"There is no user {email}")
-    return user
+async def _change_and_count_keys(
+    relay: Relay, email: str, change: Callable[[User], None], revoke_keys: bool
+) -> list[str]:
+    def unit() -> list[str]:
+        user = existing_user(email)
+        change(user)
+        if revoke_keys:
+            revoke_every_key(user)
+        return [key.name for key in api_keys.everyone(user.organization_id, user.id)]
 
-
-def _line(text: str, what: str) -> str:
-    line = text.strip()
-    if not line or len(line) > _MAX_LINE or not line.isprintable():
-        raise InvalidRequest(f"The {what} must be one line of at most {_MAX_LINE} characters")
-    return line
+    return await relay.database.write(unit)
 
 
 def _region(code: str | None) -> str | None:

@@ -6,16 +6,17 @@ nobody could find or erase it, and the memory of tool calls too old to be repeat
 """
 
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import partial
 
 from actions.attach_recording import let_go
 from actions.erase_contact import finish_erasure, remove_left_recordings
 from actions.relay import Relay
+from domain.audit import COMMAND_LINE, AuditAction
 from domain.errors import InvalidRequest
 from domain.replay import MAX_REPLAY_SECONDS
 from domain.times import later
-from persistence import erasure, organizations, recordings, retention
+from persistence import audit, erasure, organizations, recordings, retention
 from persistence.retention import Retention
 
 _ROWS = 500
@@ -72,7 +73,12 @@ async def set_retention(relay: Relay, organization_id: str, chosen: Retention) -
     for days in (chosen.recordings, chosen.transcripts, chosen.events):
         if days is not None and not 1 <= days <= MAX_DAYS:
             raise InvalidRequest(f"Days go from 1 to {MAX_DAYS}")
-    await relay.database.write(lambda: retention.put(organization_id, chosen))
+
+    def unit() -> None:
+        retention.put(organization_id, chosen)
+        audit.record(organization_id, AuditAction.RETENTION_CHANGED, COMMAND_LINE, details=asdict(chosen))
+
+    await relay.database.write(unit)
 
 
 async def due(relay: Relay) -> list[Due]:

@@ -8,6 +8,7 @@ import asyncio
 from collections.abc import AsyncIterable
 
 from actions.call_events import StoredAudio, recording_ready
+from actions.quotas import insist_on_room, insist_within
 from actions.record_call import discard, keep, recording_key
 from actions.relay import Relay
 from domain.errors import CommitUnknown
@@ -25,6 +26,7 @@ async def attach_recording(
 
     Raises:
         StorageUnavailable: when it cannot be stored.
+        QuotaExceeded: when the organization's recordings are as large as they may be.
     """
     async with relay.turns.of(("audio", organization_id, conversation_id)):
         call, is_wanted = await relay.database.read(lambda: _state(organization_id, conversation_id))
@@ -32,9 +34,11 @@ async def attach_recording(
             return call.id if call else None
         call_id = call.id if call else new_id()
         key = recording_key(organization_id, call_id, new_id() if call else "recording")
-        stored = await keep(relay, key, audio, _MP3)
-        # Once audio is stored the rest must run to its end, or the object would be left without its call.
-        return await asyncio.shield(_commit(relay, organization_id, conversation_id, call_id, stored))
+        with relay.quotas.noted(organization_id):
+            limit = await insist_on_room(relay, organization_id)
+            stored = await keep(relay, key, audio, _MP3)
+            # Once audio is stored the rest must run to its end, or the object would be left without its call.
+            return await asyncio.shield(_commit(relay, organization_id, conversation_id, call_id, stored, limit))
 
 
 async def let_go(relay: Relay, held: HeldRecording) -> None:
@@ -65,12 +69,13 @@ def _state(organization_id: str, conversation_id: str) -> tuple[Call | None, boo
 
 
 async def _commit(
-    relay: Relay, organization_id: str, conversation_id: str, call_id: str, stored: StoredAudio
+    relay: Relay, organization_id: str, conversation_id: str, call_id: str, stored: StoredAudio, limit: int
 ) -> str | None:
     def unit() -> tuple[str | None, bool]:
         call, is_wanted = _state(organization_id, conversation_id)
         if is_wanted:
             _write(organization_id, conversation_id, call, call_id, stored)
+            insist_within(organization_id, limit)
         return call.id if call else None, is_wanted
 
     try:

@@ -102,7 +102,7 @@ async def set_up_webhook(relay: Relay, organization_id: str) -> None:
     Does it again if a save asked for it meanwhile, and nothing if another process is at it: that one sees the save.
     """
     while config := await relay.database.write(
-        lambda: voice_ai_configs.claim_webhook_setup(organization_id, later(_SETUP_SECONDS))
+        lambda: voice_ai_configs.claim_webhook_setup(organization_id, later(_SETUP_SECONDS)), of=organization_id
     ):
         outcome = await _attempt(relay, config)
         await relay.database.write(partial(_finish, config, outcome), of=organization_id)

@@ -12,6 +12,7 @@ from limits import RateLimitItemPerMinute
 from limits.aio.storage import MemoryStorage
 from limits.aio.strategies import FixedWindowRateLimiter
 
+from actions.quotas import Quotas
 from actions.vault import digest
 from domain.addresses import network_of
 from domain.errors import RateLimited
@@ -59,6 +60,7 @@ class Rates:
     per_caller: int = 0
     count: Count = field(default_factory=in_memory, repr=False)
     unnamed_deliveries: int = 0
+    quotas: Quotas | None = field(default=None, repr=False)
 
     async def admit_address(self, address: str | None) -> None:
         """Count a request from `address`; None when the server does not know it.
@@ -70,11 +72,13 @@ class Rates:
             await self._admit(f"address {network_of(address)}", self.per_address)
 
     async def admit_caller(self, principal: Principal) -> None:
-        """Count a request of a caller whose token was believed.
+        """Count a request of a caller whose token was verified, and of the caller's organization.
 
         Raises:
             RateLimited: when there were too many.
         """
+        if self.quotas is not None:
+            await self.quotas.admit(principal.organization_id)
         if self.per_caller:
             who = principal.user_id or principal.organization_id
             await self._admit(f"{principal.kind.value} {who}", self.per_caller)

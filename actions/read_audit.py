@@ -1,5 +1,6 @@
 """Reading the audit log."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,11 +10,16 @@ from domain.documents import load
 from domain.errors import NotFound
 from domain.times import from_wire, to_wire
 from persistence import audit, organizations, users
+from persistence.models import AuditEntry
 
 
 @dataclass(frozen=True, slots=True)
 class AuditLine:
-    """One entry as a person reads it: `who` is the address a user signs in with, or the id of one who has gone."""
+    """One entry as a person or a machine reads it; the names are stable.
+
+    `who` is the address a user signs in with, or the id of one who has gone. `sequence` counts the entries of the
+    organization, `digest` is of this entry and `previous_digest` of the one before.
+    """
 
     at: str
     action: str
@@ -23,6 +29,10 @@ class AuditLine:
     request_id: str | None
     subject: str | None
     details: dict[str, Any]
+    id: str
+    sequence: int
+    previous_digest: str
+    digest: str
 
 
 async def audit_entries(
@@ -32,20 +42,28 @@ async def audit_entries(
     action: AuditAction | None = None,
     since: str | None = None,
     limit: int = 50,
+    oldest_first: bool = False,
 ) -> list[AuditLine]:
-    """Return the newest entries first; `organization` is an id or a name, None means all.
+    """Return the newest entries first, or the oldest; `organization` is an id or a name, None means all.
 
     Raises:
         NotFound: when there is no such organization.
         InvalidRequest: when `since` is no date-time.
     """
     earliest = to_wire(from_wire(since)) if since else None
-    return await relay.database.read(lambda: _lines(organization, action, earliest, limit))
+    select = audit.oldest if oldest_first else audit.newest
+    return await relay.database.read_aside(lambda: _lines(select, organization, action, earliest, limit))
 
 
-def _lines(organization: str | None, action: AuditAction | None, since: str | None, limit: int) -> list[AuditLine]:
+def _lines(
+    select: Callable[..., list[AuditEntry]],
+    organization: str | None,
+    action: AuditAction | None,
+    since: str | None,
+    limit: int,
+) -> list[AuditLine]:
     organization_id = _organization_id(organization) if organization else None
-    entries = audit.newest(organization_id, action=action.value if action else None, since=since, limit=limit)
+    entries = select(organization_id, action=action.value if action else None, since=since, limit=limit)
     emails = {user.id: user.email for user in users.everyone(organization_id)}
     return [
         AuditLine(
@@ -57,6 +75,10 @@ def _lines(organization: str | None, action: AuditAction | None, since: str | No
             request_id=entry.request_id,
             subject=entry.subject,
             details=load(entry.details),
+            id=entry.id,
+            sequence=entry.sequence,
+            previous_digest=entry.previous_digest,
+            digest=audit.digest_of(entry),
         )
         for entry in entries
     ]

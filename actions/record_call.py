@@ -22,6 +22,7 @@ from typing import Any, TypeVar
 import structlog
 
 from actions.call_events import StoredAudio, call_recorded, recording_ready
+from actions.quotas import insist_on_room, insist_within
 from actions.relay import Relay
 from actions.save_note import note_created
 from domain.documents import canonical, dump, load
@@ -122,6 +123,7 @@ async def record_call(relay: Relay, organization_id: str, finished: FinishedCall
         RecordingRejected: when the recording cannot be fetched, decoded or recognised as audio.
         StorageUnavailable: when the recording cannot be stored.
         Overloaded: when too many recordings are being fetched.
+        QuotaExceeded: when the organization's recordings are as large as they may be.
     """
     if not finished.conversation_ids:
         return await _record_new(relay, organization_id, finished)
@@ -151,16 +153,29 @@ def _awaits(call: Call, finished: FinishedCall) -> bool:
 async def _record_new(relay: Relay, organization_id: str, finished: FinishedCall) -> RecordedCall:
     call_id = new_id()
     row = await _aside(relay, organization_id, finished, lambda: _row(call_id, finished))
-    stored = await _keep_recording(relay, organization_id, call_id, finished.recording)
-    # Once audio is stored the rest must run to its end, or the object would be left without its call.
-    return await asyncio.shield(_commit(relay, organization_id, finished, row, stored))
+    with relay.quotas.noted(organization_id):
+        limit = await insist_on_room(relay, organization_id) if finished.recording is not None else 0
+        stored = await _keep_recording(relay, organization_id, call_id, finished.recording)
+        # Once audio is stored the rest must run to its end, or the object would be left without its call.
+        return await asyncio.shield(_commit(relay, organization_id, finished, row, stored, limit))
 
 
 async def _commit(
-    relay: Relay, organization_id: str, finished: FinishedCall, row: dict[str, Any], stored: StoredAudio | None
+    relay: Relay,
+    organization_id: str,
+    finished: FinishedCall,
+    row: dict[str, Any],
+    stored: StoredAudio | None,
+    limit: int,
 ) -> RecordedCall:
+    def unit() -> tuple[RecordedCall, StoredAudio | None] | None:
+        written = _write(organization_id, finished, row, stored)
+        if written is not None and stored is not None:
+            insist_within(organization_id, limit)
+        return written
+
     try:
-        written = await relay.database.write(lambda: _write(organization_id, finished, row, stored), of=organization_id)
+        written = await relay.database.write(unit, of=organization_id)
     except CommitUnknown:
         # The call may be there, so its recording stays. If it is not, `sweep` finds the object later.
         raise
@@ -388,8 +403,22 @@ _OWN_TO_EACH = ("externalCallId", "metadata")
 
 async def _add_push(relay: Relay, organization_id: str, known: Call, finished: FinishedCall, digests: str) -> None:
     """Add what the push brings and the reported call lacks; listeners hear of a recording."""
-    has_audio = await relay.database.read(lambda: not _lacks_recording(organization_id, known))
-    stored = None if has_audio else await _keep_recording(relay, organization_id, known.id, finished.recording)
+    lacks = await relay.database.read(lambda: _lacks_recording(organization_id, known))
+    with relay.quotas.noted(organization_id):
+        limit = await insist_on_room(relay, organization_id) if lacks and finished.recording is not None else 0
+        stored = await _keep_recording(relay, organization_id, known.id, finished.recording) if lacks else None
+        await asyncio.shield(_commit_push(relay, organization_id, known, finished, digests, stored, limit))
+
+
+async def _commit_push(
+    relay: Relay,
+    organization_id: str,
+    known: Call,
+    finished: FinishedCall,
+    digests: str,
+    stored: StoredAudio | None,
+    limit: int,
+) -> None:
 
     def unit() -> bool:
         call = calls.get(organization_id, known.id)
@@ -403,16 +432,10 @@ async def _add_push(relay: Relay, organization_id: str, known: Call, finished: F
             return False
         recordings.add(organization_id, call.id, **stored.columns())
         row = {"id": call.id, "contact": call.contact_id, "conversation": call.conversation_id}
+        insist_within(organization_id, limit)
         outbox.append(organization_id, [recording_ready(row | {"duration": call.duration}, stored)])
         return True
 
-    await asyncio.shield(_commit_audio(relay, organization_id, unit, stored))
-
-
-async def _commit_audio(
-    relay: Relay, organization_id: str, unit: Callable[[], bool], stored: StoredAudio | None
-) -> None:
-    """Run a unit that returns whether it used the stored audio; discard audio that was not used."""
     try:
         is_used = await relay.database.write(unit, of=organization_id)
     except CommitUnknown:

@@ -11,6 +11,7 @@ from actions.background import Background
 from actions.heavy_work import HeavyWork
 from actions.passwords import Passwords
 from actions.places import Places
+from actions.quotas import Quotas
 from actions.rates import Rates
 from actions.tokens import Tokens
 from actions.turns import Turns
@@ -43,7 +44,11 @@ class Rules:
     has_management_port: bool = False
     serves_pages: bool = True
     token_lifetime: float = 12 * 3600
+    session_lifetime: float = 30 * 86_400
+    api_key_overlap: float = 0
+    audit_reads: bool = False
     sign_in_attempts_per_account: int = 10
+    sign_in_attempts_per_account_and_address: int = 10
     sign_in_attempts_per_address: int = 50
     sign_in_window: float = 15 * 60
 
@@ -53,7 +58,8 @@ class Relay:
     """Everything the product does is done with these; built once, at the front door.
 
     `text_provider` makes the client of an SMS provider by its name and opened credentials, `elevenlabs` the client for
-    an API key. `refusals` counts, by vendor, what came with a signature that proves nothing.
+    an API key. `refusals` counts, by vendor, what came with a signature that proves nothing. `noted_keys` says when the
+    use of an API key was last noted by this process, `background` holds what no request waits for.
     """
 
     database: Database
@@ -63,6 +69,7 @@ class Relay:
     downloader: Downloader
     text_provider: Callable[[str, dict[str, Any]], TextProvider]
     elevenlabs: Callable[[SecretStr], ElevenLabs]
+    quotas: Quotas
     rules: Rules = Rules()
     heavy_work: HeavyWork = field(default_factory=HeavyWork)
     downloads: Places = field(default_factory=lambda: Places(32, 8, 10))
@@ -71,3 +78,4 @@ class Relay:
     rates: Rates = field(default_factory=Rates)
     background: Background = field(default_factory=Background)
     refusals: Counter[str] = field(default_factory=Counter)
+    noted_keys: dict[str, float] = field(default_factory=dict)

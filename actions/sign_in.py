@@ -11,8 +11,9 @@ from domain.addresses import network_of
 from domain.audit import Actor, AuditAction, mask_email
 from domain.errors import RateLimited, Unauthenticated
 from domain.principals import Role
+from domain.statuses import UserStatus
 from domain.times import from_wire, later, now
-from persistence import audit, sign_in_attempts, users
+from persistence import audit, known_addresses, sign_in_attempts, users
 from persistence.models import User
 
 log = structlog.get_logger()
@@ -42,26 +43,33 @@ async def sign_in(relay: Relay, email: str, password: SecretStr, actor: Actor) -
     """Exchange an address and a password for a token.
 
     Raises:
-        Unauthenticated: when there is no such user or the password is another; nobody can tell which, nor by the time
-            it takes.
+        Unauthenticated: when there is no such user, they may not sign in, or the password is another; the answer and
+            the time it takes are the same.
         RateLimited: when there were too many attempts for this account or from this address.
     """
     account = email.strip().lower()
     keys = _Keys.of(account, actor.client)
-    await _insist_on_patience(relay, keys)
-    user = await relay.database.read(lambda: users.by_email(account))
+    await _insist_on_patience(relay, keys, account)
+    found = await relay.database.read(lambda: users.by_email(account))
+    user = found if found is not None and found.status == UserStatus.ACTIVE else None
     is_right = await relay.passwords.match(password, user.password_hash if user else None)
     if user is None or not is_right:
-        await _note_failure(relay, user, actor)
+        await _note_failure(relay, found, actor)
         raise Unauthenticated("Wrong email address or password")
     fresh = await relay.passwords.hash(password) if relay.passwords.is_outdated(user.password_hash) else None
     await relay.database.write(lambda: _welcome(user, keys, replace(actor, user_id=user.id), fresh))
-    return _signed_in(relay, user)
+    return _signed_in(relay, user, relay.tokens.now())
 
 
-async def refresh(relay: Relay, organization_id: str, user_id: str) -> SignedIn:
-    """Return a token that is good for longer, for the bearer of one that is good."""
-    return _signed_in(relay, await _known(relay, organization_id, user_id))
+async def refresh(relay: Relay, organization_id: str, user_id: str, signed_in_at: float) -> SignedIn:
+    """Return a token that is valid for longer, for the bearer of a valid one; `signed_in_at` is in Unix seconds.
+
+    Raises:
+        Unauthenticated: when the session is over: the user signed in longer ago than a session lasts.
+    """
+    if signed_in_at + relay.rules.session_lifetime <= relay.tokens.now():
+        raise Unauthenticated("The session is over, please sign in again")
+    return _signed_in(relay, await _known(relay, organization_id, user_id), signed_in_at)
 
 
 async def account_of(relay: Relay, organization_id: str, user_id: str) -> Account:
@@ -83,18 +91,19 @@ async def sign_out(relay: Relay, organization_id: str, user_id: str, actor: Acto
     await relay.database.write(unit)
 
 
-async def _insist_on_patience(relay: Relay, keys: "_Keys") -> None:
+async def _insist_on_patience(relay: Relay, keys: "_Keys", account: str) -> None:
     try:
-        await relay.database.write(lambda: _take(keys, relay.rules))
+        await relay.database.write(lambda: _take(keys, account, relay.rules))
     except RateLimited:
         # Nothing that was typed: some type their password where the address belongs.
         log.warning("sign_in.throttled")
         raise
 
 
-def _signed_in(relay: Relay, user: User) -> SignedIn:
-    lifetime = relay.rules.token_lifetime
-    token = relay.tokens.issue(user.id, user.token_version, lifetime)
+def _signed_in(relay: Relay, user: User, signed_in_at: float) -> SignedIn:
+    left = signed_in_at + relay.rules.session_lifetime - relay.tokens.now()
+    lifetime = max(1.0, min(relay.rules.token_lifetime, left))
+    token = relay.tokens.issue(user.id, user.token_version, lifetime, signed_in_at)
     return SignedIn(SecretStr(token), later(lifetime), _account(user))
 
 
@@ -112,9 +121,12 @@ async def _known(relay: Relay, organization_id: str, user_id: str) -> User:
 # Units.
 
 
-def _take(keys: "_Keys", rules: Rules) -> None:
+def _take(keys: "_Keys", account: str, rules: Rules) -> None:
     # Counted before the password is looked at, so that many guesses at once are counted like many in a row.
-    limits = {keys.account: rules.sign_in_attempts_per_account, keys.address: rules.sign_in_attempts_per_address}
+    limits = {keys.pair: rules.sign_in_attempts_per_account_and_address}
+    if not _is_known(keys, account):
+        limits[keys.account] = rules.sign_in_attempts_per_account
+    limits[keys.address] = rules.sign_in_attempts_per_address
     for key, limit in limits.items():
         free_at = sign_in_attempts.take(key, limit, rules.sign_in_window)
         if free_at is not None:
@@ -122,9 +134,19 @@ def _take(keys: "_Keys", rules: Rules) -> None:
             raise RateLimited("Too many attempts to sign in, please try again later", max(1, round(seconds)))
 
 
+def _is_known(keys: "_Keys", account: str) -> bool:
+    # Otherwise whoever guesses from elsewhere would lock the owner out.
+    user = users.by_email(account)
+    return user is not None and known_addresses.is_known(user.id, keys.pair)
+
+
 def _welcome(user: User, keys: "_Keys", actor: Actor, fresh_hash: str | None) -> None:
-    sign_in_attempts.forget(keys.account)
+    sign_in_attempts.forget(keys.pair)
+    # What others have guessed stays counted: only this attempt is taken back.
+    if not known_addresses.is_known(user.id, keys.pair):
+        sign_in_attempts.give_back(keys.account)
     sign_in_attempts.give_back(keys.address)
+    known_addresses.remember(user.organization_id, user.id, keys.pair)
     if fresh_hash is not None:
         users.replace_password_hash(user.organization_id, user.id, fresh_hash)
     audit.record(user.organization_id, AuditAction.SIGNED_IN, actor, subject=user.id)
@@ -147,11 +169,15 @@ async def _note_failure(relay: Relay, user: User | None, actor: Actor) -> None:
 
 @dataclass(frozen=True, slots=True)
 class _Keys:
-    """Digests of an account and of an address, so that the counters tell nobody who signs in here."""
+    """Digests of an account, an address, and both together, so that the counters tell nobody who signs in here."""
 
     account: str
     address: str
+    pair: str
 
     @classmethod
     def of(cls, account: str, client: str | None) -> "_Keys":
-        return cls(digest(f"account {account}"), digest(f"address {network_of(client)}"))
+        network = network_of(client)
+        return cls(
+            digest(f"account {account}"), digest(f"address {network}"), digest(f"account {account} address {network}")
+        )

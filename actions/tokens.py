@@ -31,11 +31,12 @@ _MIN_RSA_BITS = 2048
 
 @dataclass(frozen=True, slots=True)
 class Claims:
-    """What a believed token says; `expires_at` is Unix seconds."""
+    """What a verified token says; `expires_at` and `signed_in_at` are Unix seconds."""
 
     user_id: str
     token_version: int
     expires_at: float
+    signed_in_at: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,21 +103,23 @@ class Tokens:
         self._first = keys[0]
         self._keys = {key.id: key for key in keys}
 
-    def issue(self, user_id: str, token_version: int, seconds: float) -> str:
-        """Sign a token for the user, good for `seconds`.
+    def issue(self, user_id: str, token_version: int, seconds: float, signed_in_at: float | None = None) -> str:
+        """Sign a token for the user, valid for `seconds`; `signed_in_at` is when they signed in, None for now.
 
         Raises:
             ConfigurationError: when there is no key to sign with.
         """
         if self._first.signs_with is None:
             raise ConfigurationError("This process can verify tokens but not sign them: set JWT_PRIVATE_KEY_FILE.")
-        issued_at = int(self._now())
+        issued_at = int(self.now())
         claims = {
             "sub": user_id,
             "ver": token_version,
             "aud": _AUDIENCE,
             "iat": issued_at,
             "exp": issued_at + int(seconds),
+            # OpenID Connect's name for when the user proved who they are.
+            "auth_time": issued_at if signed_in_at is None else int(signed_in_at),
         }
         key = self._first
         return jwt.encode(claims, key.signs_with, algorithm=key.algorithm, headers={"kid": key.id})
@@ -144,14 +147,15 @@ class Tokens:
                     "verify_iat": False,
                 },
             )
-            _check_times(claims, self._now())
+            _check_times(claims, self.now())
             return _read(claims)
         except jwt.ExpiredSignatureError as error:
             raise Unauthenticated("Token has expired") from error
         except (jwt.InvalidTokenError, TypeError, ValueError, OverflowError, LookupError) as error:
             raise Unauthenticated("Invalid token") from error
 
-    def _now(self) -> float:
+    def now(self) -> float:
+        """Return the present time in Unix seconds, by a clock that is not set back while this process runs."""
         return max(time.time(), time.monotonic() + self._ahead_of_uptime)
 
 
@@ -171,4 +175,8 @@ def _read(claims: dict[str, Any]) -> Claims:
     user_id, token_version = claims["sub"], claims["ver"]
     if not is_id(user_id) or type(token_version) is not int:
         raise Unauthenticated("Invalid token")
-    return Claims(user_id, token_version, float(claims["exp"]))
+    # A token without either was made for this once, with no session to go on.
+    signed_in_at = claims.get("auth_time", claims.get("iat", 0))
+    if type(signed_in_at) is not int:
+        raise Unauthenticated("Invalid token")
+    return Claims(user_id, token_version, float(claims["exp"]), float(signed_in_at))

@@ -118,6 +118,7 @@ def ours(installation: Installation, name: str = "ours", log_level: str = "warni
         # The limiter counts as always; no peer has one, and one caller asks for all here.
         "REQUESTS_PER_MINUTE_PER_ADDRESS": "1000000000",
         "REQUESTS_PER_MINUTE_PER_CALLER": "1000000000",
+        "ORG_REQUESTS_PER_MINUTE": "1000000000",
         **SECRETS,
     }
     with _running(name, lambda _: ["manage.py", "serve"], installation, settings, "API_PORT") as server:

@@ -8,11 +8,16 @@ from typing import Annotated
 import typer
 
 from actions import administer
+from actions.quotas import Usage, own_limits, set_own_limits, usage
+from actions.relay import Relay
 from commands.opening import in_organization, run
 from commands.terminal import show, show_table
 from domain.errors import ConfigurationError
 from persistence import organizations, phone_numbers
 from persistence.models import Organization
+from persistence.quotas import Own
+
+Quota = Annotated[int | None, typer.Option("--recordings", min=0, metavar="BYTES", help="0 is no limit.")]
 
 org = typer.Typer(help="Organizations: their numbers, region and SMS provider.", no_args_is_help=True)
 
@@ -63,6 +68,35 @@ def org_number(
         )
     )
     show(f"Added {added.number}.")
+
+
+@org.command("limits")
+def org_limits(
+    organization: str,
+    recording_bytes: Quota = None,
+    requests: Annotated[int | None, typer.Option(min=0, metavar="PER_MINUTE", help="0 is no limit.")] = None,
+    sockets: Annotated[int | None, typer.Option(min=0, metavar="COUNT", help="0 is no limit.")] = None,
+    reset: Annotated[bool, typer.Option("--reset", help="First let everybody's limits count again.")] = False,
+) -> None:
+    """Set what the organization may use at most, in place of the ORG_ settings; show it without options."""
+
+    async def act(relay: Relay, found: Organization) -> Usage:
+        own = Own(None, None, None) if reset else await own_limits(relay, found.id)
+        given = {"recording_bytes": recording_bytes, "requests_per_minute": requests, "sockets": sockets}
+        changes = {name: limit for name, limit in given.items() if limit is not None}
+        if changes or reset:
+            await set_own_limits(relay, found.id, own._replace(**changes))
+        return await usage(relay, found.id)
+
+    used = run(lambda relay: in_organization(relay, organization, lambda found: act(relay, found)))
+    limits = used.limits
+    show(f"recordings  {_limit(limits.recording_bytes, 'bytes')}, {used.recording_bytes} are used")
+    show(f"requests    {_limit(limits.requests_per_minute, 'a minute')}")
+    show(f"sockets     {_limit(limits.sockets, 'at once')}")
+
+
+def _limit(limit: int, unit: str) -> str:
+    return f"{limit} {unit}" if limit else "no limit"
 
 
 @org.command("sms")

@@ -19,6 +19,7 @@ import uvloop
 from starlette.types import ASGIApp
 
 import supervisor
+from actions.audit_reading import note_socket
 from actions.authenticate import identify, revoked
 from actions.configure_voice_ai import resume_webhook_setups
 from actions.relay import Relay
@@ -244,6 +245,8 @@ async def _broadcast(settings: Settings, descriptors: int) -> None:
             limits=_realtime_limits(settings, descriptors),
             management=(settings.management_host, port) if port is not None else None,
             has_pages=settings.pages == "on",
+            quota=relay.quotas.sockets,
+            watch=partial(note_socket, relay),
         )
 
 

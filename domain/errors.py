@@ -5,6 +5,7 @@
     ├── Unauthenticated         no token, or one that proves nothing
     ├── NotFound
     ├── PayloadTooLarge
+    │   └── QuotaExceeded       an organization's recordings are as large as they may be
     ├── UnsupportedMediaType
     ├── RateLimited             come back later, and when
     ├── Overloaded              we cannot serve this just now
@@ -67,6 +68,16 @@ class PayloadTooLarge(RelayError):
     def __init__(self, limit: int, what: str = "Request body") -> None:
         super().__init__(f"{what} is larger than {limit} bytes")
         self.limit = limit
+
+
+class QuotaExceeded(PayloadTooLarge):
+    """Raised when an organization has used up its quota of recordings, in bytes."""
+
+    code = "QUOTA_EXCEEDED"
+
+    def __init__(self, limit: int) -> None:
+        super().__init__(limit)
+        self.args = (f"The organization has used up its {limit} bytes of recordings",)
 
 
 class UnsupportedMediaType(RelayError):

@@ -22,12 +22,25 @@ class TokenKind(StrEnum):
     TOOL_SECRET = "tool secret"
 
 
+class KeyKind(StrEnum):
+    """What an API key opens."""
+
+    INGEST = "ingest"
+    LISTEN = "listen"
+    BOTH = "both"
+
+    def opens(self, wanted: "KeyKind") -> bool:
+        """Tell whether a key of this kind opens what a key of the kind `wanted` opens."""
+        return self in (wanted, KeyKind.BOTH)
+
+
 @dataclass(frozen=True, slots=True)
 class Principal:
     """A believed token: the organization it selects and, unless it is a tool secret, its user.
 
-    `expires_at` is Unix seconds for a JWT and None for tokens that live until they are revoked. `credential` is what
-    may be revoked: the version of the user's tokens, or the digest of the key.
+    `expires_at` is Unix seconds, None for tokens that live until they are revoked. `credential` is what may be revoked:
+    the version of the user's tokens, or the digest of the key. `signed_in_at` is when the user signed in, in Unix
+    seconds, for a JWT.
     """
 
     kind: TokenKind
@@ -36,6 +49,7 @@ class Principal:
     role: Role | None = None
     expires_at: float | None = None
     credential: str = field(default="", repr=False)
+    signed_in_at: float | None = None
 
     @property
     def person(self) -> str:

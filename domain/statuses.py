@@ -3,6 +3,14 @@
 from enum import StrEnum
 
 
+class UserStatus(StrEnum):
+    """Whether a user may sign in. A removed user is kept only because calls and notes refer to the row."""
+
+    ACTIVE = "active"
+    DISABLED = "disabled"
+    REMOVED = "removed"
+
+
 class MessageStatus(StrEnum):
     """The life of one outbound message.
 

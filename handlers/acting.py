@@ -1,8 +1,10 @@
-"""Who acts in a request, for the audit log."""
+"""Who acts in a request, for the audit log, and what they read."""
 
 from typing import Any
 
-from domain.audit import Actor
+from actions.audit_reading import note_reading
+from actions.relay import Relay
+from domain.audit import Actor, AuditAction
 from openapi.exchange import Request
 
 
@@ -19,3 +21,15 @@ def user_of(request: Request[Any]) -> tuple[str, str]:
         Unauthenticated: when the token belongs to nobody in particular.
     """
     return request.caller.organization_id, request.caller.person
+
+
+async def noted_reading(
+    current: Request[Relay], action: AuditAction, subject: str | None = None, **details: Any
+) -> None:
+    """Write down that the caller reads, if reading is audited; call this once a request, after what may not be found.
+
+    Raises:
+        Overloaded: if it cannot be written down; nothing is shown then.
+    """
+    organization_id, actor = current.caller.organization_id, actor_of(current)
+    await note_reading(current.relay, organization_id, action, actor, subject=subject, details=details)

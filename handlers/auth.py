@@ -30,7 +30,7 @@ async def post_auth_login(request: Request[Relay], *, body: models.AuthLoginRequ
 
 async def post_auth_refresh(request: Request[Relay]) -> PostAuthRefreshAnswer:
     """Exchange a good token for one that is good for longer."""
-    signed_in = await refresh(request.relay, *user_of(request))
+    signed_in = await refresh(request.relay, *user_of(request), request.caller.signed_in_at or 0)
     return PostAuthRefresh200(_token(signed_in), _NOT_KEPT)
 
 

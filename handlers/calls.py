@@ -11,13 +11,14 @@ from actions.read_calls import count_calls, list_calls, read_call
 from actions.read_voice_ai import read_voice_ai
 from actions.record_call import FinishedCall, RecordedCall, record_call
 from actions.relay import Relay
+from domain.audit import AuditAction
 from domain.calls import CallFilter
-from domain.errors import InvalidRequest
+from domain.errors import RecordingRejected
 from domain.large_texts import LargeText
 from domain.lengths import LENGTHS
 from domain.principals import Role
 from domain.times import to_wire
-from handlers.acting import actor_of
+from handlers.acting import actor_of, noted_reading
 from openapi import models
 from openapi.exchange import Request
 from openapi.operations import (
@@ -101,6 +102,7 @@ async def get_calls_history(
     found = await list_calls(
         request.relay, request.caller.organization_id, wanted, limit=int(limit), offset=int(offset)
     )
+    await noted_reading(request, AuditAction.CALLS_LISTED, contact_id, limit=limit, offset=offset)
     body = {"success": True, "calls": found.calls, "total": found.total}
     return GetCallsHistory200(models.CallsHistoryResponse.model_validate(body))
 
@@ -118,6 +120,7 @@ async def get_calls_call(request: Request[Relay], *, call_id: str) -> GetCallsCa
     """Read one call, with its transcript."""
     organization_id = request.caller.organization_id
     call, is_heavy = await read_call(request.relay, organization_id, call_id)
+    await noted_reading(request, AuditAction.CALL_READ, call_id)
     read = functools.partial(models.CallsCallResponse.model_validate, {"success": True, "call": call})
     body = await request.relay.heavy_work.run(organization_id, read) if is_heavy else read()
     return GetCallsCall200(body, is_heavy=is_heavy)
@@ -142,7 +145,7 @@ def _finished(
     payload = body.model_dump(mode="json", exclude_unset=True)
     if recording is None:
         if body.status == "completed":
-            raise InvalidRequest("Missing required field: recording")
+            raise RecordingRejected("Recording is empty")
         payload.pop("recording", None)
     else:
         payload["recording"] = recording

@@ -3,7 +3,8 @@
 from actions.read_contacts import list_notes
 from actions.relay import Relay
 from actions.write_note import NoteToWrite, write_note
-from handlers.acting import user_of
+from domain.audit import AuditAction
+from handlers.acting import noted_reading, user_of
 from openapi import models
 from openapi.exchange import Request
 from openapi.operations import (
@@ -19,6 +20,7 @@ async def get_contact_notes(
 ) -> GetContactNotesAnswer:
     """List a contact's notes, newest first."""
     page = await list_notes(request.relay, request.caller.organization_id, contact_id, limit=limit, cursor=cursor)
+    await noted_reading(request, AuditAction.NOTES_READ, contact_id)
     body = {"success": True, "data": page.entries, "next": page.next}
     return GetContactNotes200(models.ContactNotesResponse.model_validate(body))
 

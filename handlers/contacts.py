@@ -3,8 +3,9 @@
 from actions.erase_contact import erase_contact
 from actions.read_contacts import list_contacts, read_contact, read_timeline
 from actions.relay import Relay
+from domain.audit import AuditAction
 from domain.principals import Role
-from handlers.acting import actor_of
+from handlers.acting import actor_of, noted_reading
 from openapi import models
 from openapi.exchange import Request
 from openapi.operations import (
@@ -22,6 +23,7 @@ from openapi.operations import (
 async def get_contacts(request: Request[Relay], *, page: int, size: int, search: str | None) -> GetContactsAnswer:
     """List contacts, newest first."""
     found = await list_contacts(request.relay, request.caller.organization_id, search, number=page, size=size)
+    await noted_reading(request, AuditAction.CONTACTS_LISTED, page=page, size=size, isSearch=search is not None)
     data = {"contacts": found.contacts, "total": found.total, "page": page, "size": size}
     return GetContacts200(models.ContactsResponse.model_validate({"success": True, "data": data}))
 
@@ -29,6 +31,7 @@ async def get_contacts(request: Request[Relay], *, page: int, size: int, search:
 async def get_contacts_contact(request: Request[Relay], *, contact_id: str) -> GetContactsContactAnswer:
     """Read one contact."""
     contact = await read_contact(request.relay, request.caller.organization_id, contact_id)
+    await noted_reading(request, AuditAction.CONTACT_READ, contact_id)
     return GetContactsContact200(models.ContactResponse.model_validate({"success": True, "data": contact}))
 
 
@@ -45,5 +48,6 @@ async def get_contacts_timeline(
 ) -> GetContactsTimelineAnswer:
     """Read a contact's story, newest first."""
     page = await read_timeline(request.relay, request.caller.organization_id, contact_id, limit=limit, cursor=cursor)
+    await noted_reading(request, AuditAction.TIMELINE_READ, contact_id)
     body = {"success": True, "timeline": page.entries, "next": page.next}
     return GetContactsTimeline200(models.ContactTimelineResponse.model_validate(body))

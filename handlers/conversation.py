@@ -2,6 +2,8 @@
 
 from actions.read_conversations import list_conversations, list_messages, read_conversation
 from actions.relay import Relay
+from domain.audit import AuditAction
+from handlers.acting import noted_reading
 from openapi import models
 from openapi.exchange import Request
 from openapi.operations import (
@@ -20,12 +22,14 @@ async def post_conversation_all(
     """List a contact's conversations over a channel."""
     organization_id = request.caller.organization_id
     found = await list_conversations(request.relay, organization_id, body.contactId, body.channelType)
+    await noted_reading(request, AuditAction.CONVERSATIONS_LISTED, body.contactId)
     return PostConversationAll200(models.ConversationAllResponse.model_validate({"conversations": found}))
 
 
 async def get_conversation(request: Request[Relay], *, conversation_id: str) -> GetConversationAnswer:
     """Read one conversation."""
     found = await read_conversation(request.relay, request.caller.organization_id, conversation_id)
+    await noted_reading(request, AuditAction.CONVERSATION_READ, conversation_id)
     return GetConversation200(models.ConversationResponse.model_validate({"success": True, "conversation": found}))
 
 
@@ -35,5 +39,6 @@ async def get_conversation_messages(
     """List a conversation's messages, newest first."""
     organization_id = request.caller.organization_id
     page = await list_messages(request.relay, organization_id, conversation_id, limit=limit, cursor=cursor)
+    await noted_reading(request, AuditAction.MESSAGES_READ, conversation_id)
     body = {"success": True, "messages": page.entries, "next": page.next}
     return GetConversationMessages200(models.ConversationMessagesResponse.model_validate(body))

@@ -2,6 +2,8 @@
 
 from actions.read_events import read_events
 from actions.relay import Relay
+from domain.audit import AuditAction
+from handlers.acting import noted_reading
 from openapi import models
 from openapi.exchange import Request
 from openapi.operations import GetEvents200, GetEventsAnswer
@@ -10,5 +12,6 @@ from openapi.operations import GetEvents200, GetEventsAnswer
 async def get_events(request: Request[Relay], *, since: int, limit: int) -> GetEventsAnswer:
     """Read the events of the organization."""
     page = await read_events(request.relay, request.caller.organization_id, since=since, limit=limit)
+    await noted_reading(request, AuditAction.EVENTS_READ, since=since, next=page.next)
     body = {"success": True, "events": page.events, "next": page.next, "oldest": page.oldest, "head": page.head}
     return GetEvents200(models.EventsResponse.model_validate(body))

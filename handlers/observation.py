@@ -84,17 +84,24 @@ class Observation:
 
 
 class Refusals(Collector):
-    """Shows how often vendors' signatures proved nothing."""
+    """Shows how often something was refused, by one label; unless told otherwise vendors' signatures, by vendor."""
 
-    def __init__(self, counts: Mapping[str, int]) -> None:
+    def __init__(
+        self,
+        counts: Mapping[str, int],
+        name: str = "relay_signatures_refused",
+        words: str = "Deliveries refused because their signature proves nothing.",
+        label: str = "vendor",
+    ) -> None:
         self._counts = counts
+        self._family = (name, words)
+        self._label = label
 
     def collect(self) -> Iterator[CounterMetricFamily]:
         """Return what was counted up to now."""
-        words = "Deliveries refused because their signature proves nothing."
-        family = CounterMetricFamily("relay_signatures_refused", words, labels=("vendor",))
-        for vendor, count in self._counts.items():
-            family.add_metric((vendor,), count)
+        family = CounterMetricFamily(*self._family, labels=(self._label,))
+        for value, count in self._counts.items():
+            family.add_metric((value,), count)
         yield family
 
 

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     import handlers.contacts
     import handlers.conversation
     import handlers.events
+    import handlers.organization
     import handlers.recordings
     import handlers.user
     import handlers.webhook
@@ -46,3 +47,8 @@ if TYPE_CHECKING:
     _conversation_get_conversation: operations.GetConversation[Any] = handlers.conversation.get_conversation
     _conversation_get_conversation_messages: operations.GetConversationMessages[Any] = handlers.conversation.get_conversation_messages
     _events_get_events: operations.GetEvents[Any] = handlers.events.get_events
+    _user_get_user_api_keys: operations.GetUserApiKeys[Any] = handlers.user.get_user_api_keys
+    _user_post_user_api_keys: operations.PostUserApiKeys[Any] = handlers.user.post_user_api_keys
+    _user_delete_user_api_keys_key: operations.DeleteUserApiKeysKey[Any] = handlers.user.delete_user_api_keys_key
+    _user_post_user_api_keys_renew: operations.PostUserApiKeysRenew[Any] = handlers.user.post_user_api_keys_renew
+    _organization_get_organization_usage: operations.GetOrganizationUsage[Any] = handlers.organization.get_organization_usage

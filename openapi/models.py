@@ -782,6 +782,128 @@ class EventFrame(Body):
     data: dict[str, Any]
 
 
+class UserApiKeyRequest(Body):
+    model_config = ConfigDict(
+        extra="allow",
+        arbitrary_types_allowed=True,
+    )
+    name: str
+    """
+    What the key is for; unique among the user's keys. `default` is the first key's.
+    """
+    kind: Literal["ingest", "listen", "both"] = "both"
+    """
+    What the key opens, ingest or the event stream.
+    """
+    expiresAt: Moment | None = None
+    """
+    When the key ends by itself; without it, when it is revoked.
+    """
+
+
+class UserApiKey(Body):
+    model_config = ConfigDict(
+        extra="allow",
+        arbitrary_types_allowed=True,
+    )
+    id: str
+    name: str
+    kind: Literal["ingest", "listen", "both"]
+    createdAt: Moment
+    expiresAt: Annotated[Moment | None, Field(...)]
+    lastUsedAt: Annotated[Moment | None, Field(...)]
+    """
+    When the key was last used, to the minute.
+    """
+    previousExpiresAt: Moment | None = None
+    """
+    Until when the secret before the present one works; null if it does not.
+    """
+
+
+class UserApiKeysResponseData(Body):
+    model_config = ConfigDict(
+        extra="allow",
+    )
+    apiKeys: list[UserApiKey]
+
+
+class UserApiKeysResponse(Body):
+    model_config = ConfigDict(
+        extra="allow",
+    )
+    success: Literal[True]
+    data: UserApiKeysResponseData
+
+
+class UserApiKeyCreatedResponseData(Body):
+    model_config = ConfigDict(
+        extra="allow",
+    )
+    apiKey: str
+    """
+    The secret. It is not shown again.
+    """
+    key: UserApiKey
+
+
+class UserApiKeyCreatedResponse(Body):
+    model_config = ConfigDict(
+        extra="allow",
+    )
+    success: Literal[True]
+    message: str
+    data: UserApiKeyCreatedResponseData
+
+
+class UserApiKeyRevokedResponse(Body):
+    model_config = ConfigDict(
+        extra="allow",
+    )
+    success: Literal[True]
+    message: str | None = None
+
+
+class OrganizationUsageRecordings(Body):
+    model_config = ConfigDict(
+        extra="allow",
+    )
+    usedBytes: int
+    limitBytes: Annotated[int | None, Field(...)]
+    isOver: bool
+    """
+    Whether another recording is refused with 413.
+    """
+
+
+class OrganizationUsageRequests(Body):
+    model_config = ConfigDict(
+        extra="allow",
+    )
+    countedThisMinute: int
+    limitPerMinute: Annotated[int | None, Field(...)]
+    isOver: bool
+    """
+    Whether another request of this minute is refused with 429.
+    """
+
+
+class OrganizationUsageSockets(Body):
+    model_config = ConfigDict(
+        extra="allow",
+    )
+    limit: Annotated[int | None, Field(...)]
+
+
+class OrganizationUsage(Body):
+    model_config = ConfigDict(
+        extra="allow",
+    )
+    recordings: OrganizationUsageRecordings
+    requests: OrganizationUsageRequests
+    sockets: OrganizationUsageSockets
+
+
 class CallsIngestExternalCallRequest(Body):
     """
     Vendor-agnostic completed-call payload. `transcript`, `summary`, and `recording` are required when `status === "completed"`.
@@ -1034,6 +1156,14 @@ class EventsResponse(Body):
     """
     The newest sequence of the organization.
     """
+
+
+class OrganizationUsageResponse(Body):
+    model_config = ConfigDict(
+        extra="allow",
+    )
+    success: Literal[True]
+    usage: OrganizationUsage
 
 
 class CallsVoiceAiConfigResponse(Body):

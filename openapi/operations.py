@@ -708,6 +708,13 @@ class PostUserApiKeyRegenerate200(Response[models.UserApiKeyResponse]):
     status: ClassVar[Literal[200]] = 200
 
 
+class PostUserApiKeyRegenerate400(Response[models.AuthErrorResponse]):
+    """The request does not match the contract."""
+
+    __slots__ = ()
+    status: ClassVar[Literal[400]] = 400
+
+
 class PostUserApiKeyRegenerate401(Response[models.AuthErrorResponse]):
     """Wrong address or password, or a token that is missing, invalid or expired."""
 
@@ -738,6 +745,7 @@ class PostUserApiKeyRegenerate503(Response[models.AuthErrorResponse]):
 
 PostUserApiKeyRegenerateAnswer: TypeAlias = (
     PostUserApiKeyRegenerate200
+    | PostUserApiKeyRegenerate400
     | PostUserApiKeyRegenerate401
     | PostUserApiKeyRegenerate429
     | PostUserApiKeyRegenerate500
@@ -748,7 +756,7 @@ PostUserApiKeyRegenerateAnswer: TypeAlias = (
 class PostUserApiKeyRegenerate(Protocol[R_contra]):
     """Replace the user's API key."""
 
-    async def __call__(self, request: Request[R_contra]) -> PostUserApiKeyRegenerateAnswer: ...
+    async def __call__(self, request: Request[R_contra], *, overlap_minutes: int | None) -> PostUserApiKeyRegenerateAnswer: ...
 
 
 # POST /api/webhook/elevenlabs
@@ -1959,10 +1967,331 @@ class GetEvents(Protocol[R_contra]):
     async def __call__(self, request: Request[R_contra], *, since: int, limit: int) -> GetEventsAnswer: ...
 
 
+# GET /api/user/api-keys
+
+
+class GetUserApiKeys200(Response[models.UserApiKeysResponse]):
+    """The keys."""
+
+    __slots__ = ()
+    status: ClassVar[Literal[200]] = 200
+
+
+class GetUserApiKeys401(Response[models.AuthErrorResponse]):
+    """Wrong address or password, or a token that is missing, invalid or expired."""
+
+    __slots__ = ()
+    status: ClassVar[Literal[401]] = 401
+
+
+class GetUserApiKeys429(Response[models.AuthErrorResponse]):
+    """Too many requests; try again later."""
+
+    __slots__ = ()
+    status: ClassVar[Literal[429]] = 429
+
+
+class GetUserApiKeys500(Response[models.AuthErrorResponse]):
+    """Internal server error."""
+
+    __slots__ = ()
+    status: ClassVar[Literal[500]] = 500
+
+
+class GetUserApiKeys503(Response[models.AuthErrorResponse]):
+    """The server cannot answer just now; the same request may be sent again."""
+
+    __slots__ = ()
+    status: ClassVar[Literal[503]] = 503
+
+
+GetUserApiKeysAnswer: TypeAlias = (
+    GetUserApiKeys200
+    | GetUserApiKeys401
+    | GetUserApiKeys429
+    | GetUserApiKeys500
+    | GetUserApiKeys503
+)
+
+
+class GetUserApiKeys(Protocol[R_contra]):
+    """List the user's API keys."""
+
+    async def __call__(self, request: Request[R_contra]) -> GetUserApiKeysAnswer: ...
+
+
+# POST /api/user/api-keys
+
+
+class PostUserApiKeys201(Response[models.UserApiKeyCreatedResponse]):
+    """The key, and its secret."""
+
+    __slots__ = ()
+    status: ClassVar[Literal[201]] = 201
+
+
+class PostUserApiKeys400(Response[models.AuthErrorResponse]):
+    """The request does not match the contract."""
+
+    __slots__ = ()
+    status: ClassVar[Literal[400]] = 400
+
+
+class PostUserApiKeys401(Response[models.AuthErrorResponse]):
+    """Wrong address or password, or a token that is missing, invalid or expired."""
+
+    __slots__ = ()
+    status: ClassVar[Literal[401]] = 401
+
+
+class PostUserApiKeys413(Response[models.AuthErrorResponse]):
+    """The body is larger than this operation accepts."""
+
+    __slots__ = ()
+    status: ClassVar[Literal[413]] = 413
+
+
+class PostUserApiKeys415(Response[models.AuthErrorResponse]):
+    """The body is not sent as JSON."""
+
+    __slots__ = ()
+    status: ClassVar[Literal[415]] = 415
+
+
+class PostUserApiKeys429(Response[models.AuthErrorResponse]):
+    """Too many requests; try again later."""
+
+    __slots__ = ()
+    status: ClassVar[Literal[429]] = 429
+
+
+class PostUserApiKeys500(Response[models.AuthErrorResponse]):
+    """Internal server error."""
+
+    __slots__ = ()
+    status: ClassVar[Literal[500]] = 500
+
+
+class PostUserApiKeys503(Response[models.AuthErrorResponse]):
+    """The server cannot answer just now; the same request may be sent again."""
+
+    __slots__ = ()
+    status: ClassVar[Literal[503]] = 503
+
+
+PostUserApiKeysAnswer: TypeAlias = (
+    PostUserApiKeys201
+    | PostUserApiKeys400
+    | PostUserApiKeys401
+    | PostUserApiKeys413
+    | PostUserApiKeys415
+    | PostUserApiKeys429
+    | PostUserApiKeys500
+    | PostUserApiKeys503
+)
+
+
+class PostUserApiKeys(Protocol[R_contra]):
+    """Make another API key."""
+
+    async def __call__(self, request: Request[R_contra], *, body: models.UserApiKeyRequest) -> PostUserApiKeysAnswer: ...
+
+
+# DELETE /api/user/api-keys/{keyId}
+
+
+class DeleteUserApiKeysKey200(Response[models.UserApiKeyRevokedResponse]):
+    """Revoked."""
+
+    __slots__ = ()
+    status: ClassVar[Literal[200]] = 200
+
+
+class DeleteUserApiKeysKey400(Response[models.AuthErrorResponse]):
+    """The request does not match the contract."""
+
+    __slots__ = ()
+    status: ClassVar[Literal[400]] = 400
+
+
+class DeleteUserApiKeysKey401(Response[models.AuthErrorResponse]):
+    """Wrong address or password, or a token that is missing, invalid or expired."""
+
+    __slots__ = ()
+    status: ClassVar[Literal[401]] = 401
+
+
+class DeleteUserApiKeysKey404(Response[models.AuthErrorResponse]):
+    """The user has nothing of that id."""
+
+    __slots__ = ()
+    status: ClassVar[Literal[404]] = 404
+
+
+class DeleteUserApiKeysKey429(Response[models.AuthErrorResponse]):
+    """Too many requests; try again later."""
+
+    __slots__ = ()
+    status: ClassVar[Literal[429]] = 429
+
+
+class DeleteUserApiKeysKey500(Response[models.AuthErrorResponse]):
+    """Internal server error."""
+
+    __slots__ = ()
+    status: ClassVar[Literal[500]] = 500
+
+
+class DeleteUserApiKeysKey503(Response[models.AuthErrorResponse]):
+    """The server cannot answer just now; the same request may be sent again."""
+
+    __slots__ = ()
+    status: ClassVar[Literal[503]] = 503
+
+
+DeleteUserApiKeysKeyAnswer: TypeAlias = (
+    DeleteUserApiKeysKey200
+    | DeleteUserApiKeysKey400
+    | DeleteUserApiKeysKey401
+    | DeleteUserApiKeysKey404
+    | DeleteUserApiKeysKey429
+    | DeleteUserApiKeysKey500
+    | DeleteUserApiKeysKey503
+)
+
+
+class DeleteUserApiKeysKey(Protocol[R_contra]):
+    """Revoke an API key."""
+
+    async def __call__(self, request: Request[R_contra], *, key_id: str) -> DeleteUserApiKeysKeyAnswer: ...
+
+
+# POST /api/user/api-keys/{keyId}/renew
+
+
+class PostUserApiKeysRenew200(Response[models.UserApiKeyCreatedResponse]):
+    """The key, and its new secret."""
+
+    __slots__ = ()
+    status: ClassVar[Literal[200]] = 200
+
+
+class PostUserApiKeysRenew400(Response[models.AuthErrorResponse]):
+    """The request does not match the contract."""
+
+    __slots__ = ()
+    status: ClassVar[Literal[400]] = 400
+
+
+class PostUserApiKeysRenew401(Response[models.AuthErrorResponse]):
+    """Wrong address or password, or a token that is missing, invalid or expired."""
+
+    __slots__ = ()
+    status: ClassVar[Literal[401]] = 401
+
+
+class PostUserApiKeysRenew404(Response[models.AuthErrorResponse]):
+    """The user has nothing of that id."""
+
+    __slots__ = ()
+    status: ClassVar[Literal[404]] = 404
+
+
+class PostUserApiKeysRenew429(Response[models.AuthErrorResponse]):
+    """Too many requests; try again later."""
+
+    __slots__ = ()
+    status: ClassVar[Literal[429]] = 429
+
+
+class PostUserApiKeysRenew500(Response[models.AuthErrorResponse]):
+    """Internal server error."""
+
+    __slots__ = ()
+    status: ClassVar[Literal[500]] = 500
+
+
+class PostUserApiKeysRenew503(Response[models.AuthErrorResponse]):
+    """The server cannot answer just now; the same request may be sent again."""
+
+    __slots__ = ()
+    status: ClassVar[Literal[503]] = 503
+
+
+PostUserApiKeysRenewAnswer: TypeAlias = (
+    PostUserApiKeysRenew200
+    | PostUserApiKeysRenew400
+    | PostUserApiKeysRenew401
+    | PostUserApiKeysRenew404
+    | PostUserApiKeysRenew429
+    | PostUserApiKeysRenew500
+    | PostUserApiKeysRenew503
+)
+
+
+class PostUserApiKeysRenew(Protocol[R_contra]):
+    """Replace the secret of an API key."""
+
+    async def __call__(self, request: Request[R_contra], *, key_id: str, overlap_minutes: int | None) -> PostUserApiKeysRenewAnswer: ...
+
+
+# GET /api/organization/usage
+
+
+class GetOrganizationUsage200(Response[models.OrganizationUsageResponse]):
+    """The usage."""
+
+    __slots__ = ()
+    status: ClassVar[Literal[200]] = 200
+
+
+class GetOrganizationUsage401(Response[models.RecordsErrorResponse]):
+    """Missing, invalid or expired token, or one without the role this needs."""
+
+    __slots__ = ()
+    status: ClassVar[Literal[401]] = 401
+
+
+class GetOrganizationUsage429(Response[models.RecordsErrorResponse]):
+    """Too many requests; try again later."""
+
+    __slots__ = ()
+    status: ClassVar[Literal[429]] = 429
+
+
+class GetOrganizationUsage500(Response[models.RecordsErrorResponse]):
+    """Internal server error."""
+
+    __slots__ = ()
+    status: ClassVar[Literal[500]] = 500
+
+
+class GetOrganizationUsage503(Response[models.RecordsErrorResponse]):
+    """The server cannot answer just now; the same request may be sent again."""
+
+    __slots__ = ()
+    status: ClassVar[Literal[503]] = 503
+
+
+GetOrganizationUsageAnswer: TypeAlias = (
+    GetOrganizationUsage200
+    | GetOrganizationUsage401
+    | GetOrganizationUsage429
+    | GetOrganizationUsage500
+    | GetOrganizationUsage503
+)
+
+
+class GetOrganizationUsage(Protocol[R_contra]):
+    """Show what the organization uses of its quotas."""
+
+    async def __call__(self, request: Request[R_contra]) -> GetOrganizationUsageAnswer: ...
+
+
 # What the server reads at start
 
 OPERATIONS: Final = Bindings(
-    "0cf3920e4cd7aadb8f4cc7fea45b36d1e5e7661a1e858dd55d3d2eb063648d9f",
+    "5bb7783e834ea90cc0d7ea353dc980112c5759597060838031f4dec49ba7ef9a",
     {
         "POST /api/calls/ingest": Binding(
             handler="calls.post_calls_ingest",
@@ -2112,9 +2441,10 @@ OPERATIONS: Final = Bindings(
         "POST /api/user/api-key/regenerate": Binding(
             handler="user.post_user_api_key_regenerate",
             body=None,
-            parameters={},
+            parameters={('query', 'overlapMinutes'): 'overlap_minutes'},
             responses=(
                 PostUserApiKeyRegenerate200,
+                PostUserApiKeyRegenerate400,
                 PostUserApiKeyRegenerate401,
                 PostUserApiKeyRegenerate429,
                 PostUserApiKeyRegenerate500,
@@ -2362,6 +2692,73 @@ OPERATIONS: Final = Bindings(
                 GetEvents429,
                 GetEvents500,
                 GetEvents503,
+            ),
+        ),
+        "GET /api/user/api-keys": Binding(
+            handler="user.get_user_api_keys",
+            body=None,
+            parameters={},
+            responses=(
+                GetUserApiKeys200,
+                GetUserApiKeys401,
+                GetUserApiKeys429,
+                GetUserApiKeys500,
+                GetUserApiKeys503,
+            ),
+        ),
+        "POST /api/user/api-keys": Binding(
+            handler="user.post_user_api_keys",
+            body=models.UserApiKeyRequest,
+            parameters={},
+            responses=(
+                PostUserApiKeys201,
+                PostUserApiKeys400,
+                PostUserApiKeys401,
+                PostUserApiKeys413,
+                PostUserApiKeys415,
+                PostUserApiKeys429,
+                PostUserApiKeys500,
+                PostUserApiKeys503,
+            ),
+        ),
+        "DELETE /api/user/api-keys/{keyId}": Binding(
+            handler="user.delete_user_api_keys_key",
+            body=None,
+            parameters={('path', 'keyId'): 'key_id'},
+            responses=(
+                DeleteUserApiKeysKey200,
+                DeleteUserApiKeysKey400,
+                DeleteUserApiKeysKey401,
+                DeleteUserApiKeysKey404,
+                DeleteUserApiKeysKey429,
+                DeleteUserApiKeysKey500,
+                DeleteUserApiKeysKey503,
+            ),
+        ),
+        "POST /api/user/api-keys/{keyId}/renew": Binding(
+            handler="user.post_user_api_keys_renew",
+            body=None,
+            parameters={('path', 'keyId'): 'key_id', ('query', 'overlapMinutes'): 'overlap_minutes'},
+            responses=(
+                PostUserApiKeysRenew200,
+                PostUserApiKeysRenew400,
+                PostUserApiKeysRenew401,
+                PostUserApiKeysRenew404,
+                PostUserApiKeysRenew429,
+                PostUserApiKeysRenew500,
+                PostUserApiKeysRenew503,
+            ),
+        ),
+        "GET /api/organization/usage": Binding(
+            handler="organization.get_organization_usage",
+            body=None,
+            parameters={},
+            responses=(
+                GetOrganizationUsage200,
+                GetOrganizationUsage401,
+                GetOrganizationUsage429,
+                GetOrganizationUsage500,
+                GetOrganizationUsage503,
             ),
         ),
     },

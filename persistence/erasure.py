@@ -30,6 +30,7 @@ from persistence.models import (
     ToolInvocation,
     TransferRequest,
 )
+from persistence.recordings import remove as remove_recordings
 
 # A call can be known by the conversation's id in either column.
 _CONVERSATION_COLUMNS = (
@@ -148,7 +149,7 @@ def _held_in(organization_id: str, conversations: Sequence[Any]) -> Any:
 def step(organization_id: str, contact_id: str, removed: Collection[str], limit: int) -> Erased:
     """Erase at most `limit` rows of each kind; `removed` are recordings whose objects are gone."""
     done = Erased(
-        recordings=_removed(Recording, organization_id, removed),
+        recordings=remove_recordings(organization_id, removed),
         events=_silenced(Event.organization == organization_id, Event.contact_id == contact_id, limit=limit),
     )
     notes, messages, requests = [

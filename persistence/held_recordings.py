@@ -1,5 +1,6 @@
 """Audio that came before its call: kept until the call is recorded, which then takes it over."""
 
+from persistence import quotas
 from persistence.models import HeldRecording
 
 
@@ -29,10 +30,14 @@ def add(
         .as_rowcount()
         .execute()
     )
+    if written:
+        quotas.count_recording(organization_id, size)
     return bool(written)
 
 
 def remove(organization_id: str, held_id: str) -> bool:
     """Hold it no longer, the organization being locked; False when a call has taken it over in the meantime."""
     mine = (HeldRecording.organization == organization_id) & (HeldRecording.id == held_id)
-    return bool(HeldRecording.delete().where(mine).execute())
+    sizes = [row.size for row in HeldRecording.delete().where(mine).returning(HeldRecording.size).execute()]
+    quotas.count_recording(organization_id, -sum(sizes))
+    return bool(sizes)

@@ -37,6 +37,10 @@ def Belongs(model: type[Row], **options: Any) -> Any:  # noqa: N802
 class Organization(Row):
     """A tenant. `event_sequence` is the sequence of its newest event, `call_count` the number of its calls.
 
+    `recording_bytes` is the size of its recordings, those that wait for their call included. `audit_count` and
+    `audit_digest` are the length of its audit log and the digest of the newest entry. The limit columns are quotas of
+    its own; None is everybody's.
+
     The retention columns say for how many days something is kept; None keeps recordings and transcripts for good, and
     events as long as the broadcaster keeps everybody's.
     """
@@ -46,6 +50,12 @@ class Organization(Row):
     default_region = CharField(max_length=LENGTHS["region"], null=True)
     event_sequence = BigIntegerField(default=0)
     call_count = BigIntegerField(default=0)
+    recording_bytes = BigIntegerField(default=0)
+    audit_count = BigIntegerField(default=0)
+    audit_digest = CharField(max_length=LENGTHS["digest"], default="")
+    recording_bytes_limit = BigIntegerField(null=True)
+    requests_per_minute_limit = IntegerField(null=True)
+    sockets_limit = IntegerField(null=True)
     recording_retention_days = IntegerField(null=True)
     transcript_retention_days = IntegerField(null=True)
     event_retention_days = IntegerField(null=True)
@@ -53,7 +63,11 @@ class Organization(Row):
 
 
 class User(Row):
-    """A person who signs in. A higher `token_version` makes every earlier token worthless."""
+    """A person who signs in. A higher `token_version` makes every earlier token worthless.
+
+    `status` is one of `domain.statuses.UserStatus`. A removed user keeps the row, because calls and notes refer to it,
+    and nothing of the person.
+    """
 
     id = Id()
     organization = Belongs(Organization)
@@ -61,19 +75,46 @@ class User(Row):
     full_name = CharField(max_length=LENGTHS["name"])
     password_hash = CharField(max_length=LENGTHS["name"])
     role = CharField(max_length=LENGTHS["word"])
+    status = CharField(max_length=LENGTHS["word"], default="active")
     token_version = IntegerField(default=0)
     created_at = Moment(default=now)
 
 
-class ApiKey(Row):
-    """A user's API key: a digest to find it by, a sealed copy to show it again."""
+class KnownAddress(Row):
+    """An address a user has signed in from; `digest` is of user and address together."""
 
     id = Id()
     organization = Belongs(Organization)
-    user = Belongs(User, unique=True)
+    user = Belongs(User, index=False)
+    digest = CharField(max_length=LENGTHS["digest"])
+    last_used_at = Moment(default=now)
+
+    class Meta:
+        indexes = ((("user", "digest"), True),)
+
+
+class ApiKey(Row):
+    """A user's API key, under a name: a digest to find it by, and for the first one a sealed copy to show it again.
+
+    `kind` is one of `domain.principals.KeyKind`. A key that was renewed with an overlap is found by the digest before
+    too, until `previous_expires_at`.
+    """
+
+    id = Id()
+    organization = Belongs(Organization)
+    user = Belongs(User, index=False)
+    name = CharField(max_length=LENGTHS["label"], default="default")
+    kind = CharField(max_length=LENGTHS["word"], default="both")
     digest = CharField(max_length=LENGTHS["digest"], unique=True)
     sealed = TextField()
+    previous_digest = CharField(max_length=LENGTHS["digest"], null=True, index=True)
+    previous_expires_at = Moment(null=True)
+    expires_at = Moment(null=True)
+    last_used_at = Moment(null=True)
     created_at = Moment(default=now)
+
+    class Meta:
+        indexes = ((("user", "name"), True),)
 
 
 class PhoneNumber(Row):
@@ -376,11 +417,14 @@ class AuditEntry(Row):
     """Who did what, for good: the database refuses to change or remove an entry. `details` is JSON text.
 
     An entry outlives what it tells about, so `user_id` and `subject` are plain ids. Only a failed attempt to sign in
-    may belong to no organization.
+    may belong to no organization. Entries of one organization are a chain: `sequence` starts at 1 and has no gaps, and
+    `previous_digest` is the digest of the entry before.
     """
 
     id = Id()
     organization = Belongs(Organization, null=True, index=False)
+    sequence = BigIntegerField(default=0)
+    previous_digest = CharField(max_length=LENGTHS["digest"], default="")
     at = Moment(default=now, index=True)
     action = CharField(max_length=LENGTHS["auditAction"])
     user_id = CharField(max_length=LENGTHS["id"], null=True)
@@ -390,7 +434,18 @@ class AuditEntry(Row):
     details = TextField(default="{}")
 
     class Meta:
-        indexes = ((("organization", "at"), False),)
+        indexes = (
+            (("organization", "at"), False),
+            (("organization", "sequence"), True),
+        )
+
+
+class AuditChain(Row):
+    """The head of the chain of audit entries that belong to no organization; the others' heads are beside them."""
+
+    key = CharField(max_length=LENGTHS["id"], primary_key=True)
+    count = BigIntegerField(default=0)
+    digest = CharField(max_length=LENGTHS["digest"], default="")
 
 
 class SignInAttempts(Row):
@@ -404,6 +459,7 @@ class SignInAttempts(Row):
 MODELS = (
     Organization,
     User,
+    KnownAddress,
     ApiKey,
     PhoneNumber,
     ToolSecret,
@@ -420,5 +476,6 @@ MODELS = (
     ToolInvocation,
     Event,
     AuditEntry,
+    AuditChain,
     SignInAttempts,
 )

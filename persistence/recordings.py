@@ -3,12 +3,13 @@
 from collections.abc import Collection
 
 from domain.times import now
-from persistence import pages
+from persistence import pages, quotas
 from persistence.models import Call, HeldRecording, Recording
 
 
 def add(organization_id: str, call_id: str, *, key: str, content_type: str, size: int, sha256: str) -> Recording:
-    """Write down where the call's audio is; `size` in bytes."""
+    """Write down where the call's audio is, and count it; `size` in bytes."""
+    quotas.count_recording(organization_id, size)
     return Recording.create(
         organization=organization_id, call=call_id, key=key, content_type=content_type, size=size, sha256=sha256
     )
@@ -17,14 +18,6 @@ def add(organization_id: str, call_id: str, *, key: str, content_type: str, size
 def of_call(organization_id: str, call_id: str) -> Recording | None:
     """Return the recording of the call."""
     return Recording.get_or_none(Recording.organization == organization_id, Recording.call == call_id)
-
-
-def remove(organization_id: str, ids: Collection[str]) -> int:
-    """Delete the rows of recordings whose objects are gone, and mark their calls; return how many were deleted."""
-    chosen = pages.among(Recording, organization_id, Recording.id, ids)
-    calls = Recording.select(Recording.call).where(chosen)
-    Call.update(recording_removed_at=now()).where(Call.organization == organization_id, Call.id.in_(calls)).execute()
-    return int(Recording.delete().where(chosen).execute())
 
 
 def known_keys(keys: list[str]) -> set[str]:
@@ -38,3 +31,19 @@ def known_keys(keys: list[str]) -> set[str]:
 def get(recording_id: str) -> Recording | None:
     """Return the recording of that id; only for who shows a link that we signed for it."""
     return Recording.get_or_none(Recording.id == recording_id)
+
+
+def remove(organization_id: str, ids: Collection[str]) -> int:
+    """Delete the rows of recordings whose objects are gone, mark their calls, and count them no more.
+
+    Returns:
+        how many were deleted.
+    """
+    if not ids:
+        return 0
+    chosen = pages.among(Recording, organization_id, Recording.id, ids)
+    calls = Recording.select(Recording.call).where(chosen)
+    Call.update(recording_removed_at=now()).where(Call.organization == organization_id, Call.id.in_(calls)).execute()
+    sizes = [row.size for row in Recording.delete().where(chosen).returning(Recording.size).execute()]
+    quotas.count_recording(organization_id, -sum(sizes))
+    return len(sizes)

@@ -46,9 +46,10 @@ def end(organization_id: str, secret_id: str | None = None) -> int:
     return int(ToolSecret.delete().where(mine, chosen).execute())
 
 
-def touch(secret_id: str) -> None:
-    """Record that the secret was used now."""
-    ToolSecret.update(last_used_at=now()).where(ToolSecret.id == secret_id).execute()
+def mark_used(secret_id: str, before: str) -> None:
+    """Record that the secret was used now, unless that was recorded since `before`."""
+    last = ToolSecret.last_used_at
+    ToolSecret.update({last: now()}).where(ToolSecret.id == secret_id, last.is_null() | (last < before)).execute()
 
 
 def _lives(at: Any) -> Any:

@@ -2,11 +2,12 @@
 
 from collections.abc import Collection
 
+from domain.statuses import UserStatus
 from persistence.models import User
 from persistence.statements import Among, Lookup
 
 _BY_ID = Lookup(User, "id")
-_VERSIONS = Among(User, "id", "id", "token_version")
+_VERSIONS = Among(User, "id", "id", "token_version", "status")
 
 
 def add(organization_id: str, *, email: str, full_name: str, password_hash: str, role: str) -> User:
@@ -22,8 +23,9 @@ def get(user_id: str) -> User | None:
 
 
 def token_versions(user_ids: Collection[str]) -> dict[str, int]:
-    """Return the token version of each of these users that there still is; whose they are, their tokens have told."""
-    return dict(_VERSIONS.find(user_ids))
+    """Return the token version of each of these users that is active; whose they are, their tokens have told."""
+    active = UserStatus.ACTIVE
+    return {user_id: version for user_id, version, status in _VERSIONS.find(user_ids) if status == active}
 
 
 def in_organization(organization_id: str, user_id: str) -> User | None:
@@ -31,12 +33,43 @@ def in_organization(organization_id: str, user_id: str) -> User | None:
     return User.get_or_none(User.organization == organization_id, User.id == user_id)
 
 
-def everyone(organization_id: str | None = None) -> list[User]:
-    """Return the users of an organization, or of all of them, oldest first."""
+def everyone(organization_id: str | None = None, *, removed: bool = False) -> list[User]:
+    """Return the users of an organization, or of all of them, oldest first; with `removed` also those."""
     query = User.select()
     if organization_id is not None:
         query = query.where(User.organization == organization_id)
+    if not removed:
+        query = query.where(User.status != UserStatus.REMOVED.value)
     return list(query.order_by(User.organization, User.id))
+
+
+def active_with_role(organization_id: str, role: str) -> int:
+    """Return how many active users of the organization have that role."""
+    query = User.select().where(User.organization == organization_id, User.role == role)
+    return int(query.where(User.status == UserStatus.ACTIVE.value).count())
+
+
+def set_status(organization_id: str, user_id: str, status: UserStatus) -> None:
+    """Let the user sign in, or not."""
+    User.update(status=status.value).where(User.organization == organization_id, User.id == user_id).execute()
+
+
+def set_role(organization_id: str, user_id: str, role: str) -> None:
+    """Change what the user may do."""
+    User.update(role=role).where(User.organization == organization_id, User.id == user_id).execute()
+
+
+def anonymize(organization_id: str, user_id: str) -> None:
+    """Keep the row of a removed user, because calls and notes refer to it, and nothing of the person.
+
+    The email address is free again. `.invalid` is a domain that never exists (RFC 2606).
+    """
+    User.update(
+        status=UserStatus.REMOVED.value,
+        email=f"{user_id}@removed.invalid",
+        full_name="Removed user",
+        password_hash="",
+    ).where(User.organization == organization_id, User.id == user_id).execute()
 
 
 def raise_token_version(organization_id: str, user_id: str) -> None:
@@ -56,5 +89,6 @@ def by_email(email: str) -> User | None:
 
 
 def first_with_role(organization_id: str, role: str) -> User | None:
-    """Return the organization's oldest user with `role`."""
-    return User.select().where(User.organization == organization_id, User.role == role).order_by(User.id).first()
+    """Return the organization's oldest active user with `role`."""
+    query = User.select().where(User.organization == organization_id, User.role == role)
+    return query.where(User.status == UserStatus.ACTIVE.value).order_by(User.id).first()

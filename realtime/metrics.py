@@ -26,6 +26,7 @@ class Metrics:
         self.gaps = self._counter("gaps", "Gap frames sent because a resume reached below what is kept")
         self.refused = self._counter("refused", "Connections refused before or instead of a hello", ["reason"])
         self.dropped = self._counter("dropped", "Connections without a token ended because newer ones came")
+        self.quota_refused = self._counter("quota_refused", "Connections refused because of a quota")
         self.closed = self._counter("closed", "Connections closed by us", ["code"])
         self._lag = Histogram(
             "realtime_lag_seconds", "From an event's time to its write", buckets=_LAG_BUCKETS, registry=self._registry

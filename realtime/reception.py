@@ -10,7 +10,9 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from datetime import UTC, datetime
 from http import HTTPStatus
+from typing import Protocol
 
+import structlog
 from websockets.asyncio.server import ServerConnection
 from websockets.exceptions import ConnectionClosed
 
@@ -32,6 +34,28 @@ from realtime.replay import Replay
 from realtime.session import NO_ROOM, Peer, Session
 
 Authenticate = Callable[[str], Awaitable[Principal]]
+# Returns how many sockets an organization may have at once, 0 for any number.
+Quota = Callable[[str], Awaitable[int]]
+
+
+class Watch(Protocol):
+    """Writes down that a listener's socket was opened or closed; raises RelayError if it cannot."""
+
+    async def __call__(self, principal: Principal, address: str, /, *, is_open: bool) -> None:
+        """Write it down."""
+        ...
+
+
+async def no_quota(_: str) -> int:
+    """Set no limit."""
+    return 0
+
+
+async def unwatched(_: Principal, __: str, /, *, is_open: bool) -> None:
+    """Write nothing down."""
+
+
+log = structlog.get_logger()
 
 
 class Reception:
@@ -46,6 +70,8 @@ class Reception:
         metrics: Metrics,
         keeping: Keeping,
         arrivals: Arrivals,
+        quota: Quota = no_quota,
+        watch: Watch = unwatched,
     ) -> None:
         self._database = database
         self._arrivals = arrivals
@@ -54,6 +80,8 @@ class Reception:
         self._limits = limits
         self._metrics = metrics
         self._keeping = keeping
+        self._quota = quota
+        self._watch = watch
         self._replay = Replay(database, broadcaster, limits, metrics, self.close)
         self._sessions: dict[ServerConnection, Session] = {}
         self._addresses: Counter[str] = Counter()
@@ -97,11 +125,13 @@ class Reception:
         """
         try:
             principal = await self._believe(token)
+            is_full = await self._is_full(principal)
         except Unauthenticated as error:
             raise Refused(HTTPStatus.UNAUTHORIZED, str(error), reason="unauthenticated") from None
         except RelayError:
             raise no_room("Tokens cannot be checked just now.") from None
-        if self._is_full(principal):
+        if is_full:
+            self._metrics.quota_refused.inc()
             raise _too_many("of this organization")
         return principal
 
@@ -123,6 +153,8 @@ class Reception:
             pass
         finally:
             self._dismiss(session)
+            if session.watched:
+                await self._note_end(session.watched, session.address)
 
     def close(self, session: Session, code: Close, reason: str) -> None:
         """Begin the closing handshake; nothing more is written to the session."""
@@ -222,6 +254,10 @@ class Reception:
             session.write(frames.error("unauthenticated", "That token is of another organization."))
             return
         hours = await self._keeping.hours(principal.organization_id)
+        if session.watched and session.watched.user_id != principal.user_id:
+            await self._watch(principal, session.address, is_open=True)
+            await self._note_end(session.watched, session.address)
+            session.watched = principal
         self._bind(session, principal)
         self._greet(session, hours)
 
@@ -242,8 +278,16 @@ class Reception:
     def _has_no_room(self) -> bool:
         return self.listeners() >= self._limits.connections
 
-    def _is_full(self, principal: Principal) -> bool:
-        return self._organizations[principal.organization_id] >= self._limits.per_organization
+    async def _is_full(self, principal: Principal) -> bool:
+        quota = await self._quota(principal.organization_id)
+        open_now = self._organizations[principal.organization_id]
+        return open_now >= self._limits.per_organization or 0 < quota <= open_now
+
+    async def _note_end(self, principal: Principal, address: str) -> None:
+        try:
+            await self._watch(principal, address, is_open=False)
+        except RelayError as error:
+            log.warning("audit.socket_end_lost", organization_id=principal.organization_id, reason=str(error))
 
     # Its place in the stream.
 
@@ -252,12 +296,19 @@ class Reception:
         try:
             is_beyond = since is not None and await self._is_beyond(organization_id, since)
             hours = await self._keeping.hours(organization_id)
+            is_full = await self._is_full(principal)
+            if not is_full and session.is_open:
+                # What cannot be written down is not shown.
+                await self._watch(principal, session.address, is_open=True)
+                session.watched = principal
         except RelayError:
             self._refuse(session, Close.TRY_LATER, "events cannot be read just now")
             return
         if not session.is_open:
             return
-        if self._is_full(principal):
+        # Looked at again: others may have come in while it was written down.
+        if is_full or await self._is_full(principal):
+            self._metrics.quota_refused.inc()
             self._refuse(session, Close.TOO_MANY, "too many connections of this organization")
             return
         if self._has_no_room():

@@ -39,7 +39,7 @@ from realtime.heartbeat import Heartbeat
 from realtime.keeping import Keeping
 from realtime.limits import Limits
 from realtime.metrics import Metrics
-from realtime.reception import Authenticate, Reception, no_room
+from realtime.reception import Authenticate, Quota, Reception, Watch, no_quota, no_room, unwatched
 from realtime.revocation import Revocation, Revoked
 from realtime.session import Peer, Session
 from realtime.tail import Tail
@@ -77,6 +77,8 @@ async def serve(
     proxies: Proxies | None = None,
     management: tuple[str, int] | None = None,
     has_pages: bool = True,
+    quota: Quota = no_quota,
+    watch: Watch = unwatched,
 ) -> None:
     """Run the broadcaster until SIGTERM or SIGINT, then let every listener go with 1012, spread over a few seconds.
 
@@ -93,6 +95,8 @@ async def serve(
         proxies=proxies,
         management=management,
         has_pages=has_pages,
+        quota=quota,
+        watch=watch,
     )
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -133,6 +137,8 @@ class RealtimeServer:
         broadcaster: Broadcaster[Session] | None = None,
         management: tuple[str, int] | None = None,
         has_pages: bool = True,
+        quota: Quota = no_quota,
+        watch: Watch = unwatched,
     ) -> None:
         self._database = database
         self._allowed_origins = normalised(allowed_origins)
@@ -154,7 +160,15 @@ class RealtimeServer:
             self._limits.unauthenticated, self._limits.unauthenticated_per_address, self._metrics.dropped
         )
         self._reception = Reception(
-            database, authenticate, self._broadcaster, self._limits, self._metrics, self._keeping, self._arrivals
+            database,
+            authenticate,
+            self._broadcaster,
+            self._limits,
+            self._metrics,
+            self._keeping,
+            self._arrivals,
+            quota,
+            watch,
         )
         self._heartbeat = Heartbeat(lambda: self._reception.sessions, self._reception.close, self._metrics.heartbeats)
         self._revocation = Revocation(revoked, lambda: self._reception.sessions, self._reception.close)

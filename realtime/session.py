@@ -90,6 +90,7 @@ class Session(Listener):
         "straight",
         "timer",
         "transport",
+        "watched",
     )
 
     def __init__(self, connection: Peer, room: int) -> None:
@@ -101,6 +102,7 @@ class Session(Listener):
         self.straight = _send_of(self.transport)
         self.address = network_of(connection.address)
         self.principal: Principal | None = None
+        self.watched: Principal | None = None  # whose opening of this socket was written down
         self.replay: asyncio.Task[None] | None = None
         self.timer: asyncio.TimerHandle | None = None
         self.budget = 0.0

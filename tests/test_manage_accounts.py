@@ -1,6 +1,11 @@
 """Accounts and the audit log from the command line, as real processes."""
 
+import contextlib
 import json
+import os
+import pty
+import subprocess
+import sys
 from pathlib import Path
 from subprocess import CompletedProcess
 from typing import Any
@@ -8,7 +13,7 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.support.processes import accepts, environment, run, running
+from tests.support.processes import MANAGE, accepts, environment, run, running
 
 EMAIL, PASSWORD = "ann@acme.example", "correct horse"
 
@@ -64,10 +69,102 @@ def test_what_the_command_line_does_to_accounts_can_be_read_in_the_audit_log(hou
     assert "user.signed_out" in house.run("audit").stdout
 
 
+def test_access_is_given_and_taken_from_the_command_line(house: House) -> None:
+    """Each command says what it did and what it left."""
+    named = house.run("key", "api", EMAIL, "--name", "crm", "--kind", "ingest", "--expires", "2200-01-01T00:00:00Z")
+    listed = house.run("key", "list", EMAIL).stdout
+    kept = house.run("user", "password", EMAIL, password="another password").stdout
+    revoked = house.run("key", "revoke", EMAIL, "--name", "crm").stdout
+    left = house.run("user", "sign-out", EMAIL, "--keys").stdout
+    for arguments in (["disable"], ["enable"], ["remove"]):
+        assert house.run("user", *arguments, EMAIL).returncode == 0
+    gone, removed = house.run("user", "list").stdout, house.run("user", "list", "--removed").stdout
+    again = house.run("user", "add", "Acme", EMAIL, "--name", "Ann", "--role", "superadmin")
+    refused = house.run("user", "role", EMAIL, "agent")
+    forced = house.run("user", "role", EMAIL, "agent", "--force")
+
+    assert named.stdout.startswith("tk_live_")
+    assert "crm" in listed
+    assert named.stdout.strip() not in listed
+    assert "1 API key still works: crm" in kept
+    assert revoked == "Revoked crm.\n"
+    assert "They have no API key." in left
+    assert (EMAIL in gone, "Removed user" in gone, "Removed user" in removed) == (False, False, True)
+    assert again.returncode == 0
+    assert (refused.returncode, "--force" in refused.stderr) == (1, True)
+    assert "is now agent" in forced.stdout
+    assert [entry["action"] for entry in house.audited("--oldest-first")] == [
+        "user.created",
+        "api_key.created",
+        "user.password_changed",
+        "api_key.revoked",
+        "user.signed_out",
+        "user.disabled",
+        "user.enabled",
+        "user.removed",
+        "user.created",
+        "user.role_changed",
+    ]
+
+
+@pytest.mark.parametrize(("answer", "left"), [(b"y\n", "They have no API key."), (b"\n", "1 API key still works")])
+def test_a_new_password_asks_at_a_terminal_whether_to_revoke_the_keys(house: House, answer: bytes, left: str) -> None:
+    """Whoever answers with nothing keeps them, and is told of them."""
+    assert house.run("key", "api", EMAIL).returncode == 0
+    terminal, inside = pty.openpty()
+    env = house.env | {"RELAY_PASSWORD": "another password", "COLUMNS": "200"}
+    command = [sys.executable, str(MANAGE), "user", "password", EMAIL]
+    with subprocess.Popen(command, stdin=inside, stdout=inside, stderr=inside, env=env, cwd=house.folder) as process:
+        os.close(inside)
+        shown = read_until(terminal, b"[y/N]")
+        os.write(terminal, answer)
+        shown += read_until(terminal, None)
+    os.close(terminal)
+
+    assert process.returncode == 0
+    assert left in shown.decode()
+
+
+def read_until(terminal: int, mark: bytes | None) -> bytes:
+    """Read what is shown until the mark, or (None) until the process has gone."""
+    shown = b""
+    # On Linux a terminal nobody holds any more is an error to read from.
+    with contextlib.suppress(OSError):
+        while mark is None or mark not in shown:
+            shown += os.read(terminal, 4096)
+    return shown
+
+
+def test_limits_and_a_whole_audit_log_are_shown(house: House) -> None:
+    """The head that is printed can be asked for later; another one is missed."""
+    shown = house.run("org", "limits", "Acme", "--recordings", "5000", "--sockets", "0").stdout
+    reset = house.run("org", "limits", "Acme", "--reset").stdout
+    verified = house.run("audit", "verify")
+    (head,) = [line.split()[-1] for line in verified.stdout.splitlines() if line.startswith("Acme")]
+    assert house.run("org", "region", "Acme", "CA").returncode == 0
+    known, unknown = house.run("audit", "verify", "--expect", head), house.run("audit", "verify", "--expect", "0" * 64)
+    (line,) = house.audited("--limit", "1")
+
+    assert "5000 bytes, 0 are used" in shown
+    assert "sockets     no limit" in shown
+    assert "1099511627776 bytes" in reset
+    assert (verified.returncode, known.returncode, unknown.returncode) == (0, 0, 1)
+    assert "0" * 64 in unknown.stdout
+    assert line["previous_digest"] == head
+    assert line.keys() == {
+        *("at", "action", "organization_id", "who", "client", "request_id", "subject", "details"),
+        *("id", "sequence", "previous_digest", "digest"),
+    }
+
+
 IMPOSSIBLE: list[tuple[list[str], str]] = [
     (["user", "password", "nobody@acme.example"], "nobody@acme.example"),
     (["user", "sign-out", "nobody@acme.example"], "nobody@acme.example"),
     (["user", "list", "Nobody"], "Nobody"),
+    (["user", "disable", "nobody@acme.example"], "nobody@acme.example"),
+    (["key", "revoke", EMAIL, "--name", "crm"], "crm"),
+    (["key", "revoke", EMAIL], "--all"),
+    (["key", "api", EMAIL, "--kind", "ingest"], "--name"),
     (["audit", "--organization", "Nobody"], "Nobody"),
     (["audit", "--since", "yesterday"], "yesterday"),
 ]

@@ -96,6 +96,7 @@ async def _leave_something_of_every_kind(api: Api) -> dict[str, str]:
     messages = (await get(api, f"/api/conversation/{conversation_id}/messages")).json()["messages"]
     (recording,) = await api.read(lambda: list(Recording.select()))
     user = (await get(api, "/api/auth/verify-token")).json()["user"]
+    (key,) = (await get(api, "/api/user/api-keys")).json()["data"]["apiKeys"]
     return {
         "callId": made["callId"],
         "contactId": contact_id,
@@ -104,6 +105,7 @@ async def _leave_something_of_every_kind(api: Api) -> dict[str, str]:
         "recordingId": recording.id,
         "userId": user["id"],
         "externalCallId": EXTERNAL,
+        "keyId": key["id"],
     }
 
 

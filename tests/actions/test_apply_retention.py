@@ -174,12 +174,12 @@ async def test_a_run_that_is_killed_is_made_good_by_the_next(api: Api, monkeypat
     for allowed in range(1, 5):
         done = 0
 
-        async def dying(unit: Any, allowed: int = allowed) -> Any:
+        async def dying(unit: Any, *, of: str | None = None, allowed: int = allowed) -> Any:
             nonlocal done
             done += 1
             if done >= allowed:
                 raise StorageUnavailable("killed")
-            return await write(unit)
+            return await write(unit, of=of)
 
         monkeypatch.setattr(api.relay.database, "write", dying)
         with pytest.raises(StorageUnavailable):

@@ -6,9 +6,10 @@ from pathlib import Path
 import pytest
 
 from actions.copy_database import compare_databases, copy_database, prepare_target
+from domain.audit import Actor, AuditAction
 from domain.errors import ConfigurationError
 from domain.events import Event, EventName
-from persistence import contact_notes, contacts, lengths, models, organizations, outbox, units
+from persistence import audit, contact_notes, contacts, lengths, models, organizations, outbox, units
 from persistence.database import Database, open_database
 from tests.support import postgresql
 
@@ -40,6 +41,8 @@ async def source(database: Database) -> Database:
         outbox.append(organization.id, [Event(EventName.NOTE_CREATED, {"index": index, "x": [1.5, None]})])
 
     await asyncio.gather(*[database.write(partial(unit, index)) for index in range(1200)])
+    for whose in (organization.id, None, None):
+        await database.write(partial(audit.record, whose, AuditAction.SIGN_IN_FAILED, Actor()))
     return database
 
 
@@ -50,7 +53,13 @@ async def test_everything_arrives_and_is_proved_to_be_the_same(source: Database,
     (organization,) = await target.read(organizations.everyone)
     head = await target.write(lambda: outbox.append(organization.id, [Event(EventName.NOTE_CREATED, {})]))
 
+    for whose in (organization.id, None):
+        await target.write(partial(audit.record, whose, AuditAction.SIGN_IN_FAILED, Actor()))
+    chains = [(await target.read(partial(audit.after, whose, 0, 9))) for whose in (organization.id, None)]
+
     assert all(table.is_equal for table in compared), compared
+    assert [len(chain) for chain in chains] == [2, 3]
+    assert all(chain[-1].previous_digest == audit.digest_of(chain[-2]) for chain in chains)
     assert (last["contact"].copied, last["contact"].rows) == (1200, 1200)
     assert {table.table: table.source_rows for table in compared}["event"] == 1200
     assert head == 1201

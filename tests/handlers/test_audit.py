@@ -122,6 +122,9 @@ async def test_the_command_line_is_written_down_too(api: Api) -> None:
         "user.password_changed",
         "tool_secret.rotated",
         "api_key.created",
+        "sms.changed",
+        "number.added",
+        "number.added",
         "user.created",
     ]
 

@@ -4,6 +4,7 @@ import statistics
 import threading
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -23,8 +24,8 @@ from config import load_settings
 from domain.errors import ConfigurationError
 from domain.principals import Role
 from domain.times import from_wire, later
-from persistence import users
-from persistence.models import AuditEntry, SignInAttempts, User
+from persistence import known_addresses, users
+from persistence.models import AuditEntry, KnownAddress, SignInAttempts, User
 from tests.support.api import Api, running_api, serving
 
 pytestmark = pytest.mark.any_engine
@@ -242,6 +243,64 @@ async def test_a_sign_in_of_ones_own_gives_back_one_attempt_and_no_more(tmp_path
     assert statuses == [401, 401, 200, 401, 429]
 
 
+def from_(address: str) -> dict[str, Any]:
+    """Return the options of a request that the proxy in front says comes from `address`."""
+    return {"headers": {"X-Forwarded-For": address}}
+
+
+@pytest.mark.each_engine
+async def test_guesses_from_elsewhere_lock_nobody_out_of_an_address_they_signed_in_from(tmp_path: Path) -> None:
+    """The account's own limit holds for strangers; the owner goes on, and does not give the strangers new guesses."""
+    async with running_api(tmp_path / "var", sign_in_attempts_per_account=3) as api:
+        await add_user(api)
+        home, elsewhere = from_("198.51.100.7"), from_("203.0.113.9")
+        first = await login(api, "sam@example.com", **home)
+        guesses = [(await login(api, "sam@example.com", "guess", **elsewhere)).status_code for _ in range(5)]
+        owner = [(await login(api, "sam@example.com", **home)).status_code for _ in range(2)]
+        stranger = await login(api, "sam@example.com", **from_("203.0.113.77"))
+
+    assert first.status_code == 200
+    assert guesses == [401, 401, 401, 429, 429]
+    assert owner == [200, 200]
+    assert stranger.status_code == 429
+
+
+async def test_guessing_from_an_address_that_signed_in_before_is_limited(tmp_path: Path) -> None:
+    """A known address has a limit of its own, and using it up concerns no other address."""
+    async with running_api(tmp_path / "var", sign_in_attempts_per_account_and_address=2) as api:
+        await add_user(api)
+        home, office = from_("198.51.100.7"), from_("198.51.100.8")
+        for address in (home, office):
+            assert (await login(api, "sam@example.com", **address)).status_code == 200
+        guesses = [(await login(api, "sam@example.com", "guess", **home)).status_code for _ in range(3)]
+        at_office = await login(api, "sam@example.com", **office)
+
+    assert guesses == [401, 401, 429]
+    assert at_office.status_code == 200
+
+
+@pytest.mark.each_engine
+async def test_the_addresses_a_user_signed_in_from_are_few_digests_that_age(tmp_path: Path) -> None:
+    """The newest are kept, none of them can be read, and one that was long unused counts as unknown."""
+    async with running_api(tmp_path / "var", sign_in_attempts_per_account=2) as api:
+        user = await add_user(api)
+        for n in range(known_addresses.MOST_PER_USER + 2):
+            digest = f"{n:064d}"
+            remember = partial(known_addresses.remember, api.organization_id, user.id, digest)
+            await api.relay.database.write(remember)
+        kept = await api.read(lambda: {row.digest for row in KnownAddress.select()})
+        assert (await login(api, "sam@example.com", **from_("198.51.100.7"))).status_code == 200
+        stored = await api.read(lambda: str(list(KnownAddress.select().dicts())))
+        long_ago = later(-known_addresses.KEPT_SECONDS - 60)
+        await api.relay.database.write(lambda: KnownAddress.update(last_used_at=long_ago).execute())
+        guesses = [(await login(api, "sam@example.com", "guess", **from_("203.0.113.9"))).status_code for _ in range(3)]
+        aged = await login(api, "sam@example.com", **from_("198.51.100.7"))
+
+    assert kept == {f"{n:064d}" for n in range(2, known_addresses.MOST_PER_USER + 2)}
+    assert "198.51.100.7" not in stored
+    assert (guesses, aged.status_code) == ([401, 401, 429], 429)
+
+
 @pytest.mark.each_engine
 async def test_guesses_at_once_are_counted_like_guesses_in_a_row(tmp_path: Path) -> None:
     """No attempt slips through while another is being checked."""
@@ -281,7 +340,7 @@ async def test_the_counters_name_nobody(api: Api) -> None:
     await login(api, "sam@example.com", "guess")
     keys = await api.read(lambda: [row.key for row in SignInAttempts.select()])
 
-    assert len(keys) == 2
+    assert len(keys) == 3
     assert all(len(key) == 64 and int(key, 16) for key in keys)
 
 
@@ -300,6 +359,25 @@ async def test_a_good_token_gets_a_fresh_one(api: Api) -> None:
     assert response.json()["user"]["id"] == user.id
     assert api.relay.tokens.verify(fresh).expires_at > api.relay.tokens.verify(short).expires_at + 3600
     assert (await get(api, VERIFY, fresh)).status_code == (await get(api, VERIFY, short)).status_code == 200
+
+
+async def test_a_session_ends_for_good_however_often_its_token_is_refreshed(tmp_path: Path) -> None:
+    """A fresh token keeps the time of the sign-in, ends with the session, and a session that is over is refused."""
+    async with running_api(tmp_path / "var", session_lifetime_days=1, token_lifetime_minutes=24 * 60) as api:
+        user = await add_user(api)
+        signed_in = (await login(api, "sam@example.com")).json()["token"]
+        fresh = await api.post(REFRESH, b"", signed_in)
+        began = time.time()
+        issue = partial(api.relay.tokens.issue, user.id, user.token_version)
+        late, over = issue(3600, began - 86_000), issue(3600, began - 86_401)
+        shortened, refused = await api.post(REFRESH, b"", late), await api.post(REFRESH, b"", over)
+        verify = api.relay.tokens.verify
+
+        assert verify(fresh.json()["token"]).signed_in_at == verify(signed_in).signed_in_at
+        assert verify(shortened.json()["token"]).expires_at <= began - 86_000 + 86_400 + 1
+        assert abs(from_wire(shortened.json()["expiresAt"]).timestamp() - (began + 400)) < 60
+        assert refused.status_code == 401
+        assert refused.json()["error"]["message"] == "The session is over, please sign in again"
 
 
 async def test_signing_out_ends_every_token_everywhere(api: Api) -> None:

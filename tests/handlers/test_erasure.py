@@ -300,12 +300,12 @@ async def test_a_crash_between_any_two_steps_is_made_good_by_asking_again(
     monkeypatch.setattr("actions.erase_contact._ROWS", 1)
     write, done = api.relay.database.write, 0
 
-    async def dying(unit: Any) -> Any:
+    async def dying(unit: Any, *, of: str | None = None) -> Any:
         nonlocal done
         if done == steps:
             raise StorageUnavailable("killed")
         done += 1
-        return await write(unit)
+        return await write(unit, of=of)
 
     monkeypatch.setattr(api.relay.database, "write", dying)
     with pytest.raises(StorageUnavailable):

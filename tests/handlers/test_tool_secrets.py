@@ -79,8 +79,10 @@ async def test_last_use_is_kept_to_the_minute(api: Api) -> None:
     secret = api.demo.tool_secret.get_secret_value()
     (before,) = await administer.list_tool_secrets(api.relay, api.organization_id)
     await opens(api, secret)
+    await api.relay.background.settle()
     (used,) = await administer.list_tool_secrets(api.relay, api.organization_id)
     await opens(api, secret)
+    await api.relay.background.settle()
     (again,) = await administer.list_tool_secrets(api.relay, api.organization_id)
 
     assert before.last_used_at is None

@@ -8,6 +8,7 @@ import pytest
 
 from actions import administer
 from actions.text_caller import recover_stranded
+from domain.lengths import LENGTHS
 from persistence.models import ContactNote, Conversation, Message, ToolInvocation, TransferRequest
 from tests.support.api import Api, running_api
 from tests.support.faulty_http import Fault, Reply
@@ -147,11 +148,12 @@ async def test_the_same_words_about_two_contacts_are_two_notes_and_two_texts(api
 
 async def test_a_conversation_id_that_fits_no_index_is_left_out(api: Api) -> None:
     """The note is saved all the same: nobody breaks off a call over an id."""
-    for length in (200, 201):
+    longest = LENGTHS["conversationId"]
+    for length in (longest, longest + 1):
         answer = await api.tool("create-note", {**NOTE, "conversation_id": "x" * length})
         assert answer.json()["success"] is True
 
-    assert [note.elevenlabs_conversation_id for note in await rows(api, ContactNote)] == ["x" * 200, None]
+    assert [note.elevenlabs_conversation_id for note in await rows(api, ContactNote)] == ["x" * longest, None]
 
 
 @pytest.mark.each_engine

@@ -9,7 +9,9 @@ import pytest
 from playhouse.migrations import Runner
 from playhouse.schema_diff import diff_models
 
-from persistence import units
+from domain.audit import Actor, AuditAction
+from persistence import audit, units
+from persistence.audit import Head
 from persistence.database import Database, open_database
 from persistence.models import MODELS
 from tests.support import postgresql
@@ -134,6 +136,61 @@ OLD_ROWS = [
     (
         "INSERT INTO recording (id, organization_id, call_id, key, content_type, size, sha256, created_at)"
         " VALUES ('r1', 'o1', 'c1', 'key', 'audio/mpeg', 1, 'x', 'x')"
+    ),
+]
+
+
+async def test_entries_written_before_the_chain_are_chained_by_the_migration(new_url: NewUrl) -> None:
+    """In the order of their making, each organization's for itself, and the database guards them again; back, too."""
+    database = open_database(new_url())
+    access = "0006_access"
+
+    def migrate() -> list[Any]:
+        engine = units.engine()
+        runner = Runner(engine, str(ROOT / "persistence" / "migrations"))
+        runner.up("0004_post_call")
+        for statement in AUDITED_ROWS:
+            engine.execute_sql(statement)
+        for direction in (runner.up, runner.down, runner.up):
+            direction(access)
+        runner.up()
+        return list(engine.execute_sql("SELECT user_id, name, kind FROM api_key").fetchall())
+
+    def chain() -> tuple[list[Any], list[str], list[Head]]:
+        entries = audit.after("o1", 0, 100)
+        heads = [audit.head(whose) for whose in ("o1", "o2", None)]
+        return [(one.id, one.sequence, one.previous_digest) for one in entries], [*map(audit.digest_of, entries)], heads
+
+    keys = await database.read(migrate)
+    await database.write(lambda: audit.record("o1", AuditAction.SIGNED_OUT, Actor(), subject="s"))
+    entries, digests, heads = await database.read(chain)
+    for change in ("UPDATE audit_entry SET action = 'x'", "DELETE FROM audit_entry"):
+        with pytest.raises(peewee.IntegrityError):
+            await database.write(lambda change=change: units.engine().execute_sql(change))  # type: ignore[misc]
+    database.close()
+
+    assert [entry[:2] for entry in entries[:3]] == [("a2", 1), ("a1", 2), ("a3", 3)]
+    assert [previous for *_, previous in entries] == ["", *digests[:-1]]
+    assert heads[0] == (4, digests[-1])
+    assert [head.length for head in heads] == [4, 1, 1]
+    assert [tuple(row) for row in keys] == [("u1", "default", "both")]
+
+
+AUDITED_ROWS = [
+    "INSERT INTO organization (id, name, event_sequence, created_at) VALUES ('o1', 'A', 0, 'x'), ('o2', 'B', 0, 'x')",
+    (
+        'INSERT INTO "user" (id, organization_id, email, full_name, password_hash, role, token_version, created_at)'
+        " VALUES ('u1', 'o1', 'a@b', 'Ann', 'x', 'agent', 0, 'x')"
+    ),
+    (
+        "INSERT INTO api_key (id, organization_id, user_id, digest, sealed, created_at)"
+        " VALUES ('k1', 'o1', 'u1', 'd', 's', 'x')"
+    ),
+    (
+        "INSERT INTO audit_entry (id, organization_id, at, action, subject, details) VALUES"
+        " ('a1', 'o1', '2026-02', 'x', 's', '{}'), ('a2', 'o1', '2026-01', 'x', NULL, '{}'),"
+        " ('a3', 'o1', '2026-02', 'y', NULL, '{}'), ('b1', 'o2', '2026-01', 'x', NULL, '{}'),"
+        " ('n1', NULL, '2026-01', 'x', NULL, '{}')"
     ),
 ]
 

@@ -25,10 +25,12 @@ from domain.audit import Actor, AuditAction
 from domain.calls import EVERY_CALL, CallFilter
 from domain.events import Event, EventName
 from domain.identifiers import new_id
-from domain.statuses import MessageStatus
+from domain.principals import KeyKind
+from domain.statuses import MessageStatus, UserStatus
 from domain.times import later
 from persistence import models, units
 from persistence.database import open_database
+from persistence.quotas import Own
 from persistence.retention import Retention
 from persistence.units import Row
 
@@ -75,6 +77,8 @@ WORDS: dict[str, Any] = {
     "full_name": "New",
     "is_default": True,
     "key": "a/new/key",
+    "expires_at": None,
+    "kind": "both",
     "label": None,
     "limit": 100,
     "mentions": [],
@@ -107,7 +111,20 @@ WORDS: dict[str, Any] = {
 OWN_WORDS: dict[str, dict[str, Any]] = {
     "audit.newest": {"action": None},
     "calls.add": {"values": CALL_VALUES | {"external_call_id": "new"}},
+    "calls.by_conversation": {"conversation_id": SHARED},
+    "calls.change": {"values": {"summary": "x"}},
+    "contacts.name_if_unknown": {"name": "A name"},
+    "api_keys.add": {"kind": KeyKind.BOTH, "name": "another"},
+    "api_keys.of_user": {"name": "default"},
     "default_region": {},
+    "quotas.put": {"own": Own(1, 1, 1)},
+    "users.set_role": {"role": "agent"},
+    "users.set_status": {"status": UserStatus.DISABLED},
+    "tool_secrets.end": {"secret_id": None},
+    "tool_secrets.replace": {"expires_at": FOR_EVER},
+    "transfer_requests.attach_by_time": {
+        "call": {"id": "f" * 24, "contact": None, "started_at": OLD, "ended_at": FOR_EVER}
+    },
     "organizations.set_region": {"default_region": "GB"},
     "transfer_requests.add": {"values": {"reason": "x"}},
     "voice_ai_configs.update": {"values": {"ai_voice_provider": "elevenlabs"}},
@@ -135,7 +152,12 @@ VERBS = {name: verb for name, verb in verbs() if name != "pages.among"}
 def calls_of(name: str, organization_id: str, ids: dict[str, str]) -> Iterator[dict[str, Any]]:
     """Yield what the verb is called with for the organization, when the ids of rows are `ids`."""
     given = WORDS | ids | OWN_WORDS.get(name, {}) | {"organization_id": organization_id}
-    given |= {"ids": sorted(ids.values()), "removed": sorted(ids.values()), "digest": new_id()}
+    given |= {
+        "ids": sorted(ids.values()),
+        "removed": sorted(ids.values()),
+        "key_ids": [ids["key_id"]],
+        "digest": new_id(),
+    }
     if name == "messages.queue":
         given["values"] = TEXT_VALUES | {"contact": ids["contact_id"], "conversation": ids["conversation_id"]}
     parameters = inspect.signature(VERBS[name]).parameters
@@ -152,10 +174,12 @@ def populate(name: str, invoked_at: str) -> dict[str, str]:
     organization = models.Organization.create(name=name, event_sequence=2, call_count=1).id
     mine: dict[str, Any] = {"organization": organization}
     user = models.User.create(**mine, email=f"{name}@example.com", full_name=name, password_hash="x", role="agent").id
-    models.ApiKey.create(**mine, user=user, digest=f"key of {name}", sealed="x")
+    key = models.ApiKey.create(**mine, user=user, digest=f"key of {name}", sealed="x").id
     models.PhoneNumber.create(**mine, number=OUR_NUMBER, is_default=True)
     models.PhoneNumber.create(**mine, number=f"+1 {name}")
-    models.VoiceAiConfig.create(**mine, tool_secret_digest=f"secret of {name}", webhook_secret_sealed=name)
+    models.ToolSecret.create(**mine, digest=f"replaced secret of {name}", expires_at=FOR_EVER)
+    models.ToolSecret.create(**mine, digest=f"secret of {name}")
+    models.VoiceAiConfig.create(**mine, webhook_secret_sealed=name, webhook_wanted=1)
     models.SmsConfig.create(**mine, provider="console", credentials_sealed=name)
     contact = models.Contact.create(**mine, phone_number=THEIR_NUMBER, name="x", name_is_placeholder=True).id
     erased = models.Contact.create(**mine, phone_number="-1", name="", erased_at=OLD).id
@@ -176,6 +200,11 @@ def populate(name: str, invoked_at: str) -> dict[str, str]:
     audio = {"content_type": "audio/mpeg", "size": 1, "sha256": "x", "created_at": OLD}
     recording = models.Recording.create(**mine, **audio, call=call, key=f"{name}/1").id
     held = models.HeldRecording.create(**mine, **audio, elevenlabs_conversation_id=SHARED, key=f"{name}/2").id
+    # What an erasure of an earlier version left.
+    left = CALL_VALUES | {"external_call_id": "left", "elevenlabs_conversation_id": "left"}
+    orphan = models.Call.create(**mine, **left, created_at=OLD).id
+    models.Recording.create(**mine, **audio, call=orphan, key=f"{name}/3")
+    models.HeldRecording.create(**mine, **audio, elevenlabs_conversation_id="left", key=f"{name}/4")
     note = models.ContactNote.create(**mine, **spoken, user=user, type="note", note="x", source_tool="send-sms").id
     message = models.Message.create(
         **mine, **spoken, **TEXT_VALUES, conversation=conversation, status="sent", direction="outbound"
@@ -185,10 +214,11 @@ def populate(name: str, invoked_at: str) -> dict[str, str]:
     models.ToolInvocation.create(**mine, tool="send-sms", fingerprint=SHARED, result_id=message, invoked_at=invoked_at)
     for sequence in (1, 2):
         models.Event.create(**mine, sequence=sequence, name="call_ended", at=OLD, contact_id=contact, data="{}")
-    models.AuditEntry.create(**mine, action="user.signed_in")
+    models.AuditEntry.create(**mine, action="user.signed_in", sequence=1)
     return {
         "organization_id": organization,
         "user_id": user,
+        "key_id": key,
         "contact_id": contact,
         "erased_id": erased,
         "conversation_id": conversation,

@@ -9,6 +9,7 @@ import pytest
 from domain.calls import CallFilter
 from domain.identifiers import new_id
 from domain.positions import Position
+from domain.principals import KeyKind
 from persistence import (
     api_keys,
     calls,
@@ -65,7 +66,7 @@ READS: dict[str, Callable[[str, str, str], Any]] = {
     "events": lambda org, _, __: outbox.after(org, 5, 100),
     "oldest event": lambda org, _, __: outbox.oldest(org),
     "token versions": lambda _, who, __: users.token_versions([who]),
-    "keys": lambda _, who, __: api_keys.among([who]),
+    "keys": lambda _, who, __: api_keys.among([who], KeyKind.LISTEN),
     "erasure": lambda org, who, __: erasure.step(org, who, ["r"], 100),
     "recordings to erase": lambda org, who, __: erasure.recordings(org, who, 100),
     "the end of an erasure": lambda org, _, __: erasure.finish(org, "nobody"),

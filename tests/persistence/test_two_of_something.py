@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from domain.positions import Position
+from domain.principals import KeyKind
 from domain.times import later
 from persistence import (
     api_keys,
@@ -158,7 +159,7 @@ async def test_more_keys_are_found_than_fit_into_one_statement(database: Databas
             organization=organization_id, email="a@example.com", full_name="A", password_hash="x", role="agent"
         )
         ApiKey.create(organization=organization_id, user=user.id, digest="1200", sealed="x")
-        return api_keys.among([str(number) for number in range(1201)])
+        return api_keys.among([str(number) for number in range(1201)], KeyKind.LISTEN)
 
     assert await database.write(unit) == {"1200"}
 

@@ -99,18 +99,26 @@ async def fuzz(data_dir: Path, *, examples: int, seed: int, only: str = "^/") ->
 
 # Nobody is asked to wait while passwords are tried by the hundred.
 _PATIENT = {
+    "sign_in_attempts_per_account_and_address": 100_000,
     "sign_in_attempts_per_account": 100_000,
     "sign_in_attempts_per_address": 100_000,
     "requests_per_minute_per_address": 0,
     "requests_per_minute_per_caller": 0,
+    "org_requests_per_minute": 0,
     "sms_timeout_seconds": 1,
 }
 
 # No link leads from one operation to itself.
 _UNLINKED = ("--phases", "examples,coverage,fuzzing")
 
-# These end tokens of the user who calls them, so they come last, the API keys first.
-_SPENDING = ("/api/user/api-key/regenerate", "/api/auth/sign-out")
+# These end tokens of the user who calls them, so they come last, the API keys first. What renews or revokes a key would
+# otherwise be led to the first one by the list of keys.
+_SPENDING = (
+    "/api/user/api-keys/{keyId}/renew",
+    "/api/user/api-keys/{keyId}",
+    "/api/user/api-key/regenerate",
+    "/api/auth/sign-out",
+)
 
 # Without a token everything is 401, good data and bad.
 _DENIED = (

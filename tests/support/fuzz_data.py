@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
-from actions import administer
+from actions import administer, control_access
 from actions.status_callbacks import callback_url
 from domain.identifiers import new_id
 from persistence.models import Message, VoiceAiConfig
@@ -41,6 +41,7 @@ class Known:
     body: dict[str, str]
     link: dict[str, str]
     spare_contact: str
+    spare_key: str
     webhook_secret: str
     twilio_token: str
     callback: str
@@ -55,8 +56,8 @@ class Known:
         return cls(**json.loads(text))
 
     def sparing(self) -> "Known":
-        """Return the same with a contact that may be erased."""
-        return replace(self, path=self.path | {"contactId": self.spare_contact})
+        """Return the same with a contact that may be erased and an API key that may be revoked."""
+        return replace(self, path=self.path | {"contactId": self.spare_contact, "keyId": self.spare_key})
 
     def signature(self, path: str, body: bytes) -> dict[str, str]:
         """Return the headers by which a vendor proves that `body`, sent to the operation at `path`, is from it."""
@@ -81,6 +82,8 @@ async def prepare(api: Api, twilio: FakeTwilio) -> Known:
     message = await api.read(lambda: Message.select().get())
     callback = twilio.messages[-1]["status_callback"] or ""
     secret = await _with_webhook(api)
+    made = [await control_access.named_key(api.relay, api.demo.superadmin_email, name) for name in ("kept", "spare")]
+    keys = [fresh.key.id for fresh in made]
     return Known(
         path={
             "callId": call["callId"],
@@ -89,6 +92,7 @@ async def prepare(api: Api, twilio: FakeTwilio) -> Known:
             "recordingId": recording["recordingId"],
             "provider": "twilio",
             "messageId": message.id,
+            "keyId": keys[0],
         },
         query={"contactId": call["contactId"]} | dict(parse_qsl(urlsplit(callback).query)),
         body={
@@ -100,6 +104,7 @@ async def prepare(api: Api, twilio: FakeTwilio) -> Known:
         },
         link=dict(parse_qsl(urlsplit(recording["audioUrl"]).query)),
         spare_contact=spare["contactId"],
+        spare_key=keys[1],
         webhook_secret=secret,
         twilio_token=twilio.auth_token,
         callback=callback,

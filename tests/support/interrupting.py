@@ -13,9 +13,10 @@ R = TypeVar("R")
 
 
 class Interrupted:
-    """A door to `database` that awaits `before` and `after` around its `at`-th write, counted from 1.
+    """A door to `database` that awaits `before` and `after` around its `at`-th write of an organization.
 
-    With `pauses` that write waits until `go_on` is set; `is_reached` is set then.
+    Writes are counted from 1; those of no organization, such as the last use of a key, pass. With `pauses` that write
+    waits until `go_on` is set; `is_reached` is set then.
     """
 
     def __init__(
@@ -37,6 +38,8 @@ class Interrupted:
 
     async def write(self, unit: Callable[[], R], *, of: str | None = None) -> R:
         """Write as the database does, with the interruption."""
+        if of is None:
+            return await self._database.write(unit)
         self._begun += 1
         is_it = self._begun == self._at
         if is_it and self._pauses:

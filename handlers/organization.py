@@ -1,0 +1,31 @@
+"""What the caller's organization uses of its quotas."""
+
+from actions.quotas import usage
+from actions.relay import Relay
+from domain.principals import Role
+from openapi import models
+from openapi.exchange import Request
+from openapi.operations import GetOrganizationUsage200, GetOrganizationUsageAnswer
+
+
+async def get_organization_usage(request: Request[Relay]) -> GetOrganizationUsageAnswer:
+    """Show use and limits, to administrators."""
+    request.caller.require(Role.ADMIN, Role.SUPERADMIN)
+    used = await usage(request.relay, request.caller.organization_id)
+    limits = used.limits
+    described = {
+        "recordings": {
+            "usedBytes": used.recording_bytes,
+            "limitBytes": limits.recording_bytes or None,
+            "isOver": bool(limits.recording_bytes) and used.recording_bytes >= limits.recording_bytes,
+        },
+        "requests": {
+            "countedThisMinute": used.requests_this_minute,
+            "limitPerMinute": limits.requests_per_minute or None,
+            "isOver": bool(limits.requests_per_minute) and used.requests_this_minute >= limits.requests_per_minute,
+        },
+        "sockets": {"limit": limits.sockets or None},
+    }
+    return GetOrganizationUsage200(
+        models.OrganizationUsageResponse.model_validate({"success": True, "usage": described})
+    )
