@@ -19,6 +19,7 @@ from persistence.models import Organization
 from persistence.postgresql import ServerDatabase
 from persistence.statements import Given, Questions, Statement, answered
 from tests.support.following import until_quiet
+from tests.support.waiting import PATIENCE_SECONDS
 
 R = TypeVar("R")
 
@@ -41,8 +42,13 @@ def happened(index: int) -> Event:
 async def test_whoever_finds_every_connection_busy_is_told_so(database_url: str) -> None:
     """The pool is bounded, and waiting for it too; afterwards it serves again."""
     database = ServerDatabase(database_url, connections=2, wait_seconds=0.2)
-    release, both = threading.Event(), threading.Barrier(3, timeout=5)
-    busy = [asyncio.ensure_future(database.read(lambda: (both.wait(), release.wait(10)))) for _ in range(2)]
+    release, both = threading.Event(), threading.Barrier(3, timeout=PATIENCE_SECONDS)
+
+    def occupy() -> None:
+        both.wait()
+        release.wait(PATIENCE_SECONDS)
+
+    busy = [asyncio.ensure_future(database.read(occupy)) for _ in range(2)]
     await asyncio.to_thread(both.wait)
 
     with pytest.raises(Overloaded, match="busy"):
@@ -72,7 +78,7 @@ async def test_a_connection_that_the_server_closed_is_replaced(database: Databas
 async def test_a_deadlock_is_tried_again_until_both_units_are_done(database: Database) -> None:
     """The server undoes one of the two, and we run it once more."""
     one, two = [(await database.write(lambda: organizations.add("x", None))).id for _ in range(2)]
-    met = threading.Barrier(2, timeout=5)
+    met = threading.Barrier(2, timeout=PATIENCE_SECONDS)
 
     def unit(first: str, second: str, meet: Callable[[], object]) -> None:
         outbox.append(first, [happened(1)])

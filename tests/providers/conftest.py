@@ -1,8 +1,7 @@
 """Fixtures for the tests of outgoing HTTP."""
 
 import ssl
-import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 
 import httpx
 import pytest
@@ -18,11 +17,3 @@ def tls() -> ssl.SSLContext:
 async def http(tls: ssl.SSLContext) -> AsyncIterator[httpx.AsyncClient]:
     async with httpx.AsyncClient(trust_env=False, verify=tls) as client:
         yield client
-
-
-@pytest.fixture
-def move_on(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
-    """Move the monotonic clock forward, the event loop's included: a long time limit then ends when a test says so."""
-    clock, ahead = time.monotonic, [0.0]
-    monkeypatch.setattr(time, "monotonic", lambda: clock() + sum(ahead))
-    return ahead.append

@@ -449,7 +449,7 @@ INVISIBLE = {
 
 
 @contextmanager
-def store_ahead_of_its_server(**limits: float) -> Iterator[S3Store]:
+def store_ahead_of_its_server(**limits: Any) -> Iterator[S3Store]:
     """Connect a store to a port nobody listens on yet."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
