@@ -13,7 +13,7 @@ from realtime.client import Frame, listen
 from realtime.limits import Limits
 from tests.realtime.conftest import World, make_event, unhurried
 from tests.realtime.scripted import Said, event, hello, scripted
-from tests.support.waiting import patience
+from tests.support.waiting import SLOWNESS, patience
 
 
 async def take(frames: AsyncIterator[Frame], count: int) -> list[Frame]:
@@ -70,7 +70,7 @@ async def test_a_gap_is_passed_on(world: World) -> None:
 
 async def test_a_quiet_listener_keeps_its_place(world: World) -> None:
     """A pong moves a filtered listener forward, so that a reconnect does not go back to where it last saw something."""
-    limits = unhurried(heartbeat_seconds=0.1, jitter_seconds=0.05)
+    limits = unhurried(heartbeat_seconds=0.5 * SLOWNESS, jitter_seconds=0.05)
     async with world.broadcaster(limits=limits) as station:
         port = station.port
         frames = listen(station.url, "ours", events=["note_created"])

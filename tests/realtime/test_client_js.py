@@ -12,7 +12,7 @@ from domain.events import EventName
 from domain.principals import Principal, TokenKind
 from tests.realtime.conftest import World, make_event, unhurried
 from tests.realtime.scripted import Said, event, hello, scripted
-from tests.support.waiting import patience
+from tests.support.waiting import SLOWNESS, patience
 
 pytestmark = pytest.mark.processes
 
@@ -134,7 +134,7 @@ async def test_an_expired_token_is_replaced(world: World) -> None:
 
 async def test_a_dead_line_is_noticed(world: World) -> None:
     """A line that goes dead without a goodbye is given up after a few heartbeats, and nothing is missed."""
-    limits = unhurried(heartbeat_seconds=0.2)
+    limits = unhurried(heartbeat_seconds=0.5 * SLOWNESS)
     async with (
         world.broadcaster(limits=limits) as station,
         station.behind_a_line() as line,
