@@ -23,7 +23,7 @@ from websockets.asyncio.client import connect
 
 from tests.support.processes import Running, accepts, environment, run, running
 from tests.support.randomness import encryption_key
-from tests.support.waiting import wait_until
+from tests.support.waiting import PATIENCE_SECONDS, wait_until
 
 DEMO_KEYS = {
     "apiUrl",
@@ -247,7 +247,7 @@ def test_when_one_dies_the_other_is_stopped_and_the_exit_is_not_zero(rested: Res
         process.until(lambda: len(process.children()) == 2)
         children = process.children()
         os.kill(children[victim], signal.SIGKILL)
-        status = process.process.wait(20)
+        status = process.process.wait(PATIENCE_SECONDS)
 
     assert status != 0
     assert not any(_is_alive(child) for child in children)
