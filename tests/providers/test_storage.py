@@ -626,6 +626,7 @@ class TestRequests:
     async def test_no_request_carries_what_r2_refuses(self, faulty: tuple[S3Store, Relay], client: "S3Client") -> None:
         """No checksum, trailer, chunked coding, access list or wait for a permission to continue."""
         store, between = faulty
+        await store.store(KEY, pieces(content(300_000)), "audio/mpeg")
         for verb in VERBS:
             await attempt(store, verb)
         with pytest.raises(RecordingRejected):
