@@ -1,6 +1,7 @@
 import asyncio
 import dataclasses
 import threading
+import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
