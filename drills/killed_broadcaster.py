@@ -11,7 +11,7 @@ import httpx
 from drills.ledger import balance
 from drills.load import Callers
 from drills.outcome import Outcome, insist
-from drills.stage import Process, Stage, staged
+from drills.stage import READY_SECONDS, Process, Stage, staged
 from persistence import outbox
 from realtime import client
 
@@ -29,7 +29,7 @@ async def killed_broadcaster(engine: str, repetitions: int) -> Outcome:
         api, broadcaster = await stage.api(), await stage.broadcaster()
         callers, names = Callers(stage, [api]), itertools.count(1)
         listeners = [asyncio.create_task(heard(stage, broadcaster, count)) for _ in range(_LISTENERS)]
-        async with httpx.AsyncClient(trust_env=False, timeout=30) as http:
+        async with httpx.AsyncClient(trust_env=False, timeout=READY_SECONDS) as http:
             for _ in range(repetitions):
                 pushing = asyncio.create_task(_push(callers, http, names))
                 await asyncio.sleep(chance.uniform(0, 0.2))

@@ -11,7 +11,7 @@ from typing import Any
 import httpx
 
 from drills.outcome import Broken
-from drills.stage import Process, Stage
+from drills.stage import READY_SECONDS, Process, Stage
 from tests.support.audio import mp3_base64
 
 TOOLS = "/api/webhook/elevenlabs/tools"
@@ -56,7 +56,7 @@ class Callers:
     @contextlib.asynccontextmanager
     async def at_work(self, workers: int) -> AsyncIterator[Seen]:
         """Keep `workers` callers busy during the block; afterwards each finishes what it began."""
-        async with httpx.AsyncClient(trust_env=False, timeout=30) as http, asyncio.TaskGroup() as tasks:
+        async with httpx.AsyncClient(trust_env=False, timeout=READY_SECONDS) as http, asyncio.TaskGroup() as tasks:
             for _ in range(workers):
                 tasks.create_task(self._work(http))
             try:

@@ -8,7 +8,7 @@ from drills.killed_broadcaster import heard
 from drills.ledger import balance
 from drills.load import Callers, Seen
 from drills.outcome import Outcome, insist
-from drills.stage import staged
+from drills.stage import READY_SECONDS, staged
 from persistence import outbox
 
 _PUSHERS = 4
@@ -21,7 +21,7 @@ async def several_processes(engine: str, repetitions: int) -> Outcome:
         broadcasters = await asyncio.gather(stage.broadcaster(), stage.broadcaster())
         listeners = [asyncio.create_task(heard(stage, one, 4 * repetitions)) for one in broadcasters]
         callers = [Callers(stage, apis if index % 2 else apis[::-1], seed=index) for index in range(_PUSHERS)]
-        async with httpx.AsyncClient(trust_env=False, timeout=30) as http:
+        async with httpx.AsyncClient(trust_env=False, timeout=READY_SECONDS) as http:
             for number in range(repetitions):
                 await asyncio.gather(*(one.push(http, f"call-{number}") for one in callers))
         seen = _agreed([one.seen for one in callers])

@@ -29,10 +29,11 @@ from tests.support import postgresql
 from tests.support.ports import free_port
 from tests.support.processes import run
 from tests.support.randomness import encryption_key
+from tests.support.waiting import PATIENCE_SECONDS
 
 ROOT = Path(__file__).parents[1]
 # A start takes a second; on a machine with much else to do, many.
-READY_SECONDS = 120
+READY_SECONDS = 2 * PATIENCE_SECONDS
 _POLL_SECONDS = 0.05
 _LOG_TAIL = 2000
 _KEPT = ("PATH", "HOME", "TMPDIR", "LANG")

@@ -7,7 +7,7 @@ import httpx
 from drills.ledger import balance
 from drills.load import INGEST, Callers
 from drills.outcome import Outcome, insist
-from drills.stage import staged
+from drills.stage import READY_SECONDS, staged
 from tests.support.laboratory import Script, answer, falling_silent, repeating, saying
 from tests.support.object_storage import (
     ACCESS_KEY_ID,
@@ -19,7 +19,6 @@ from tests.support.object_storage import (
     s3_server,
 )
 
-_LIMIT_SECONDS = 45
 _FULL = b"<Error><Code>QuotaExceeded</Code><Message>There is no room</Message></Error>"
 
 # A store that says nothing, or says it a byte at a time, is waited for until its time limit: once, at the end.
@@ -48,7 +47,7 @@ async def storage_trouble(engine: str, repetitions: int) -> Outcome:
             callers, worst = Callers(stage, [await stage.api()]), 0.0
             slow = [falling_silent(), repeating(answer(), b" ", every=1)] if repetitions > 1 else []
             scripts = [*list(_TROUBLES.values()) * repetitions, *slow]
-            async with httpx.AsyncClient(trust_env=False, timeout=_LIMIT_SECONDS) as http:
+            async with httpx.AsyncClient(trust_env=False, timeout=READY_SECONDS) as http:
                 for number, script in enumerate(scripts):
                     worst = max(worst, await _one(callers, http, store, script, f"call-{number}"))
             there = await balance(stage, callers.seen)

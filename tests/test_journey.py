@@ -14,6 +14,7 @@ from tests.support.audio import mp3, mp3_base64
 from tests.support.faulty_http import FakeVendor, Received, Reply
 from tests.support.up import Processes, environment, manage, running_up
 from tests.support.vendors import FakeElevenLabs, FakeTwilio
+from tests.support.waiting import PATIENCE_SECONDS, patience
 
 CONVERSATION = "conv_8f3d1b9c2e7a4f0b9a4d2c1e6e2f8c01"
 
@@ -38,7 +39,7 @@ class Listener:
         headers = {"Authorization": f"Bearer {self._demo['apiKey']}"}
         connection = await connect(f"{self._demo['realtimeUrl']}?since={since}", additional_headers=headers)
         try:
-            async with asyncio.timeout(20):
+            async with patience():
                 await self._read(connection, count)
         finally:
             connection.transport.abort()
@@ -75,7 +76,7 @@ async def test_a_whole_call_from_configuration_to_its_last_event(tmp_path: Path)
         async with running_up(env) as running:
             hooks = {"response": [second_opinion.hear]}
             async with httpx.AsyncClient(
-                base_url=running.demo["apiUrl"], event_hooks=hooks, trust_env=False, timeout=30
+                base_url=running.demo["apiUrl"], event_hooks=hooks, trust_env=False, timeout=PATIENCE_SECONDS
             ) as http:
                 await play(running, env, http, twilio, elevenlabs, host)
 

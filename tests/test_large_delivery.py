@@ -8,6 +8,7 @@ import httpx
 from tests.support.audio import mp3, mp3_base64
 from tests.support.up import Processes, environment, running_up
 from tests.support.vendors import FakeElevenLabs
+from tests.support.waiting import PATIENCE_SECONDS
 
 MEGABYTE = 1_000_000
 FRAMES = 30 * MEGABYTE // len(mp3(1)) + 1
@@ -39,7 +40,7 @@ async def test_thirty_megabytes_of_audio_are_stored_in_bounded_memory(tmp_path: 
         )
         async with (
             running_up(env) as running,
-            httpx.AsyncClient(base_url=running.demo["apiUrl"], trust_env=False, timeout=60) as http,
+            httpx.AsyncClient(base_url=running.demo["apiUrl"], trust_env=False, timeout=PATIENCE_SECONDS) as http,
         ):
             token = {"Authorization": f"Bearer {running.demo['superadminToken']}"}
             config = {"aiVoiceProvider": "elevenlabs", "elevenlabsApiKey": elevenlabs.api_key}

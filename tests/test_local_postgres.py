@@ -12,6 +12,7 @@ from pathlib import Path
 import httpx
 
 from tests.support.processes import MANAGE, Running, environment
+from tests.support.waiting import PATIENCE_SECONDS
 
 
 @contextlib.contextmanager
@@ -31,7 +32,7 @@ def running_on_postgres(folder: Path, env: dict[str, str]) -> Iterator[Running]:
         yield running
     finally:
         process.send_signal(signal.SIGTERM)
-        process.wait(30)
+        process.wait(PATIENCE_SECONDS)
 
 
 def test_the_demo_runs_on_postgresql_and_goes_on_where_it_was_stopped(tmp_path: Path) -> None:

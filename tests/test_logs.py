@@ -51,6 +51,8 @@ def logging_as(form: str, level: str = "info") -> Iterator[list[str]]:
     lines: list[str] = []
     try:
         configure_logging(level, form)
+        # A logger kept from here would go on writing here, whatever the tests after this one listen to.
+        structlog.configure(cache_logger_on_first_use=False)
         (handler,) = root.handlers
         handler.emit = lambda record: lines.append(handler.format(record))  # type: ignore[method-assign]
         yield lines

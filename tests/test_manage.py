@@ -8,7 +8,6 @@ import signal
 import socket
 import sqlite3
 import stat
-import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -24,6 +23,7 @@ from websockets.asyncio.client import connect
 
 from tests.support.processes import Running, accepts, environment, run, running
 from tests.support.randomness import encryption_key
+from tests.support.waiting import PATIENCE_SECONDS, wait_until
 
 DEMO_KEYS = {
     "apiUrl",
@@ -247,7 +247,7 @@ def test_when_one_dies_the_other_is_stopped_and_the_exit_is_not_zero(rested: Res
         process.until(lambda: len(process.children()) == 2)
         children = process.children()
         os.kill(children[victim], signal.SIGKILL)
-        status = process.process.wait(20)
+        status = process.process.wait(PATIENCE_SECONDS)
 
     assert status != 0
     assert not any(_is_alive(child) for child in children)
@@ -271,10 +271,8 @@ def test_when_the_supervisor_is_killed_nobody_is_left_behind(rested: Rested) -> 
     with rested.house.start("up") as process:
         process.until(lambda: said_it_runs(process))
         process.stop(signal.SIGKILL)
-        deadline = time.monotonic() + 20
-        while accepts(rested.house.env["API_PORT"]) or accepts(rested.house.env["REALTIME_PORT"]):
-            assert time.monotonic() < deadline, "somebody goes on without the supervisor"
-            time.sleep(0.05)
+        ports = [rested.house.env[name] for name in ("API_PORT", "REALTIME_PORT")]
+        wait_until(lambda: not any(map(accepts, ports)), "everybody stopped without the supervisor")
 
 
 def test_a_signal_before_everything_runs_stops_it_all_the_same(rested: Rested) -> None:

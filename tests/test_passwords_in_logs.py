@@ -3,6 +3,7 @@
 import contextlib
 import io
 import logging
+import re
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -20,8 +21,10 @@ from actions.passwords import MIN_LENGTH
 from domain.identifiers import new_id
 from domain.principals import Role
 from logs import configure_logging
+from openapi import references
 from persistence import units, users
 from tests.support.api import Api, running_api
+from tests.support.contract import CONTRACT
 from tests.support.spellings import findings
 
 LOGIN = "/api/auth/login"
@@ -41,6 +44,15 @@ NASTY = [
 PASSWORDS = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), min_size=MIN_LENGTH, max_size=40)
 
 
+# What the contract lets in as an email address.
+_LOGIN_BODY = CONTRACT.served["paths"][LOGIN]["post"]["requestBody"]["content"]["application/json"]["schema"]
+_ADDRESS = re.compile(references.follow(CONTRACT.served, _LOGIN_BODY)["properties"]["email"]["pattern"])
+
+
+def is_address(text: str) -> bool:
+    return _ADDRESS.search(text) is not None
+
+
 @pytest.fixture
 async def api(on_engine: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Api]:
     async with running_api(tmp_path / "var", sign_in_attempts_per_address=100_000) as api:
@@ -56,6 +68,8 @@ def logged(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[], str]]:
     before, level = root.handlers, root.level
     monkeypatch.setattr("sys.stderr", written)
     configure_logging("debug", "json")
+    # A logger kept from here would go on writing here, whatever the tests after this one listen to.
+    structlog.configure(cache_logger_on_first_use=False)
     try:
         yield written.getvalue
     finally:
@@ -86,7 +100,7 @@ async def use(api: Api, password: str) -> None:
     tried: list[tuple[Any, Any, int]] = [
         (email, password, 200),
         (email, password + "x", 401),
-        (password, password, 401),
+        (password, password, 401 if is_address(password) else 400),
         ([password], password, 400),
         (email, {"password": password}, 400),
     ]
@@ -108,11 +122,11 @@ async def test_a_password_is_in_no_log_line_however_it_is_used(
         await use(api, password)
         lines = written()
 
-    assert lines.count("sign_in.failed") >= 2
+    assert lines.count("sign_in.failed") >= (2 if is_address(password) else 1)
     assert list(findings(password, lines)) == []
 
 
-@pytest.mark.parametrize("password", NASTY)
+@pytest.mark.parametrize("password", [text for text in NASTY if is_address(text)])
 @pytest.mark.parametrize("fault", [refused_row, refused_value])
 async def test_a_password_is_in_no_log_line_when_the_database_quotes_it(
     api: Api, monkeypatch: pytest.MonkeyPatch, password: str, fault: Callable[[str], Any]

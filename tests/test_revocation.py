@@ -1,6 +1,5 @@
 """A connection does not outlive its token: real processes, real sockets, both engines."""
 
-import asyncio
 import json
 from collections import Counter
 from pathlib import Path
@@ -15,6 +14,7 @@ from websockets.exceptions import InvalidStatus
 from tests.support import published_events
 from tests.support.randomness import encryption_key
 from tests.support.up import environment, manage, running_up
+from tests.support.waiting import PATIENCE_SECONDS, patience
 
 pytestmark = pytest.mark.any_engine
 
@@ -34,7 +34,7 @@ async def ask(http: httpx.AsyncClient, method: str, path: str, token: str = "", 
 
 
 async def close_code(connection: ClientConnection) -> int | None:
-    async with asyncio.timeout(15):
+    async with patience():
         await connection.wait_closed()
     return connection.close_code
 
@@ -43,7 +43,10 @@ async def test_revoked_tokens_stop_listening(empty_database_url: str, tmp_path: 
     """Signing out everywhere, a new password and a new API key each end their own listeners, within seconds."""
     secrets = {"jwt_secret": token_hex(32), "encryption_keys": encryption_key()}
     env = environment(tmp_path / "var", database_url=empty_database_url, **secrets)
-    async with running_up(env) as running, httpx.AsyncClient(base_url=running.demo["apiUrl"], trust_env=False) as http:
+    async with (
+        running_up(env) as running,
+        httpx.AsyncClient(base_url=running.demo["apiUrl"], trust_env=False, timeout=PATIENCE_SECONDS) as http,
+    ):
         demo = running.demo
         login = {"email": demo["superadminEmail"], "password": demo["superadminPassword"]}
 

@@ -68,6 +68,7 @@ def test_threads_share_a_source_without_repeats() -> None:
     assert all(mine == sorted(mine) for mine in made)
 
 
+@pytest.mark.processes
 def test_a_forked_process_makes_identifiers_of_its_own() -> None:
     """Parent and child begin with the same counter at the same second."""
     new_id()

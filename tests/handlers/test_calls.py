@@ -3,7 +3,7 @@ import base64
 import hashlib
 import itertools
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from tests.support.api import Api, running_api
 from tests.support.audio import mp3, mp3_base64
 from tests.support.faulty_http import FakeVendor, Fault, Received, Reply
 from tests.support.vendors import FakeElevenLabs
+from tests.support.waiting import until
 
 pytestmark = pytest.mark.any_engine
 
@@ -707,9 +708,14 @@ async def test_the_configuration_lists_our_numbers(api: Api) -> None:
 # The webhook at ElevenLabs
 
 
+VENDOR_SECONDS = 10
+
+
 @pytest.fixture
 async def configured(tmp_path: Path, elevenlabs: FakeElevenLabs) -> AsyncIterator[Api]:
-    async with running_api(tmp_path / "var", elevenlabs_url=elevenlabs.url, elevenlabs_timeout_seconds=1) as api:
+    async with running_api(
+        tmp_path / "var", elevenlabs_url=elevenlabs.url, elevenlabs_timeout_seconds=VENDOR_SECONDS
+    ) as api:
         yield api
 
 
@@ -760,11 +766,15 @@ async def test_saving_again_and_at_once_never_makes_a_second_webhook(
     ],
 )
 async def test_a_set_up_that_fails_does_not_fail_the_save_and_the_next_save_repairs_it(
-    configured: Api, elevenlabs: FakeElevenLabs, behaviour: Fault | Reply, on: str
+    configured: Api, elevenlabs: FakeElevenLabs, behaviour: Fault | Reply, on: str, move_on: Callable[[float], None]
 ) -> None:
     """The failure can be read in the configuration; afterwards there is one webhook, in use."""
     elevenlabs.behave(behaviour, on=on, always=True)
-    response = await configured.configure(provider(elevenlabs))
+    saving = asyncio.create_task(configured.configure(provider(elevenlabs)))
+    if behaviour is Fault.HANG_AFTER_READING:
+        await until(lambda: any(on in request.target for request in elevenlabs.requests))
+        move_on(VENDOR_SECONDS)
+    response = await saving
     failed = (await seen(configured))["webhook"]
     elevenlabs.behave()
     await configured.configure({})

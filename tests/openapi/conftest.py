@@ -12,6 +12,7 @@ from openapi.exchange import Request, Response
 from tests.support import second_opinion
 from tests.support.api import serving
 from tests.support.contracts import Lab, build
+from tests.support.waiting import PATIENCE_SECONDS
 
 CREATED = {"success": True, "callId": "a" * 24, "contactId": "b" * 24, "conversationId": "c" * 24}
 
@@ -54,7 +55,7 @@ class Relay:
         try:
             writer.write(request)
             await writer.drain()
-            return await asyncio.wait_for(reader.read(), 10)
+            return await asyncio.wait_for(reader.read(), PATIENCE_SECONDS)
         finally:
             writer.close()
 

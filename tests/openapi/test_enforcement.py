@@ -12,6 +12,7 @@ from domain import errors
 from openapi import document, models, operations
 from openapi.exchange import NotWritten, Response
 from tests.openapi.conftest import ANSWERS, CREATED, MAX_BODY, MAX_DOCUMENT, Relay
+from tests.support.waiting import PATIENCE_SECONDS
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
@@ -315,7 +316,7 @@ async def test_body_that_is_too_large_is_refused_while_it_streams(relay: Relay, 
     )
     writer.write(head.encode() + f"{MAX_BODY + 1:x}\r\n".encode() + b'"' * (MAX_BODY + 1) + b"\r\n")
     await writer.drain()
-    answer = await asyncio.wait_for(reader.readuntil(b"}"), 10)
+    answer = await asyncio.wait_for(reader.readuntil(b"}"), PATIENCE_SECONDS)
     writer.close()
 
     assert answer.startswith(b"HTTP/1.1 413 ")

@@ -1,4 +1,3 @@
-import asyncio
 from typing import Any
 
 import httpx
@@ -8,6 +7,7 @@ from domain.errors import Unauthenticated
 from openapi.exchange import Request, Response
 from tests.support.api import serving
 from tests.support.contracts import Answered, Lab, bindings_of, build, contract_of
+from tests.support.waiting import patience
 
 LIMIT = 100_000
 RAW: dict[str, Any] = {
@@ -66,5 +66,5 @@ async def test_request_without_a_body_has_an_empty_stream() -> None:
     """There is always something to read, if nothing."""
     request = Request(relay=None, operation="x")
 
-    async with asyncio.timeout(5):
+    async with patience():
         assert [chunk async for chunk in request.stream()] == []

@@ -19,6 +19,7 @@ from persistence.models import Organization
 from persistence.postgresql import ServerDatabase
 from persistence.statements import Given, Questions, Statement, answered
 from tests.support.following import until_quiet
+from tests.support.waiting import PATIENCE_SECONDS
 
 R = TypeVar("R")
 
@@ -41,8 +42,13 @@ def happened(index: int) -> Event:
 async def test_whoever_finds_every_connection_busy_is_told_so(database_url: str) -> None:
     """The pool is bounded, and waiting for it too; afterwards it serves again."""
     database = ServerDatabase(database_url, connections=2, wait_seconds=0.2)
-    release, both = threading.Event(), threading.Barrier(3, timeout=5)
-    busy = [asyncio.ensure_future(database.read(lambda: (both.wait(), release.wait(10)))) for _ in range(2)]
+    release, both = threading.Event(), threading.Barrier(3, timeout=PATIENCE_SECONDS)
+
+    def occupy() -> None:
+        both.wait()
+        release.wait(PATIENCE_SECONDS)
+
+    busy = [asyncio.ensure_future(database.read(occupy)) for _ in range(2)]
     await asyncio.to_thread(both.wait)
 
     with pytest.raises(Overloaded, match="busy"):
@@ -72,7 +78,7 @@ async def test_a_connection_that_the_server_closed_is_replaced(database: Databas
 async def test_a_deadlock_is_tried_again_until_both_units_are_done(database: Database) -> None:
     """The server undoes one of the two, and we run it once more."""
     one, two = [(await database.write(lambda: organizations.add("x", None))).id for _ in range(2)]
-    met = threading.Barrier(2, timeout=5)
+    met = threading.Barrier(2, timeout=PATIENCE_SECONDS)
 
     def unit(first: str, second: str, meet: Callable[[], object]) -> None:
         outbox.append(first, [happened(1)])
@@ -107,10 +113,10 @@ async def test_events_committed_in_another_order_than_they_began_are_all_followe
     def late() -> None:
         outbox.append(first, [happened(1)])
         holding.set()
-        release.wait(5)
+        release.wait(PATIENCE_SECONDS)
 
     slow = asyncio.ensure_future(database.write(late))
-    await asyncio.to_thread(holding.wait, 5)
+    await asyncio.to_thread(holding.wait, PATIENCE_SECONDS)
     await database.write(lambda: outbox.append(second, [happened(2)]))
     cursor, early, _ = await database.read(partial(read_on, cursor))
     release.set()
@@ -154,7 +160,7 @@ async def test_a_commit_elsewhere_wakes_even_when_its_notification_is_lost(
         with psycopg.connect(database_url) as stranger:
             stranger.execute("UPDATE organization SET name = 'Renamed'")
 
-        assert await follower.run(follower.wait(5)) is None
+        assert await follower.run(follower.wait(PATIENCE_SECONDS)) is None
 
 
 async def test_a_notification_names_the_organization(database: Database, organization_id: str) -> None:
@@ -163,7 +169,7 @@ async def test_a_notification_names_the_organization(database: Database, organiz
     async with database.follow() as follower:
         await until_quiet(follower)
         await database.write(lambda: outbox.append(organization_id, [happened(1)]))
-        named = await follower.run(follower.wait(5))
+        named = await follower.run(follower.wait(PATIENCE_SECONDS))
         await database.write(lambda: outbox.append(other, [happened(1)]))
         passage = await follower.run(follower.read(outbox.following({}, 10, named)))
 
@@ -179,7 +185,7 @@ async def test_a_notification_without_a_name_may_be_about_anybody(database: Data
         with psycopg.connect(database_url, autocommit=True) as stranger:
             stranger.execute("NOTIFY relay_events")
 
-        assert await follower.run(follower.wait(5)) is None
+        assert await follower.run(follower.wait(PATIENCE_SECONDS)) is None
 
 
 def asking(what: peewee.Node, **values: object) -> Questions[list[tuple[object, ...]]]:
@@ -205,7 +211,7 @@ async def test_a_follower_says_what_the_server_refused_and_goes_on(database: Dat
         answer = await follower.run(follower.read(asking(peewee.fn.LENGTH(Given("text")), text="four")))
         await until_quiet(follower)
         await database.write(lambda: outbox.append(organization_id, [happened(1)]))
-        named = await follower.run(follower.wait(5))
+        named = await follower.run(follower.wait(PATIENCE_SECONDS))
 
     assert (answer, named) == ([(4,)], {organization_id})
 
@@ -225,7 +231,7 @@ async def test_a_follower_whose_connection_is_cut_says_so(
     """Whether it waited just then or not; it does not go on as if nothing came."""
     async with database.follow() as follower:
         await until_quiet(follower)
-        waiting = asyncio.ensure_future(follower.run(follower.wait(5))) if is_waiting else None
+        waiting = asyncio.ensure_future(follower.run(follower.wait(PATIENCE_SECONDS))) if is_waiting else None
         await asyncio.sleep(0)
         with psycopg.connect(database_url, autocommit=True) as stranger:
             stranger.execute(CUT)
@@ -235,7 +241,7 @@ async def test_a_follower_whose_connection_is_cut_says_so(
             await asyncio.sleep(0)
 
         with pytest.raises(psycopg.OperationalError, match="closed the connection"):
-            await (waiting or follower.run(follower.wait(5)))
+            await (waiting or follower.run(follower.wait(PATIENCE_SECONDS)))
 
 
 async def test_two_units_that_create_the_same_contact_end_with_one(database: Database, organization_id: str) -> None:
@@ -277,10 +283,10 @@ async def gathered(
     def first() -> None:
         outbox.append(organization_id, [happened(0)])
         holding.set()
-        release.wait(5)
+        release.wait(PATIENCE_SECONDS)
 
     ahead = asyncio.ensure_future(database.write(first, of=organization_id))
-    await asyncio.to_thread(holding.wait, 5)
+    await asyncio.to_thread(holding.wait, PATIENCE_SECONDS)
     behind = [asyncio.ensure_future(database.write(unit, of=organization_id)) for unit in waiting]
     await asyncio.sleep(0)
     release.set()
@@ -384,10 +390,10 @@ async def test_whoever_goes_away_while_waiting_leaves_the_rest_alone(database: D
 
     def first() -> None:
         holding.set()
-        release.wait(5)
+        release.wait(PATIENCE_SECONDS)
 
     ahead = asyncio.ensure_future(database.write(first, of=organization_id))
-    await asyncio.to_thread(holding.wait, 5)
+    await asyncio.to_thread(holding.wait, PATIENCE_SECONDS)
     behind = [
         asyncio.ensure_future(database.write(appending(organization_id, index), of=organization_id))
         for index in range(3)

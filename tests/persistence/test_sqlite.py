@@ -13,6 +13,7 @@ from persistence import organizations, readiness
 from persistence.database import Database, open_database
 from persistence.models import Contact, Organization
 from persistence.units import engine as running_engine
+from tests.support.waiting import PATIENCE_SECONDS
 
 
 @pytest.fixture
@@ -62,7 +63,7 @@ async def test_a_commit_is_noticed_even_when_its_hint_is_lost(
         stranger.commit()
         stranger.close()
 
-        assert await follower.run(follower.wait(5)) is None
+        assert await follower.run(follower.wait(PATIENCE_SECONDS)) is None
 
 
 async def test_a_listener_that_died_is_forgotten(database: Database) -> None:

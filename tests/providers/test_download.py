@@ -28,10 +28,11 @@ from tests.support.laboratory import (
     saying,
     taking_turns,
 )
+from tests.support.waiting import PATIENCE_SECONDS, SLOWNESS, patience
 
 MP3 = b"ID3\x04\x00\x00\x00\x00\x00\x00" + b"\xff\xfb\x90\x64" + bytes(413)
 LOOPBACK = (ip_network("127.0.0.1/32"),)
-LIMITS = DownloadLimits(max_bytes=1_000_000, total_seconds=5, answer_seconds=2, stall_seconds=2)
+LIMITS = DownloadLimits(max_bytes=1_000_000, total_seconds=600, answer_seconds=600, stall_seconds=600)
 NOT_PUBLIC = "its host does not have a public address"
 
 
@@ -152,7 +153,7 @@ class TestFetching:
         script = repeating(answer(content_length=str(size)) + MP3, bytes(65536))
         largest = total = 0
         async with laboratory(script) as lab:
-            source = downloader(limits=DownloadLimits(max_bytes=size, total_seconds=30))
+            source = downloader(limits=DownloadLimits(max_bytes=size, total_seconds=600, stall_seconds=600))
             tracemalloc.start()
             async with source.open(lab.url) as recording:
                 async for chunk in recording.chunks():
@@ -169,7 +170,7 @@ class TestFetching:
             with pytest.raises(RuntimeError, match="enough"):
                 async with downloader().open(lab.url):
                     raise RuntimeError("enough")
-            await asyncio.wait_for(lab.ended.wait(), 5)
+            await asyncio.wait_for(lab.ended.wait(), PATIENCE_SECONDS)
 
 
 class TestNames:
@@ -528,7 +529,7 @@ class TestLimits:
         start = answer(content_length="", transfer_encoding="chunked" if chunked else "")
         async with laboratory(repeating(start + framed(MP3), framed(bytes(10_000)))) as lab:
             assert await refusal(downloader(), lab.url) == "it is larger than 1000000 bytes"
-            await asyncio.wait_for(lab.ended.wait(), 5)
+            await asyncio.wait_for(lab.ended.wait(), PATIENCE_SECONDS)
 
     @pytest.mark.parametrize("declared", [True, False])
     async def test_the_limit_is_exact(self, declared: bool) -> None:
@@ -582,7 +583,7 @@ class TestLimits:
     )
     async def test_slowness_has_an_end(self, script: Script, limits: DownloadLimits, reason: str) -> None:
         """Silence and trickling, in headers or body, are given up in time."""
-        async with asyncio.timeout(2):
+        async with patience():
             assert await refusal_of(script, limits) == reason
 
     async def test_a_slow_name_server_counts_as_well(self) -> None:
@@ -602,7 +603,7 @@ class TestLimits:
             await asyncio.sleep(0.1)
             writer.write(answer(status="302 Found", location="/on"))
 
-        limits = DownloadLimits(10**6, total_seconds=0.35, answer_seconds=0.3, max_redirects=50)
+        limits = DownloadLimits(10**6, total_seconds=0.35, answer_seconds=600, max_redirects=50)
         assert await refusal_of(script, limits) == "it took longer than 0.35 seconds"
 
     @pytest.mark.parametrize(
@@ -711,7 +712,7 @@ class TestAnswers:
             with contextlib.suppress(asyncio.CancelledError):
                 await task
             assert task.cancelled()
-            await asyncio.wait_for(lab.ended.wait(), 5)
+            await asyncio.wait_for(lab.ended.wait(), PATIENCE_SECONDS)
 
 
 async def test_a_fifth_address_is_not_tried() -> None:
@@ -730,7 +731,7 @@ async def test_a_fifth_address_is_not_tried() -> None:
 async def test_a_name_whose_first_address_is_silent_is_reached() -> None:
     """One address may take its share of the time and no more."""
     resolver, _ = directory(["127.0.0.9", "127.0.0.1"])
-    limits = DownloadLimits(max_bytes=1 << 20, answer_seconds=1)
+    limits = DownloadLimits(max_bytes=1 << 20, answer_seconds=2 * SLOWNESS)
     async with laboratory(saying(answer(MP3))) as lab:
         with contextlib.ExitStack() as stack:
             # A queue of connections that nobody takes is full after a few; whoever comes then is not answered.

@@ -12,10 +12,10 @@ from pydantic import SecretStr
 from domain.errors import OutcomeUnknown, ProviderError, ProviderRejected, ProviderUnavailable, Unauthenticated
 from providers.elevenlabs import ElevenLabs, SignatureCheck, Webhook, verify_signature
 from tests.support.faulty_http import Fault, Reply, unused_url
+from tests.support.text_contract import LIMIT, cut_off
 from tests.support.vendors import FakeElevenLabs
 
 OURS = "https://relay.example.com/webhooks/elevenlabs"
-BRIEF = 0.25
 
 SECRET, BODY, AT = SecretStr("wsec_test"), b'{"type":"x"}', 1_700_000_000
 HEADER = f"t={AT},v0=4558277ea3dca2ecc5b44ec0ab321d3fcd9649de21a713dff9a3fa9c741c8375"
@@ -39,7 +39,7 @@ async def workspace() -> AsyncIterator[FakeElevenLabs]:
 
 @pytest.fixture
 def client(workspace: FakeElevenLabs, http: httpx.AsyncClient) -> ElevenLabs:
-    return ElevenLabs(http, workspace.url, SecretStr(workspace.api_key))
+    return ElevenLabs(http, workspace.url, SecretStr(workspace.api_key), timeout=LIMIT)
 
 
 async def failure(call: Awaitable[object]) -> ProviderError:
@@ -104,12 +104,14 @@ class TestFinding:
         assert type(await failure(client.find_webhook(OURS))) is ProviderUnavailable
         assert len(workspace.requests) == 2
 
-    async def test_a_question_keeps_its_time(self, workspace: FakeElevenLabs, http: httpx.AsyncClient) -> None:
+    async def test_a_question_keeps_its_time(
+        self, client: ElevenLabs, workspace: FakeElevenLabs, move_on: Callable[[float], None]
+    ) -> None:
         """Both tries share one time limit, so silence is met once."""
         workspace.behave(Fault.HANG_AFTER_READING, always=True)
-        client = ElevenLabs(http, workspace.url, SecretStr(workspace.api_key), timeout=BRIEF)
+        asking = failure(client.find_webhook(OURS))
 
-        assert type(await failure(client.find_webhook(OURS))) is ProviderUnavailable
+        assert type(await cut_off(asking, lambda: workspace.requests, move_on)) is ProviderUnavailable
         assert len(workspace.requests) == 1
 
     @pytest.mark.parametrize(
@@ -164,12 +166,12 @@ class TestCreating:
         ],
     )
     async def test_a_doubtful_create_is_not_repeated(
-        self, workspace: FakeElevenLabs, http: httpx.AsyncClient, step: Fault | Reply
+        self, client: ElevenLabs, workspace: FakeElevenLabs, step: Fault | Reply, move_on: Callable[[float], None]
     ) -> None:
         """Whoever does not know whether there is a webhook now must look, and we do not make a second."""
         workspace.behave(step)
-        client = ElevenLabs(http, workspace.url, SecretStr(workspace.api_key), timeout=BRIEF)
-        error = await failure(client.create_webhook("relay", OURS))
+        is_silent = lambda: step is Fault.HANG_AFTER_PROCESSING and workspace.requests  # noqa: E731
+        error = await cut_off(failure(client.create_webhook("relay", OURS)), is_silent, move_on)
 
         assert type(error) is OutcomeUnknown
         assert "wsec_" not in str(error)

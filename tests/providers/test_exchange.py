@@ -12,10 +12,11 @@ from domain.errors import ProviderUnavailable
 from providers.exchange import Answer, code_text, exchange, quotable
 from tests.support.faulty_http import Fault, Reply
 from tests.support.vendors import FakeElevenLabs
+from tests.support.waiting import PATIENCE_SECONDS
 
 
 async def ask(http: httpx.AsyncClient, url: str) -> Answer:
-    return await exchange(http, "vendor", "GET", url, headers={}, timeout=2)
+    return await exchange(http, "vendor", "GET", url, headers={}, timeout=PATIENCE_SECONDS)
 
 
 class TestQuoting:
@@ -156,7 +157,7 @@ class TestAnswers:
             with pytest.raises(asyncio.CancelledError):
                 await asking
 
-            await asyncio.wait_for(left.wait(), 5)
+            await asyncio.wait_for(left.wait(), PATIENCE_SECONDS)
 
     @pytest.mark.parametrize("step", [Fault.RESET_AFTER_READING, Fault.CLOSE_AFTER_READING, Reply(502)])
     async def test_a_proxy_that_fails_us_means_unavailable(self, tls: ssl.SSLContext, step: Fault | Reply) -> None:
@@ -164,7 +165,7 @@ class TestAnswers:
         async with FakeElevenLabs() as fake, httpx.AsyncClient(proxy=fake.url, trust_env=False, verify=tls) as client:
             fake.behave(step)
             with pytest.raises(ProviderUnavailable):
-                await exchange(client, "vendor", "POST", "https://a.invalid", headers={}, timeout=2, document={"a": 1})
+                await exchange(client, "vendor", "POST", "https://a.invalid", headers={}, timeout=60, document={"a": 1})
 
             assert [request.method for request in fake.requests] == ["CONNECT"]
 

@@ -20,7 +20,7 @@ from realtime.limits import Limits
 from realtime.server import RealtimeServer
 from tests.support import chromium, published_events
 from tests.support.published_events import Frame
-from tests.support.waiting import patience
+from tests.support.waiting import PATIENCE_SECONDS, patience
 
 # Browser tests are collected where there is a browser; `make browser` sees to it that there is one.
 collect_ignore = [] if chromium.EXECUTABLE else ["test_browser.py"]
@@ -60,6 +60,12 @@ def make_event(name: EventName = EventName.CALL_ENDED, contact_id: str = CONTACT
     return Event(name, data, contact_id, CONVERSATION if name is EventName.CALL_ENDED else None)
 
 
+def unhurried(**given: Any) -> Limits:
+    """Return limits under which nothing ends because the machine is slow, but for those given."""
+    seconds = dict.fromkeys(("auth_seconds", "stall_seconds", "heartbeat_seconds"), PATIENCE_SECONDS)
+    return Limits(**(seconds | {"drain_seconds": 0.1} | given))
+
+
 class World:
     """A database with two organizations, tokens for them, and broadcasters on it."""
 
@@ -95,7 +101,7 @@ class World:
         return await self.database.read(lambda: outbox.head(self.ours))
 
     def server(self, database: Database | None = None, **options: Any) -> RealtimeServer:
-        options.setdefault("limits", Limits(drain_seconds=0.1))
+        options.setdefault("limits", unhurried())
         return RealtimeServer(database or self.database, self.authenticate, **options)
 
     @contextlib.asynccontextmanager

@@ -7,12 +7,11 @@ from pathlib import Path
 import pytest
 
 from domain.events import EventName
-from realtime.limits import Limits
-from tests.realtime.conftest import Station, World, make_event
+from tests.realtime.conftest import Station, World, make_event, unhurried
 from tests.support import published_events
 from tests.support.chromium import Tab, browser
 
-QUICK = Limits(drain_seconds=0.1, jitter_seconds=0.2)
+QUICK = unhurried(jitter_seconds=0.2)
 ENTER = 13
 
 

@@ -7,6 +7,7 @@ from domain.events import EventName
 from tests.realtime.conftest import World, make_event
 from tests.realtime.crowd import Listener, Transcript
 from tests.realtime.stations import Stations
+from tests.support.waiting import PATIENCE_SECONDS
 
 
 async def commit_in_bursts(world: World, count: int, chance: random.Random) -> None:
@@ -32,7 +33,7 @@ async def test_everyone_gets_everything_whatever_happens(
     transcript = Transcript()
     async with Stations(database_url, ring, world.ours, stations).running() as broadcasters:
         crowd = [Listener(broadcasters.ports, events, transcript, random.Random(n)) for n in range(listeners)]
-        async with asyncio.timeout(240), asyncio.TaskGroup() as tasks:
+        async with asyncio.timeout(4 * PATIENCE_SECONDS), asyncio.TaskGroup() as tasks:
             for listener in crowd:
                 tasks.create_task(listener.follow())
             for _ in range(5):

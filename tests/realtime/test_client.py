@@ -11,19 +11,20 @@ from domain.events import EventName
 from domain.principals import Principal, TokenKind
 from realtime.client import Frame, listen
 from realtime.limits import Limits
-from tests.realtime.conftest import World, make_event
+from tests.realtime.conftest import World, make_event, unhurried
 from tests.realtime.scripted import Said, event, hello, scripted
+from tests.support.waiting import SLOWNESS, patience
 
 
 async def take(frames: AsyncIterator[Frame], count: int) -> list[Frame]:
     """Take the next `count` frames."""
-    async with asyncio.timeout(20):
+    async with patience():
         return [await anext(frames) for _ in range(count)]
 
 
 async def test_it_survives_a_restart_without_loss_or_double(world: World) -> None:
     """A broadcaster that stops and comes back at the same address costs the listener nothing."""
-    limits = Limits(drain_seconds=0.1, jitter_seconds=0.1)
+    limits = unhurried(jitter_seconds=0.1)
     retries: list[str] = []
     async with world.broadcaster(limits=limits) as station:
         port = station.port
@@ -69,14 +70,14 @@ async def test_a_gap_is_passed_on(world: World) -> None:
 
 async def test_a_quiet_listener_keeps_its_place(world: World) -> None:
     """A pong moves a filtered listener forward, so that a reconnect does not go back to where it last saw something."""
-    limits = Limits(drain_seconds=0.1, heartbeat_seconds=0.1, jitter_seconds=0.05)
+    limits = unhurried(heartbeat_seconds=0.5 * SLOWNESS, jitter_seconds=0.05)
     async with world.broadcaster(limits=limits) as station:
         port = station.port
         frames = listen(station.url, "ours", events=["note_created"])
         await take(frames, 1)
         await world.commit_many(4)
         waiting = asyncio.create_task(take(frames, 1))
-        async with asyncio.timeout(10):
+        async with patience():
             while b"realtime_pongs_total 0.0" in (await station.get("/metrics"))[2]:
                 pass
     async with world.server(limits=limits).running("127.0.0.1", port):
@@ -128,7 +129,7 @@ async def test_an_unreachable_broadcaster_is_tried_again_and_again(world: World,
             enough.set()
 
     following = asyncio.create_task(take(listen(f"ws://127.0.0.1:{unused_tcp_port}", "ours", on_retry=note), 1))
-    async with asyncio.timeout(10):
+    async with patience():
         await enough.wait()
     following.cancel()
 

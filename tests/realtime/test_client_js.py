@@ -10,14 +10,14 @@ import pytest
 
 from domain.events import EventName
 from domain.principals import Principal, TokenKind
-from realtime.limits import Limits
-from tests.realtime.conftest import World, make_event
+from tests.realtime.conftest import World, make_event, unhurried
 from tests.realtime.scripted import Said, event, hello, scripted
+from tests.support.waiting import SLOWNESS, patience
 
 pytestmark = pytest.mark.processes
 
 LISTEN = Path(__file__).with_name("listen.mjs")
-QUICK = Limits(drain_seconds=0.1, jitter_seconds=0.1)
+QUICK = unhurried(jitter_seconds=0.1)
 
 
 class Node:
@@ -31,7 +31,7 @@ class Node:
 
     async def next(self, *kinds: str) -> dict[str, Any]:
         """Return the next thing said that is one of `kinds` (anything, if none are given)."""
-        async with asyncio.timeout(20):
+        async with patience():
             while line := await self._lines.readline():
                 said: dict[str, Any] = json.loads(line)
                 if said["kind"] == "event":
@@ -49,7 +49,7 @@ class Node:
     async def stop(self) -> int:
         assert self._process.stdin
         self._process.stdin.write(b"stop\n")
-        async with asyncio.timeout(10):
+        async with patience():
             return await self._process.wait()
 
 
@@ -134,7 +134,7 @@ async def test_an_expired_token_is_replaced(world: World) -> None:
 
 async def test_a_dead_line_is_noticed(world: World) -> None:
     """A line that goes dead without a goodbye is given up after a few heartbeats, and nothing is missed."""
-    limits = Limits(drain_seconds=0.1, heartbeat_seconds=0.2)
+    limits = unhurried(heartbeat_seconds=0.5 * SLOWNESS)
     async with (
         world.broadcaster(limits=limits) as station,
         station.behind_a_line() as line,

@@ -7,6 +7,7 @@ from websockets.asyncio.client import connect
 
 from tests.realtime.conftest import World
 from tests.realtime.stations import Stations
+from tests.support.waiting import patience
 
 EVENTS = 60
 MEMORY = 5
@@ -20,7 +21,7 @@ async def test_a_crowd_that_missed_more_than_memory_holds_is_brought_up_to_date(
     async with Stations(database_url, MEMORY, world.ours, 1).running() as stations:
         (port,) = stations.ports
         for _ in range(4):
-            async with asyncio.timeout(60):
+            async with patience():
                 heard = await asyncio.gather(*(_missed(port) for _ in range(100)))
             assert heard == [list(range(1, EVENTS + 1))] * 100
             await stations.kill(port)

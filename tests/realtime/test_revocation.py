@@ -6,10 +6,10 @@ import pytest
 
 from domain.errors import Overloaded
 from domain.principals import Principal, TokenKind
-from realtime.limits import Limits
-from tests.realtime.conftest import World, make_event
+from tests.realtime.conftest import World, make_event, unhurried
+from tests.support.waiting import patience
 
-QUICK = Limits(drain_seconds=0.1, revocation_seconds=0.02)
+QUICK = unhurried(revocation_seconds=0.02)
 
 
 class Register:
@@ -31,7 +31,7 @@ class Register:
     async def asked(self, times: int) -> None:
         """Wait until the question was asked that often from now on."""
         wanted = len(self.questions) + times
-        async with asyncio.timeout(10):
+        async with patience():
             while len(self.questions) < wanted:
                 self._asked.clear()
                 await self._asked.wait()

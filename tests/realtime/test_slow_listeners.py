@@ -6,6 +6,7 @@ from pathlib import Path
 from tests.realtime.conftest import World, make_event
 from tests.realtime.crowd import REQUEST, Line, Transcript
 from tests.realtime.stations import Stations
+from tests.support.waiting import patience
 
 MEGABYTE = 1 << 20
 EVENTS = 2560
@@ -113,7 +114,7 @@ async def test_half_of_the_listeners_fall_asleep(world: World, database_url: str
         before = peak(stations.pid(port))
 
         # In steps, so that nobody but the sleepers has anything unsent.
-        async with asyncio.timeout(60):
+        async with patience():
             for committed in range(BATCH, EVENTS + 1, BATCH):
                 await commit(world, BATCH)
                 await asyncio.gather(*(reader.reach(WARM_UP + committed) for reader in others))
@@ -122,7 +123,7 @@ async def test_half_of_the_listeners_fall_asleep(world: World, database_url: str
 
         assert growth <= 10 * MEGABYTE
         assert held <= 10 * MEGABYTE
-        async with asyncio.timeout(60):
+        async with patience():
             await closed_as_too_slow(port, 20)
             # On a machine that is very busy the last of them are cut off before they can read why.
             assert {await reader.wake() for reader in sleepers} <= {4490, None}

@@ -18,6 +18,7 @@ from realtime.metrics import Metrics
 from realtime.tail import Tail
 from tests.realtime.conftest import BOTH_ENGINES, World, make_event
 from tests.realtime.model import decode
+from tests.support.waiting import patience
 
 WRITERS = 8
 EVENTS_EACH = 150
@@ -36,7 +37,7 @@ class Scribe:
 
     async def until(self, count: int) -> None:
         """Wait until every organization was heard `count` times."""
-        async with asyncio.timeout(20):
+        async with patience():
             while any(len(heard) < count for heard in self.heard.values()):
                 self._new.clear()
                 await self._new.wait()
@@ -209,7 +210,7 @@ async def test_an_organization_nobody_names_is_found_beside_one_that_is_named_al
         units.take_announcements()
 
     await world.database.write(unheard)
-    async with asyncio.timeout(20):
+    async with patience():
         while not scribe.heard[world.ours]:
             await world.commit(make_event(), organization_id=busy)
     running.cancel()

@@ -31,6 +31,7 @@ from persistence.database import open_database
 from tests.support import postgresql, second_opinion
 from tests.support.contract import CONTRACT
 from tests.support.randomness import encryption_key
+from tests.support.waiting import PATIENCE_SECONDS
 
 R = TypeVar("R")
 
@@ -201,7 +202,7 @@ async def _shut_down(server: uvicorn.Server, listening: socket.socket) -> None:
 def _client(url: str) -> httpx.AsyncClient:
     # A second reader of the contract hears every exchange.
     hooks = {"response": [second_opinion.hear]}
-    return httpx.AsyncClient(base_url=url, trust_env=False, event_hooks=hooks, timeout=30, verify=False)
+    return httpx.AsyncClient(base_url=url, trust_env=False, event_hooks=hooks, timeout=PATIENCE_SECONDS, verify=False)
 
 
 async def _token(relay: Relay, email: str) -> str:

@@ -12,6 +12,8 @@ from typing import Any
 
 from websockets.asyncio.client import ClientConnection, connect
 
+from tests.support.waiting import patience
+
 EXECUTABLE = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 
 
@@ -29,7 +31,7 @@ class Tab:
         number = next(self._ids)
         message = {"id": number, "sessionId": self._session, "method": method, "params": params}
         await self._connection.send(json.dumps(message))
-        async with asyncio.timeout(20):
+        async with patience():
             while True:
                 answer = json.loads(await self._connection.recv())
                 self._note(answer)
@@ -108,7 +110,7 @@ async def browser(profile: Path) -> AsyncIterator[Tab]:
 
 async def _address(process: asyncio.subprocess.Process) -> str:
     assert process.stderr
-    async with asyncio.timeout(30):
+    async with patience():
         async for line in process.stderr:
             if b"DevTools listening on " in line:
                 return line.decode().split("DevTools listening on ")[1].strip()

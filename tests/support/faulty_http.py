@@ -20,6 +20,8 @@ from urllib.parse import parse_qs, parse_qsl, urlsplit
 
 import h11
 
+from tests.support.waiting import PATIENCE_SECONDS
+
 _RESET = struct.pack("ii", 1, 0)
 
 
@@ -133,7 +135,7 @@ class FakeVendor(abc.ABC):
         """Let everything that hangs go on, and answer."""
         self._loop.call_soon_threadsafe(self._gate.set)
 
-    async def until_received(self, count: int, *, seconds: float = 5) -> list[Received]:
+    async def until_received(self, count: int, *, seconds: float = PATIENCE_SECONDS) -> list[Received]:
         """Wait for `count` requests in all and return them."""
         await asyncio.to_thread(self._wait, count, seconds)
         return self.requests[:count]

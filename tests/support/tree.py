@@ -68,7 +68,7 @@ class Tree:
         """Run Python with `arguments` in the tree."""
         environment = dict(os.environ) | {"PYTHONWARNINGS": "ignore", "COLUMNS": "200"} | environment
         done = subprocess.run(
-            [sys.executable, *arguments], cwd=self.root, env=environment, capture_output=True, text=True, timeout=240
+            [sys.executable, *arguments], cwd=self.root, env=environment, capture_output=True, text=True
         )
         return Run(done.returncode, done.stdout, done.stderr)
 

@@ -7,6 +7,7 @@ import asyncio
 import os
 import time
 from collections.abc import Awaitable, Callable
+from time import monotonic
 from typing import Any, TypeVar
 
 T = TypeVar("T")
@@ -14,6 +15,7 @@ T = TypeVar("T")
 _QUIET_MACHINE_SECONDS = 60
 _MOST = 4.0
 _POLL_SECONDS = 0.02
+# `monotonic` is imported by name, so that a test that moves the clock of `time` on moves no limit of these.
 
 
 def slowness() -> float:
@@ -38,21 +40,21 @@ async def until(condition: Callable[[], Any], what: str = "the condition holds")
     Raises:
         AssertionError: if it does not happen within the limit.
     """
-    deadline = time.monotonic() + PATIENCE_SECONDS
+    deadline = monotonic() + PATIENCE_SECONDS
     while True:
         found = condition()
         if isinstance(found, Awaitable):
             found = await found
         if found:
             return found
-        assert time.monotonic() < deadline, f"waited {PATIENCE_SECONDS:.0f} s in vain until {what}"
+        assert monotonic() < deadline, f"waited {PATIENCE_SECONDS:.0f} s in vain until {what}"
         await asyncio.sleep(_POLL_SECONDS)
 
 
 def wait_until(condition: Callable[[], T], what: str = "the condition holds") -> T:
     """Wait like `until`, without an event loop."""
-    deadline = time.monotonic() + PATIENCE_SECONDS
+    deadline = monotonic() + PATIENCE_SECONDS
     while not (found := condition()):
-        assert time.monotonic() < deadline, f"waited {PATIENCE_SECONDS:.0f} s in vain until {what}"
+        assert monotonic() < deadline, f"waited {PATIENCE_SECONDS:.0f} s in vain until {what}"
         time.sleep(_POLL_SECONDS)
     return found
