@@ -42,8 +42,8 @@ def remove(organization_id: str, ids: Collection[str]) -> int:
     if not ids:
         return 0
     chosen = pages.among(Recording, organization_id, Recording.id, ids)
-    calls = Recording.select(Recording.call).where(chosen)
-    Call.update(recording_removed_at=now()).where(Call.organization == organization_id, Call.id.in_(calls)).execute()
-    sizes = [row.size for row in Recording.delete().where(chosen).returning(Recording.size).execute()]
-    quotas.count_recording(organization_id, -sum(sizes))
-    return len(sizes)
+    removed = list(Recording.delete().where(chosen).returning(Recording.size, Recording.call).execute())
+    calls = pages.among(Call, organization_id, Call.id, [recording.call_id for recording in removed])
+    Call.update(recording_removed_at=now()).where(calls).execute()
+    quotas.count_recording(organization_id, -sum(recording.size for recording in removed))
+    return len(removed)
