@@ -39,10 +39,10 @@ def remove(organization_id: str, ids: Collection[str]) -> int:
     Returns:
         how many were deleted.
     """
-    if not ids:
-        return 0
     chosen = pages.among(Recording, organization_id, Recording.id, ids)
-    removed = list(Recording.delete().where(chosen).returning(Recording.size, Recording.call).execute())
+    removed = list(Recording.delete().where(chosen).returning(Recording.size, Recording.call).execute()) if ids else []
+    if not removed:
+        return 0
     calls = pages.among(Call, organization_id, Call.id, [recording.call_id for recording in removed])
     Call.update(recording_removed_at=now()).where(calls).execute()
     quotas.count_recording(organization_id, -sum(recording.size for recording in removed))
