@@ -7,7 +7,8 @@ ANY = "*"
 
 _WEB = {"http": "http", "https": "https", "ws": "http", "wss": "https"}
 _DEFAULT_PORTS = {"http": 80, "https": 443}
-_LOCAL = ("localhost", "127.0.0.1", "[::1]")
+_NAMED = ("localhost", "127.0.0.1")
+_LOCAL = (*_NAMED, "[::1]")
 
 
 def origin_of(url: str) -> str | None:
@@ -29,13 +30,16 @@ def local_origins(port: int) -> list[str]:
 
 
 def socket_origins(url: str) -> list[str]:
-    """Return the origins that reach the broadcaster at `url`; a page of this machine may use any of its local names."""
+    """Return the origins that reach the broadcaster at `url`; a page of this machine may use any of its local names.
+
+    A content security policy has no IPv6 addresses (CSP 3, host-source), so none is returned for a local address.
+    """
     parts = urlsplit(url)
     if not parts.hostname:
         return []
     host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
     port = f":{parts.port}" if parts.port else ""
-    return [f"{parts.scheme}://{name}{port}" for name in (_LOCAL if host in _LOCAL else (host,))]
+    return [f"{parts.scheme}://{name}{port}" for name in (_NAMED if host in _LOCAL else (host,))]
 
 
 def normalised(origins: Iterable[str]) -> frozenset[str]:

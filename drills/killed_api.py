@@ -108,7 +108,7 @@ async def stopped_in_flight(engine: str, repetitions: int) -> Outcome:
 
 async def _stopped_in_flight(engine: str) -> tuple[float, ...]:
     async with _RecordingHost() as host, staged(engine) as stage:
-        api = await stage.api()
+        api = await stage.api(max_downloads_per_organization=_WORKERS)
         callers = Callers(stage, [api])
         host.behave(Fault.HANG_AFTER_READING, always=True)
         async with httpx.AsyncClient(trust_env=False, timeout=READY_SECONDS) as http:

@@ -79,7 +79,7 @@ async def test_large_bodies_are_held_to_the_room_that_was_set(tmp_path: Path) ->
         await go_on.wait()
         yield large[-1:]
 
-    async with running_api(tmp_path, held_body_bytes=3072 * KB) as api:
+    async with running_api(tmp_path, held_body_bytes=9 * 1024 * KB, max_body_bytes=3 * 1024 * KB) as api:
         transport = httpx.ASGITransport(create_app(api.relay))
         headers = {"Authorization": f"Bearer {api.demo.api_key.get_secret_value()}"}
         async with httpx.AsyncClient(transport=transport, base_url="http://x", headers=headers) as http:

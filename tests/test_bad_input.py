@@ -65,7 +65,7 @@ class Served:
         return request(operation.method, target_of(operation), self.headers(operation), body)
 
     async def rows(self) -> dict[str, list[dict[str, Any]]]:
-        """Return everything that is stored."""
+        """Return everything that is stored, the last use of a key apart."""
         return await self.relay.database.read(lambda: {model.__name__: _all(model) for model in MODELS})
 
     async def newest(self, model: Any) -> Any:
@@ -79,7 +79,7 @@ class Served:
 
 
 def _all(model: Any) -> list[dict[str, Any]]:
-    return list(model.select().dicts())
+    return [{name: value for name, value in row.items() if name != "last_used_at"} for row in model.select().dicts()]
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")

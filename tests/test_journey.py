@@ -109,7 +109,7 @@ async def play(
 
     # In the middle of the call: a note and a text, while somebody listens.
     listener = Listener(demo)
-    listening = asyncio.create_task(listener.follow_until(2))
+    listening = asyncio.create_task(listener.follow_until(3))
     phone = {"phone_number": demo["contactPhone"], "conversation_id": CONVERSATION}
     note = await post(http, f"{tools}/create-note", secret, {**phone, "note": "Wants the corner unit."})
     text = await post(http, f"{tools}/send-sms", secret, {**phone, "message": "Here is the link."})
@@ -137,8 +137,8 @@ async def play(
     repeat = await post(http, "/api/calls/ingest", demo["apiKey"], call)
 
     # It comes back, in two steps, and has missed nothing.
-    await listener.follow_until(7)
-    await listener.follow_until(12)
+    await listener.follow_until(8)
+    await listener.follow_until(13)
 
     assert (saved.status_code, note.status_code, text.status_code, transfer.status_code) == (200, 200, 200, 200)
     assert (first.status_code, second.status_code, repeat.status_code) == (201, 201, 200)
@@ -158,8 +158,9 @@ async def play(
 def assert_events(listener: Listener, note: dict[str, Any], first: dict[str, Any], second: dict[str, Any]) -> None:
     told = [(event["seq"], event["event"]) for event in listener.events]
     of_a_call = ["call_initiated", "call_ended", "call_recording_ready", "fetch_messages"]
-    names = ["note_created", "fetch_messages", "message_status", "transfer_requested", *of_a_call, *of_a_call]
-    by_place = [event["data"] for event in listener.events]
+    during = ["note_created", "fetch_messages", "message_status", "transfer_requested"]
+    names = ["voice_ai_webhook", *during, *of_a_call, *of_a_call]
+    by_place = [event["data"] for event in listener.events[1:]]
 
     assert told == list(enumerate(names, 1))
     assert by_place[0]["noteId"] == note["note_id"]
@@ -189,7 +190,7 @@ def assert_rows(data_dir: Path, note: dict[str, Any], first: dict[str, Any], sec
     ]
     assert rows(data_dir, "SELECT channel_type FROM conversation ORDER BY id") == [("sms",), ("voice",)]
     assert rows(data_dir, "SELECT count(*) FROM contact") == [(1,)]
-    assert rows(data_dir, "SELECT count(*), min(sequence), max(sequence) FROM event") == [(12, 1, 12)]
+    assert rows(data_dir, "SELECT count(*), min(sequence), max(sequence) FROM event") == [(13, 1, 13)]
 
 
 def assert_audio(data_dir: Path, first: str, second: str) -> None:

@@ -17,6 +17,8 @@ from tests.support import postgresql
 from tests.support.api import Api, engine_of_api, running_api
 from tests.support.audio import mp3_base64
 
+pytestmark = pytest.mark.postgresql
+
 CALLER, OURS = "+14165550123", "+12362320246"
 POST_CALL = "/api/webhook/elevenlabs"
 STORED = (Contact, Conversation, Call, ContactNote, Message, TransferRequest)

@@ -59,6 +59,11 @@ class House:
     def plant(self) -> None:
         database = sqlite3.connect(self.folder / "var" / "relay.db")
         with database:
+            # An earlier version did not limit lengths here, so a database may hold such texts.
+            for (trigger,) in database.execute(
+                "SELECT name FROM sqlite_master WHERE name LIKE 'length_of_%'"
+            ).fetchall():
+                database.execute(f'DROP TRIGGER "{trigger}"')
             database.execute("UPDATE organization SET name = ?, default_region = ?", (HOSTILE, HOSTILE))
             database.execute("UPDATE user SET email = ?, full_name = ?, role = ?", (HOSTILE, HOSTILE, HOSTILE))
             database.execute("UPDATE phone_number SET number = ?, label = ?", (HOSTILE, HOSTILE))

@@ -3,6 +3,7 @@ from typing import Any
 import pytest
 
 from domain.errors import InvalidRequest
+from domain.lengths import LENGTHS
 from providers.elevenlabs_calls import ReportKind, read_report
 
 
@@ -35,9 +36,9 @@ def test_the_code_of_a_line_says_how_an_attempt_ended(code: object, status: str)
 
 
 @pytest.mark.parametrize("kind", list(ReportKind))
-def test_a_conversations_id_has_at_most_two_hundred_characters(kind: ReportKind) -> None:
+def test_conversation_id_is_refused_beyond_the_length_of_its_column(kind: ReportKind) -> None:
     """It is kept where there is room for as many."""
-    longest = "c" * 200
+    longest = "c" * LENGTHS["conversationId"]
     assert read_report({"type": kind, "data": {"conversation_id": longest}}).conversation_id == longest
     for wrong in (longest + "c", "", None, 7):
         with pytest.raises(InvalidRequest):
