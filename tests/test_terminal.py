@@ -60,10 +60,9 @@ class House:
         database = sqlite3.connect(self.folder / "var" / "relay.db")
         with database:
             # An earlier version did not limit lengths here, so a database may hold such texts.
-            for (trigger,) in database.execute(
-                "SELECT name FROM sqlite_master WHERE name LIKE 'length_of_%'"
-            ).fetchall():
-                database.execute(f'DROP TRIGGER "{trigger}"')
+            guards = database.execute("SELECT name FROM sqlite_master WHERE name LIKE 'length_of_%'").fetchall()
+            for (guard,) in guards:
+                database.execute(f'DROP TRIGGER "{guard}"')
             database.execute("UPDATE organization SET name = ?, default_region = ?", (HOSTILE, HOSTILE))
             database.execute("UPDATE user SET email = ?, full_name = ?, role = ?", (HOSTILE, HOSTILE, HOSTILE))
             database.execute("UPDATE phone_number SET number = ?, label = ?", (HOSTILE, HOSTILE))
@@ -78,6 +77,8 @@ class House:
                 "request_id": HOSTILE,
                 "subject": HOSTILE,
                 "details": json.dumps({HOSTILE: HOSTILE}),
+                "sequence": 1_000_000,
+                "previous_digest": HOSTILE,
             }
             names = ", ".join(values)
             marks = ", ".join("?" * len(values))
