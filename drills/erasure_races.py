@@ -1,11 +1,18 @@
-"""A person who is erased while writes about them arrive, in one process and in two: nothing of them is left."""
+"""A person who is erased while writes about them arrive, in one process and in two: nothing of them is left.
+
+The search reads more than the models do: every table as the server prints it, or every byte of the data folder, where
+SQLite may keep what a row held before; and every line that the processes logged.
+"""
 
 import asyncio
 import itertools
+import signal
 from collections.abc import Coroutine, Iterator
 from typing import Any
 
 import httpx
+import psycopg
+from psycopg import sql
 
 from drills.outcome import Outcome, insist
 from drills.stage import Process, Stage, staged
@@ -13,15 +20,16 @@ from persistence.models import MODELS
 from tests.support.audio import mp3_base64
 
 _WEBHOOK = "/api/webhook/elevenlabs"
+_OURS = "+12362320246"
 _ROUNDS_OF_WRITES = 3
 _TRACES = ("zebra", "quagga", "1416777")
 
 
 async def erasure_races(engine: str, repetitions: int, processes: int = 1) -> Outcome:
-    """Erase a person `repetitions` times, each time beside a dozen writes of every kind about them.
+    """Erase a person `repetitions` times, each time beside 21 writes of every kind about them.
 
-    Afterwards the whole database, the outbox included, and the recording store are searched for the person's number,
-    name and texts. `acknowledged` counts the writes that were answered with success, `lost` the traces found.
+    Afterwards the whole database, the outbox included, the recording store and the logs are searched for the person's
+    number, name and texts. `acknowledged` counts the requests that were answered with success.
     """
     requests = acknowledged = 0
     async with staged(engine) as stage:
@@ -35,9 +43,12 @@ async def erasure_races(engine: str, repetitions: int, processes: int = 1) -> Ou
                 requests += len(answers)
                 acknowledged += sum(answer.is_success for answer in answers)
                 await person.erase_all()
-        lost = await _traces(stage)
+        for api in apis:
+            api.send(signal.SIGTERM)
+            insist(await api.ended() == 0, "a process did not end well")
+        await _insist_on_no_trace(stage)
     fault = "erased beside writes" + ("" if processes == 1 else ", two processes")
-    return Outcome(fault, engine, repetitions, requests, acknowledged, lost, 0, 0)
+    return Outcome(fault, engine, repetitions, requests, acknowledged, 0, 0, 0)
 
 
 async def erasure_races_of_two(engine: str, repetitions: int) -> Outcome:
@@ -81,13 +92,27 @@ class _Person:
         yield self._post(f"{_WEBHOOK}/tools/send-sms", said | {"message": f"zebra text {turn}"}, tool)
         yield self._post(_WEBHOOK, {"type": "post_call_audio", "event_timestamp": 1_796_000_000, "data": audio}, tool)
         yield self._push(conversation, recording=mp3_base64(2))
+        yield self._post(f"{_WEBHOOK}/tools/transfer", {"conversation_id": conversation, "reason": "zebra wish"}, tool)
+        yield self._post(_WEBHOOK, self._report(conversation), tool)
         yield self._post("/api/contact-notes", {"contactId": contact_id, "note": "zebra by hand"}, person)
+
+    def _report(self, conversation: str) -> dict[str, Any]:
+        phone = {"direction": "inbound", "agent_number": _OURS, "external_number": self._phone, "type": "sip_trunking"}
+        call = {
+            "conversation_id": conversation,
+            "agent_id": "agent_1",
+            "status": "done",
+            "transcript": [{"role": "user", "message": "zebra reported"}],
+            "metadata": {"start_time_unix_secs": 1_796_000_000, "call_duration_secs": 5, "phone_call": phone},
+            "analysis": {"transcript_summary": "zebra analysis", "call_successful": "success"},
+        }
+        return {"type": "post_call_transcription", "event_timestamp": 1_796_000_005, "data": call}
 
     async def _push(self, conversation: str, **changes: object) -> httpx.Response:
         call = {
             "direction": "inbound",
             "fromNumber": self._phone,
-            "toNumber": "+12362320246",
+            "toNumber": _OURS,
             "duration": 5,
             "status": "completed",
             "callerName": "Zebra Quagga",
@@ -106,16 +131,38 @@ class _Person:
         return await self._http.post(next(self._apis).url + path, json=body, headers=headers)
 
 
-async def _traces(stage: Stage) -> int:
-    """Search every row of every table and the recording store; return what still tells of any of the persons."""
-
-    def unit() -> list[str]:
-        rows = [str(row).lower() for model in MODELS for row in model.select().dicts()]
-        return [row for row in rows if any(trace in row for trace in _TRACES)]
-
+async def _insist_on_no_trace(stage: Stage) -> None:
     async with stage.relay() as relay:
-        rows = await relay.database.read(unit)
-    objects = [path for path in (stage.data_dir / "recordings").rglob("*") if path.is_file()]
+        rows = [row for row in await relay.database.read(_rows) if _tells(row)]
+        await relay.database.scrub()
+    rows += await _printed(stage) if stage.engine == "postgresql" else []
     insist(not rows, f"{len(rows)} rows tell of a person who was erased: {rows[:1]}")
+    objects = [path for path in (stage.data_dir / "recordings").rglob("*") if path.is_file()]
     insist(not objects, f"{len(objects)} recordings of erased persons are left")
-    return len(rows) + len(objects)
+    files = [path for path in stage.data_dir.rglob("*") if path.is_file()]
+    telling = [path.name for path in files if _tells(path.read_bytes().decode(errors="replace"))]
+    insist(not telling, f"files hold what tells of a person who was erased: {telling}")
+    lines = [line for line in stage.logs().splitlines() if _tells(line)]
+    insist(not lines, f"{len(lines)} lines of the logs tell of a person: {lines[:1]}")
+
+
+def _rows() -> list[str]:
+    return [str(row) for model in MODELS for row in model.select().dicts()]
+
+
+async def _printed(stage: Stage) -> list[str]:
+    """Return the rows of any table, known to the models or not, that tell of a person."""
+    async with await psycopg.AsyncConnection.connect(stage.settings.resolved_database_url) as connection:
+        tables = await (await connection.execute(_TABLES)).fetchall()
+        found = []
+        for (table,) in tables:
+            printed = await connection.execute(sql.SQL("SELECT t::text FROM {} t").format(sql.Identifier(table)))
+            found += [row for (row,) in await printed.fetchall() if _tells(row)]
+    return found
+
+
+_TABLES = "SELECT table_name FROM information_schema.tables WHERE table_schema = 'public'"
+
+
+def _tells(text: str) -> bool:
+    return any(trace in text.lower() for trace in _TRACES)
