@@ -26,7 +26,7 @@ from actions.quotas import insist_on_room, insist_within
 from actions.relay import Relay
 from actions.save_note import note_created
 from domain.documents import canonical, dump, load
-from domain.errors import CommitUnknown, InvalidRequest, RelayError
+from domain.errors import CommitUnknown, InvalidRequest, Overloaded, RelayError
 from domain.events import Event
 from domain.identifiers import new_id
 from domain.large_texts import LargeText
@@ -137,7 +137,9 @@ async def record_call(relay: Relay, organization_id: str, finished: FinishedCall
 def _known(organization_id: str, finished: FinishedCall) -> Call | None:
     """Return the call that was recorded before under the same id, or of the same conversation from the other source."""
     external_id, conversation_id = finished.external_call_id, finished.elevenlabs_conversation_id
-    found = calls.by_external_id(organization_id, external_id) if external_id else None
+    # Without an id of its own a push goes by its conversation, as a report does.
+    goes_by = external_id or conversation_id
+    found = calls.by_external_id(organization_id, goes_by) if goes_by else None
     if found is not None or conversation_id is None:
         return found
     spoken = calls.by_elevenlabs_conversation(organization_id, conversation_id)
@@ -155,7 +157,8 @@ async def _record_new(relay: Relay, organization_id: str, finished: FinishedCall
     row = await _aside(relay, organization_id, finished, lambda: _row(call_id, finished))
     with relay.quotas.noted(organization_id):
         limit = await insist_on_room(relay, organization_id) if finished.recording is not None else 0
-        stored = await _keep_recording(relay, organization_id, call_id, finished.recording)
+        key = recording_key(organization_id, call_id)
+        stored = await _keep_recording(relay, organization_id, key, finished.recording)
         # Once audio is stored the rest must run to its end, or the object would be left without its call.
         return await asyncio.shield(_commit(relay, organization_id, finished, row, stored, limit))
 
@@ -168,30 +171,37 @@ async def _commit(
     stored: StoredAudio | None,
     limit: int,
 ) -> RecordedCall:
-    def unit() -> tuple[RecordedCall, StoredAudio | None] | None:
+    def unit() -> tuple[RecordedCall, StoredAudio | None]:
         written = _write(organization_id, finished, row, stored)
-        if written is not None and stored is not None:
+        if stored is not None:
             insist_within(organization_id, limit)
         return written
 
     try:
-        written = await relay.database.write(unit, of=organization_id)
+        recorded, superfluous = await relay.database.write(unit, of=organization_id)
     except CommitUnknown:
         # The call may be there, so its recording stays. If it is not, `sweep` finds the object later.
         raise
+    except _Taken:
+        # Another process was faster with the same id; ours becomes the repeat.
+        await discard(relay, stored)
+        return await _repeated_elsewhere(relay, organization_id, finished)
     except Exception:
         await discard(relay, stored)
         raise
-    if written is not None:
-        recorded, superfluous = written
-        await discard(relay, superfluous)
-        return recorded
-    # Another process was faster with the same id; ours becomes the repeat.
-    await discard(relay, stored)
+    await discard(relay, superfluous)
+    return recorded
+
+
+async def _repeated_elsewhere(relay: Relay, organization_id: str, finished: FinishedCall) -> RecordedCall:
     known = await relay.database.read(lambda: _known(organization_id, finished))
     if known is None:
-        raise RelayError("The call was recorded elsewhere and removed again; report it once more")
+        raise Overloaded("Another call of the same conversation was recorded meanwhile; report this one once more")
     return await _repeated(relay, organization_id, known, finished)
+
+
+class _Taken(Exception):
+    """Raised in a unit, which is then undone, if the call is known by now."""
 
 
 def _row(call_id: str, finished: FinishedCall) -> dict[str, Any]:
@@ -237,10 +247,10 @@ def _end(started_at: str, duration: float) -> str:
 
 def _write(
     organization_id: str, finished: FinishedCall, row: dict[str, Any], stored: StoredAudio | None
-) -> tuple[RecordedCall, StoredAudio | None] | None:
-    """Write everything; return what was recorded and audio that is of no use now, or None when the id is taken."""
+) -> tuple[RecordedCall, StoredAudio | None]:
+    """Write everything; return what was recorded, and audio that is of no use now."""
     if finished.elevenlabs_conversation_id and _known(organization_id, finished) is not None:
-        return None
+        raise _Taken
     held_id, held = _held(organization_id, finished.conversation_ids)
     # Audio that waits was stored under the id its call is to have.
     call_id = held_id if held_id and stored is None else row["id"]
@@ -250,7 +260,8 @@ def _write(
     conversation = conversations.find_or_create(organization_id, contact.id, "voice", ours)
     call = {**row, "id": call_id, "contact": contact.id, "conversation": conversation.id}
     if not calls.add(organization_id, call):
-        return None
+        # The contact and the conversation may be new, and must not stay without the call.
+        raise _Taken
     audio = stored or held
     if audio is not None:
         recordings.add(organization_id, call_id, **audio.columns())
@@ -313,11 +324,10 @@ async def _note_afterwards(relay: Relay, organization_id: str, finished: Finishe
 
 
 async def _keep_recording(
-    relay: Relay, organization_id: str, call_id: str, recording: str | LargeText | None
+    relay: Relay, organization_id: str, key: str, recording: str | LargeText | None
 ) -> StoredAudio | None:
     if recording is None:
         return None
-    key = recording_key(organization_id, call_id)
     if isinstance(recording, LargeText):
         return await keep(relay, key, _decoded(recording, relay.rules.max_recording_bytes), "audio/mpeg")
     if classify(recording) is RecordingForm.LINK:
@@ -382,7 +392,8 @@ async def _repeated(relay: Relay, organization_id: str, known: Call, finished: F
     )
     if _awaits(known, finished):
         before = _compared(before, again)
-        await _add_push(relay, organization_id, known, finished, dump(before).decode())
+        if not await _add_push(relay, organization_id, known, finished, dump(before).decode()):
+            return await _repeated_elsewhere(relay, organization_id, finished)
     differing = sorted(name for name in before.keys() | again.keys() if before.get(name) != again.get(name))
     return RecordedCall(known.id, known.contact_id, known.conversation_id, is_repeat=True, differing_fields=differing)
 
@@ -401,43 +412,52 @@ def _compared(reported: dict[str, str], pushed: dict[str, str]) -> dict[str, str
 _OWN_TO_EACH = ("externalCallId", "metadata")
 
 
-async def _add_push(relay: Relay, organization_id: str, known: Call, finished: FinishedCall, digests: str) -> None:
-    """Add what the push brings and the reported call lacks; listeners hear of a recording."""
+async def _add_push(relay: Relay, organization_id: str, known: Call, finished: FinishedCall, digests: str) -> bool:
+    """Add what the push brings and the reported call lacks; listeners hear of a recording.
+
+    Returns:
+        whether it was added, which it is not if another push was, or the person was erased, since `known` was read.
+    """
+    added = await _aside(
+        relay, organization_id, finished, lambda: _added(known, finished) | {"payload_digests": digests}
+    )
     lacks = await relay.database.read(lambda: _lacks_recording(organization_id, known))
     with relay.quotas.noted(organization_id):
         limit = await insist_on_room(relay, organization_id) if lacks and finished.recording is not None else 0
-        stored = await _keep_recording(relay, organization_id, known.id, finished.recording) if lacks else None
-        await asyncio.shield(_commit_push(relay, organization_id, known, finished, digests, stored, limit))
+        # Another push may be stored at the same time, so each has a key of its own.
+        key = recording_key(organization_id, known.id, new_id())
+        stored = await _keep_recording(relay, organization_id, key, finished.recording) if lacks else None
+        return await asyncio.shield(_commit_push(relay, organization_id, finished, (known.id, added), stored, limit))
 
 
 async def _commit_push(
     relay: Relay,
     organization_id: str,
-    known: Call,
     finished: FinishedCall,
-    digests: str,
+    change: tuple[str, dict[str, Any]],
     stored: StoredAudio | None,
     limit: int,
-) -> None:
+) -> bool:
+    call_id, added = change
 
-    def unit() -> bool:
-        call = calls.get(organization_id, known.id)
+    def unit() -> tuple[bool, bool]:
+        call = calls.get(organization_id, call_id)
         if call is None or call.contact_id is None or not _awaits(call, finished):
-            return False
-        calls.change(organization_id, call.id, _added(call, finished) | {"payload_digests": digests})
+            return False, False
+        calls.change(organization_id, call.id, added)
         if name := (finished.caller_name or "").strip():
             contacts.name_if_unknown(organization_id, call.contact_id, name)
         _join(organization_id, finished.conversation_ids, call.id, call.contact_id)
         if stored is None or not _lacks_recording(organization_id, call):
-            return False
+            return True, False
         recordings.add(organization_id, call.id, **stored.columns())
         row = {"id": call.id, "contact": call.contact_id, "conversation": call.conversation_id}
         insist_within(organization_id, limit)
         outbox.append(organization_id, [recording_ready(row | {"duration": call.duration}, stored)])
-        return True
+        return True, True
 
     try:
-        is_used = await relay.database.write(unit, of=organization_id)
+        is_added, is_used = await relay.database.write(unit, of=organization_id)
     except CommitUnknown:
         raise
     except Exception:
@@ -445,6 +465,7 @@ async def _commit_push(
         raise
     if not is_used:
         await discard(relay, stored)
+    return is_added
 
 
 def _lacks_recording(organization_id: str, call: Call) -> bool:

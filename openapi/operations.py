@@ -2291,7 +2291,7 @@ class GetOrganizationUsage(Protocol[R_contra]):
 # What the server reads at start
 
 OPERATIONS: Final = Bindings(
-    "5bb7783e834ea90cc0d7ea353dc980112c5759597060838031f4dec49ba7ef9a",
+    "3ddedffaa926e2e0761eefa9c0275e14e71df95ac4eb0300125269e4750561fa",
     {
         "POST /api/calls/ingest": Binding(
             handler="calls.post_calls_ingest",

@@ -1,13 +1,16 @@
 """One conversation is one call: a report and a push of it meet, in either order, whichever id each goes by."""
 
 import asyncio
+import contextlib
 from typing import Any
 
 import pytest
 
+from actions import record_call
 from actions.apply_retention import apply_retention, due, set_retention
 from actions.attach_recording import attach_recording
 from actions.erase_contact import erase_contact
+from actions.turns import Turns
 from domain.audit import Actor
 from persistence.models import Call, Contact, ContactNote, HeldRecording, Recording
 from persistence.retention import Retention
@@ -64,12 +67,16 @@ async def test_push_after_the_report_adds_what_the_report_lacked(desk: Desk, ext
     assert [path.read_bytes() for path in desk.api.objects()] == [mp3()]
 
 
-async def test_repeat_of_a_push_that_met_its_report_gets_the_same_answer(desk: Desk) -> None:
+@pytest.mark.parametrize("external_call_id", ["vendor-7", CONVERSATION, None])
+async def test_repeat_of_a_push_that_met_its_report_gets_the_same_answer(
+    desk: Desk, external_call_id: str | None
+) -> None:
     """It stores and announces nothing more, and neither does another delivery of the report."""
+    body = pushed(externalCallId=external_call_id)
     call_id(await desk.deliver(payload("transcription_inbound_sip")))
-    first = (await desk.api.ingest(pushed())).json()
+    first = (await desk.api.ingest(body)).json()
     head, before = await desk.api.head(), await rows(desk.api, Call)
-    again = (await desk.api.ingest(pushed())).json()
+    again = (await desk.api.ingest(body)).json()
     call_id(await desk.deliver(payload("transcription_inbound_sip")))
 
     assert again == first
@@ -102,6 +109,41 @@ async def test_second_push_of_another_id_is_a_call_of_its_own(desk: Desk) -> Non
 
     assert [answer.status_code for answer in answers] == [200, 201]
     assert len(await rows(desk.api, Call)) == 2
+
+
+@pytest.mark.parametrize("second", ["vendor-7", "vendor-8"])
+async def test_pushes_of_a_reported_call_at_once_keep_their_audio_apart(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch, second: str
+) -> None:
+    """Both have stored their audio before either commits, as in two processes: what the first stored stays."""
+    call_id(await desk.deliver(payload("transcription_inbound_sip")))
+    both, commit = asyncio.Barrier(2), record_call._commit_push
+
+    async def together(*arguments: Any) -> bool:
+        await both.wait()
+        return await commit(*arguments)
+
+    monkeypatch.setattr(record_call, "_commit_push", together)
+    monkeypatch.setattr(Turns, "of", lambda *_: contextlib.nullcontext())
+    bodies = [pushed(externalCallId=name) for name in ("vendor-7", second)]
+    answers = await asyncio.gather(*map(desk.api.ingest, bodies))
+    again = [await desk.api.ingest(body) for body in bodies]
+    keys = [recording.key for recording in await rows(desk.api, Recording)]
+    objects = [str(path.relative_to(desk.api.data_dir / "recordings")) for path in desk.api.objects()]
+
+    assert sorted(answer.status_code for answer in answers) == [200, 200 if second == "vendor-7" else 503]
+    assert {answer.status_code for answer in again} <= {200, 201}
+    assert sorted(keys) == objects
+    assert {call.external_call_id for call in await rows(desk.api, Call)} == {"vendor-7", second}
+
+
+async def test_call_that_met_its_push_is_found_by_either_id(desk: Desk) -> None:
+    """The list by `externalCallId` knows the conversation, too, which the push's own id replaced."""
+    recorded = call_id(await desk.deliver(payload("transcription_inbound_sip")))
+    await desk.api.ingest(pushed())
+    for name in (CONVERSATION, "vendor-7"):
+        found = (await get(desk.api, f"/api/calls/history?externalCallId={name}")).json()
+        assert ([call["_id"] for call in found["calls"]], found["total"]) == ([recorded], 1)
 
 
 async def test_bad_recording_in_the_push_is_refused_and_adds_nothing(desk: Desk) -> None:
