@@ -45,15 +45,14 @@ async def let_go(relay: Relay, held: HeldRecording) -> None:
     """Remove audio whose call never came.
 
     Raises:
-        StorageUnavailable: when it cannot be removed; the sweep finds it later.
+        StorageUnavailable: when it cannot be removed; an erasure, `retention` and `sweep` find it again.
     """
+    organization_id, held_id = held.organization_id, held.id
 
-    def unit() -> bool:
-        return held_recordings.remove(held.organization_id, held.id)
-
-    # The row goes first here: a call that comes just now must not take over audio that is gone.
-    if await relay.database.write(unit, of=held.organization_id):
+    # A call that comes just now must not take over audio that is gone.
+    if await relay.database.write(lambda: held_recordings.give_up(organization_id, held_id), of=organization_id):
         await relay.store.remove(held.key)
+        await relay.database.write(lambda: held_recordings.remove(organization_id, held_id), of=organization_id)
 
 
 def _state(organization_id: str, conversation_id: str) -> tuple[Call | None, bool]:

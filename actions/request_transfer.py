@@ -44,13 +44,16 @@ async def request_transfer(relay: Relay, organization_id: str, wish: TransferWis
 
 
 def _write(organization_id: str, wish: TransferWish, reason: str | None) -> str:
+    known = _known_of(organization_id, wish.conversation_id)
+    is_erased = "call" in known and known["contact"] is None
     request = transfer_requests.add(
         organization_id,
         {
-            "reason": reason,
+            # The words of a person who was erased would belong to nobody, and stay.
+            "reason": None if is_erased else reason,
             "elevenlabs_conversation_id": wish.conversation_id,
             "called_number": normalise(organization_id, wish.called_id) if wish.called_id else None,
-            **_known_of(organization_id, wish.conversation_id),
+            **known,
         },
     )
     outbox.append(organization_id, [_transfer_requested(request)])

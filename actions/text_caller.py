@@ -179,7 +179,11 @@ async def _send(relay: Relay, provider: TextProvider, message: Message, deadline
 
     def unit() -> Message:
         advance(message, status, provider_message_id=sent.provider_message_id if sent else None, error=error)
-        return messages.get(message.organization_id, message.id) or message
+        found = messages.get(message.organization_id, message.id)
+        if found is None:
+            # The contact was erased while the text was sent, which the agent hears as it happened.
+            message.status = status.value
+        return found or message
 
     return await relay.database.write(unit, of=message.organization_id)
 

@@ -18,6 +18,7 @@ from domain.documents import load
 from domain.events import EventName
 from domain.times import now
 from persistence import calls, pages
+from persistence.held_recordings import is_given_up
 from persistence.models import (
     Call,
     Contact,
@@ -100,7 +101,10 @@ def recordings(organization_id: str, contact_id: str, limit: int) -> list[Record
 
 
 def held_recordings(organization_id: str, contact_id: str, limit: int) -> list[HeldRecording]:
-    """Return some of the held recordings of conversations that the contact's calls, notes, texts or requests name."""
+    """Return some of the held recordings of conversations that the contact's calls, notes, texts or requests name.
+
+    Those whose removal was cut off are among them, whoever's they were.
+    """
     spoken = [
         column.model.select(column).where(
             column.model.organization == organization_id, column.model.contact == contact_id
@@ -143,7 +147,8 @@ def _left_held(organization_id: str) -> Any:
 
 def _held_in(organization_id: str, conversations: Sequence[Any]) -> Any:
     named = [HeldRecording.elevenlabs_conversation_id.in_(query) for query in conversations]
-    return HeldRecording.select().where(HeldRecording.organization == organization_id, reduce(or_, named))
+    found = reduce(or_, named, is_given_up())
+    return HeldRecording.select().where(HeldRecording.organization == organization_id, found)
 
 
 def step(organization_id: str, contact_id: str, removed: Collection[str], limit: int) -> Erased:

@@ -1,5 +1,9 @@
 """Audio that came before its call: kept until the call is recorded, which then takes it over."""
 
+from typing import Any
+
+from peewee import Value
+
 from persistence import quotas
 from persistence.models import HeldRecording
 
@@ -33,6 +37,20 @@ def add(
     if written:
         quotas.count_recording(organization_id, size)
     return bool(written)
+
+
+def give_up(organization_id: str, held_id: str) -> bool:
+    """Have no call take the audio over any more; False when one has, or the audio was removed.
+
+    The row stays until the audio is gone, so that a removal that was cut off can be finished (see `is_given_up`).
+    """
+    mine = (HeldRecording.organization == organization_id) & (HeldRecording.id == held_id)
+    return bool(HeldRecording.update(elevenlabs_conversation_id=f"-{held_id}").where(mine).execute())
+
+
+def is_given_up() -> Any:
+    """Return the condition that a row's audio was to be removed."""
+    return HeldRecording.elevenlabs_conversation_id == Value("-").concat(HeldRecording.id)
 
 
 def remove(organization_id: str, held_id: str) -> bool:
