@@ -27,15 +27,25 @@ def drop_guards(engine: peewee.SqliteDatabase) -> None:
 
 
 def create_guards(engine: peewee.SqliteDatabase) -> None:
-    """Make the triggers that refuse a text longer than its column; the error names table and column."""
+    """Make the triggers that refuse a text longer than its column; the error names table and column.
+
+    A table or a column that is not there is left out: a migration that failed may have left the schema behind.
+    """
+    tables = set(engine.get_tables())
     for model in MODELS:
-        table, limited = model._meta.table_name, limits(model)
-        checks = "".join(_check(table, column, limit) for column, limit in limited.items())
+        table = model._meta.table_name
+        there = {column.name for column in engine.get_columns(table)} if table in tables else set()
+        limited = {column: limit for column, limit in limits(model).items() if column in there}
+        if not limited:
+            continue
         for event in ("INSERT", "UPDATE"):
+            checks = "".join(_check(event, table, column, limit) for column, limit in limited.items())
             name = f"{_PREFIX}{table}_{event.lower()}"
             engine.execute_sql(f'CREATE TRIGGER "{name}" BEFORE {event} ON "{table}" BEGIN {checks} END')
 
 
-def _check(table: str, column: str, limit: int) -> str:
+def _check(event: str, table: str, column: str, limit: int) -> str:
     words = f"value too long for {table}.{column}"
-    return f"""SELECT RAISE(ABORT, '{words}') WHERE length(NEW."{column}") > {limit};"""
+    # A row of an earlier version may hold a longer text, and its other columns must be free to change.
+    is_new = f'AND NEW."{column}" IS NOT OLD."{column}"' if event == "UPDATE" else ""
+    return f"""SELECT RAISE(ABORT, '{words}') WHERE length(NEW."{column}") > {limit} {is_new};"""

@@ -374,6 +374,7 @@ class TransferRequest(Row):
         indexes = (
             (("organization", "elevenlabs_conversation_id"), False),
             (("contact", "requested_at", "id"), False),
+            (("organization", "called_number", "requested_at"), False),
         )
 
 

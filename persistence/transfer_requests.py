@@ -20,26 +20,30 @@ def attach_to_call(organization_id: str, elevenlabs_conversation_id: str, call_i
 
 
 def attach_by_time(organization_id: str, our_number: str, call: Mapping[str, Any]) -> None:
-    """Tie requests that name nothing but `our_number` to `call`, the only call on that number at the time.
+    """Tie requests that name nothing but `our_number` to `call`, if nobody else called that number at the time.
 
-    `call` is the call's row, column by column. A request during which several calls took place stays untied.
+    `call` is the call's row, column by column. A request during calls of several contacts is tied to none of them,
+    also if it was tied to one before another one's call was recorded.
     """
     request = TransferRequest
     others = Call.alias()
-    at_once = others.select(others.id).where(
+    of_others = others.select(others.id).where(
         others.organization == organization_id,
-        others.id != call["id"],
         (others.to_number == our_number) | (others.from_number == our_number),
         others.started_at <= request.requested_at,
         others.ended_at >= request.requested_at,
+        others.contact.is_null() | (others.contact != call["contact"]),
     )
+    meanwhile = (
+        (request.organization == organization_id)
+        & (request.called_number == our_number)
+        & request.requested_at.between(call["started_at"], call["ended_at"])
+        & request.elevenlabs_conversation_id.is_null()
+    )
+    tied_to_others = request.contact.is_null(False) & (request.contact != call["contact"])
+    request.update(call=None, contact=None).where(meanwhile, tied_to_others).execute()
     request.update(call=call["id"], contact=call["contact"]).where(
-        request.organization == organization_id,
-        request.called_number == our_number,
-        request.elevenlabs_conversation_id.is_null(),
-        request.contact.is_null(),
-        request.requested_at.between(call["started_at"], call["ended_at"]),
-        ~fn.EXISTS(at_once),
+        meanwhile, request.contact.is_null(), ~fn.EXISTS(of_others)
     ).execute()
 
 

@@ -3,6 +3,7 @@
 from peewee import *
 
 MOVED = ("tool_secret_digest", "previous_tool_secret_digest", "previous_tool_secret_expires_at")
+BY_TIME = ["organization_id", "called_number", "requested_at"]
 WEBHOOK = ("webhook_wanted", "webhook_done")
 
 
@@ -46,13 +47,17 @@ def up(migrator, db):
         *[migrator.add_column("voice_ai_config", column, IntegerField(default=0)) for column in WEBHOOK],
         migrator.add_column("voice_ai_config", "webhook_warning", TextField(null=True)),
         migrator.add_column("call", "recording_removed_at", CharField(max_length=24, null=True)),
+        migrator.add_index("transfer_request", BY_TIME),
     )
+    # A caller who sent the placeholder back as a name kept any later name away.
+    db.execute_sql("UPDATE contact SET name_is_placeholder = TRUE WHERE name = 'Unknown Caller'")
     set_conversation_ids(migrator, 512)
 
 
 def down(migrator, db):
     set_conversation_ids(migrator, 200)
     migrator.migrate(
+        migrator.drop_index("transfer_request", index_name(db, "transfer_request", BY_TIME)),
         migrator.drop_column("call", "recording_removed_at"),
         *[migrator.drop_column("voice_ai_config", column) for column in (*WEBHOOK, "webhook_warning")],
         *[migrator.add_column("voice_ai_config", MOVED[2], CharField(max_length=24, null=True))],
@@ -60,10 +65,18 @@ def down(migrator, db):
         migrator.add_index("voice_ai_config", [MOVED[0]], unique=True),
         migrator.add_index("voice_ai_config", [MOVED[1]]),
     )
-    db.execute_sql(
-        """UPDATE voice_ai_config SET tool_secret_digest = (SELECT digest FROM tool_secret
-        WHERE tool_secret.organization_id = voice_ai_config.organization_id AND expires_at IS NULL)"""
-    )
+    # There is room for the newest of the replaced ones.
+    for column, digest in (
+        ("tool_secret_digest", "digest"),
+        ("previous_tool_secret_digest", "digest"),
+        ("previous_tool_secret_expires_at", "expires_at"),
+    ):
+        chosen = "IS NULL" if column == "tool_secret_digest" else "IS NOT NULL"
+        db.execute_sql(
+            f"""UPDATE voice_ai_config SET {column} = (SELECT {digest} FROM tool_secret
+            WHERE tool_secret.organization_id = voice_ai_config.organization_id AND expires_at {chosen}
+            ORDER BY id DESC LIMIT 1)"""  # noqa: S608
+        )
     migrator.migrate(migrator.drop_table("tool_secret"))
 
 

@@ -101,6 +101,28 @@ async def test_request_during_two_calls_is_tied_to_neither_of_those_recorded_bef
     assert (request.contact_id, request.call_id) == (None, None)
 
 
+async def test_request_that_was_tied_is_untied_when_another_caller_turns_out_to_have_called(api: Api) -> None:
+    """The calls overlap, and the one that ended first was recorded first: it may have been either's."""
+    await ask(api, called_id=OURS)
+    contact_id = await record(api, FIRST, "1")
+    (before,) = await rows(api, TransferRequest)
+    await record(api, SECOND, "2")
+    (after,) = await rows(api, TransferRequest)
+
+    assert before.contact_id == contact_id
+    assert (after.contact_id, after.call_id) == (None, None)
+
+
+async def test_request_during_two_calls_of_one_caller_is_theirs(api: Api) -> None:
+    """Two legs, pushed under two ids, are one person's."""
+    await ask(api, called_id=OURS)
+    contact_id = await record(api, FIRST, "1")
+    await record(api, FIRST, "2")
+    (request,) = await rows(api, TransferRequest)
+
+    assert request.contact_id == contact_id
+
+
 async def test_request_of_nobody_known_goes_with_the_transcripts(api: Api) -> None:
     """Its reason and its event are erased once transcripts of its age are; a tied request stays with its contact."""
     await ask(api)

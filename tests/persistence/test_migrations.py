@@ -10,10 +10,10 @@ from playhouse.migrations import Runner
 from playhouse.schema_diff import diff_models
 
 from domain.audit import Actor, AuditAction
-from persistence import audit, units
+from persistence import audit, lengths, units
 from persistence.audit import Head
 from persistence.database import Database, open_database
-from persistence.models import MODELS
+from persistence.models import MODELS, Organization, TransferRequest
 from tests.support import postgresql
 
 ROOT = Path(__file__).parents[2]
@@ -193,6 +193,110 @@ AUDITED_ROWS = [
         " ('n1', NULL, '2026-01', 'x', NULL, '{}')"
     ),
 ]
+
+
+async def test_replaced_tool_secret_keeps_its_end_through_the_migration_and_back(new_url: NewUrl) -> None:
+    """Each organization's own; and what is in the tables that are rebuilt survives both directions."""
+    database = open_database(new_url())
+    write_path = "0007_write_path"
+    secrets = "SELECT organization_id, digest, expires_at FROM tool_secret ORDER BY organization_id, id"
+    columns = (
+        "SELECT organization_id, tool_secret_digest, previous_tool_secret_digest, previous_tool_secret_expires_at"
+        " FROM voice_ai_config ORDER BY organization_id"
+    )
+    kept = (
+        "SELECT c.elevenlabs_conversation_id, c.contact_id, r.key, h.elevenlabs_conversation_id, p.name_is_placeholder"
+        " FROM call c JOIN recording r ON r.call_id = c.id JOIN contact p ON p.id = c.contact_id, held_recording h"
+    )
+
+    def unit() -> list[list[tuple[Any, ...]]]:
+        engine = units.engine()
+        runner = Runner(engine, str(ROOT / "persistence" / "migrations"))
+        runner.up("0002_audit_and_sign_in")
+        for statement in OLD_ROWS:
+            engine.execute_sql(statement)
+        runner.up("0006_access")
+        for statement in CONFIGURED_ROWS:
+            engine.execute_sql(statement)
+        found = []
+        for move, query in ((runner.up, secrets), (runner.down, columns), (runner.up, secrets)):
+            move(write_path)
+            found += [list(engine.execute_sql(query).fetchall()), list(engine.execute_sql(kept).fetchall())]
+        return found
+
+    once, rows, back, same, again, still = await database.read(unit)
+    database.close()
+
+    assert [tuple(row) for row in once] == [("o1", "old", "2026-02"), ("o1", "new", None), ("o2", "alone", None)]
+    assert again == once
+    assert [tuple(row) for row in back] == [("o1", "new", "old", "2026-02"), ("o2", "alone", None, None)]
+    assert [tuple(row) for row in rows] == [("conv_1", "p1", "key", "conv_2", True)]
+    assert rows == same == still
+
+
+CONFIGURED_ROWS = [
+    (
+        "INSERT INTO organization (id, name, event_sequence, call_count, recording_bytes, audit_count, audit_digest,"
+        " created_at) VALUES ('o2', 'B', 0, 0, 0, 0, '', 'x')"
+    ),
+    (
+        "INSERT INTO voice_ai_config (organization_id, tool_secret_digest, previous_tool_secret_digest,"
+        " previous_tool_secret_expires_at, webhook_status, updated_at) VALUES"
+        " ('o1', 'new', 'old', '2026-02', 'configured', '2026-01'), ('o2', 'alone', NULL, NULL, 'configured', '2026')"
+    ),
+    "UPDATE call SET elevenlabs_conversation_id = 'conv_1'",
+    "UPDATE contact SET name = 'Unknown Caller', name_is_placeholder = FALSE",
+    (
+        "INSERT INTO held_recording (id, organization_id, elevenlabs_conversation_id, key, content_type, size, sha256,"
+        " created_at) VALUES ('h1', 'o1', 'conv_2', 'held', 'audio/mpeg', 1, 'x', 'x')"
+    ),
+]
+
+
+async def test_text_too_long_for_its_column_stays_as_it_was_and_hinders_no_other_change(tmp_path: Path) -> None:
+    """An earlier version stored it in SQLite: its row can be changed and erased, and no other one is let in."""
+    database = open_database(f"sqlite:///{tmp_path}/old.db")
+    database.migrate()
+    number = "+1" + "2" * 17
+
+    def old() -> None:
+        lengths.drop_guards(units.engine())
+        organization = Organization.create(name="Acme")
+        TransferRequest.create(organization=organization.id, called_number=number, reason="x")
+
+    await database.write(old)
+    database.migrate()
+    await database.write(lambda: TransferRequest.update(reason="y").execute())
+    with pytest.raises(peewee.IntegrityError, match="too long"):
+        await database.write(lambda: TransferRequest.update(called_number=number + "3").execute())
+    found = await database.read(lambda: [(row.called_number, row.reason) for row in TransferRequest.select()])
+    await database.write(lambda: TransferRequest.delete().execute())
+    database.close()
+
+    assert found == [(number, "y")]
+
+
+async def test_migration_that_fails_is_told_as_it_failed_and_leaves_the_lengths_guarded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """SQLite: what guards the lengths is made for the schema that is there."""
+    database = open_database(f"sqlite:///{tmp_path}/half.db")
+    await database.write(lambda: Runner(units.engine(), str(ROOT / "persistence" / "migrations")).up("0006_access"))
+
+    def failing(*_: Any) -> None:
+        raise RuntimeError("what went wrong")
+
+    monkeypatch.setattr("playhouse.migrations.Runner.up", failing)
+    with pytest.raises(RuntimeError, match="what went wrong"):
+        database.migrate()
+    with pytest.raises(peewee.IntegrityError, match=r"too long for organization\.name"):
+        await database.write(lambda: Organization.create(name="x" * 201))
+    monkeypatch.undo()
+    database.migrate()
+    with pytest.raises(peewee.IntegrityError, match=r"too long for organization\.name"):
+        await database.write(lambda: Organization.create(name="x" * 201))
+    assert (await database.write(lambda: Organization.create(name="x" * 200))).id
+    database.close()
 
 
 @pytest.mark.processes
