@@ -10,6 +10,9 @@ from domain.documents import dump
 from persistence.models import MODELS
 from persistence.units import Row, engine, sequences_after
 
+# Where peewee's migrations are remembered.
+_MIGRATIONS = "schema_migration"
+
 Values = dict[str, Any]
 
 
@@ -19,9 +22,9 @@ def names() -> list[str]:
 
 
 def hold_nothing() -> bool:
-    """Return whether the database has no row in any table it has."""
+    """Return whether the database has no row in any table, and no table of any other program."""
     there = set(engine().get_tables())
-    return not any(name in there and count(name) for name in names())
+    return there <= {*names(), _MIGRATIONS} and not any(name in there and count(name) for name in names())
 
 
 def count(table: str) -> int:

@@ -137,6 +137,21 @@ async def test_target_of_another_version_that_holds_rows_is_not_migrated(source:
         postgresql.drop(url)
 
 
+async def test_target_of_another_program_is_refused_and_left_unchanged(source: Database) -> None:
+    """No table of ours is made among the tables that are there."""
+    url = postgresql.create()
+    database = open_database(url)
+    try:
+        await database.write(lambda: units.engine().execute_sql("CREATE TABLE invoice (id integer)"))
+        with pytest.raises(ConfigurationError, match="not a part of this one"):
+            await prepare_target(source, database)
+
+        assert await database.read(lambda: units.engine().get_tables()) == ["invoice"]
+    finally:
+        database.close()
+        postgresql.drop(url)
+
+
 async def test_text_too_long_for_its_column_is_named(source: Database, target: Database) -> None:
     """An earlier version stored it in SQLite; the sentence says which row to shorten."""
 
