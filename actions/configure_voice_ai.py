@@ -12,7 +12,7 @@ from pydantic import SecretStr
 from actions.relay import Relay
 from actions.vault import digest
 from domain.audit import Actor, AuditAction
-from domain.errors import OutcomeUnknown, ProviderError, ProviderRejected, RelayError
+from domain.errors import OutcomeUnknown, ProviderError, ProviderRejected, RelayError, facts_of
 from domain.events import Event, EventName
 from domain.statuses import SetupStatus
 from domain.times import later, now
@@ -27,6 +27,7 @@ WEBHOOK_PATH = "/api/webhook/elevenlabs"
 ORGANIZATION_HEADER = "X-Relay-Organization"
 _SETUP_SECONDS = 30
 _ANSWER_SECONDS = 3
+_RESUMED_AT_ONCE = 16
 
 log = structlog.get_logger()
 
@@ -104,15 +105,24 @@ async def set_up_webhook(relay: Relay, organization_id: str) -> None:
     while config := await relay.database.write(
         lambda: voice_ai_configs.claim_webhook_setup(organization_id, later(_SETUP_SECONDS)), of=organization_id
     ):
-        outcome = await _attempt(relay, config)
+        try:
+            outcome = await _attempt(relay, config)
+        except asyncio.CancelledError:
+            # This process stops; the next one need not wait until the claim has ended.
+            await relay.database.write(partial(_release, organization_id), of=organization_id)
+            raise
         await relay.database.write(partial(_finish, config, outcome), of=organization_id)
 
 
 async def resume_webhook_setups(relay: Relay) -> int:
-    """Set up the webhooks whose set-up was cut off, by a restart for instance; return how many."""
-    waiting = await relay.database.read(voice_ai_configs.wanting_setup)
-    for organization_id in waiting:
-        await set_up_webhook(relay, organization_id)
+    """Set up webhooks whose set-up was cut off, by a restart for instance; return how many.
+
+    A few at the same time: one workspace that does not answer must not keep the others waiting.
+    """
+    waiting = (await relay.database.read(voice_ai_configs.wanting_setup))[:_RESUMED_AT_ONCE]
+    outcomes = await asyncio.gather(*(set_up_webhook(relay, one) for one in waiting), return_exceptions=True)
+    for failure in filter(lambda outcome: isinstance(outcome, Exception), outcomes):
+        log.error("webhook.resume_failed", **facts_of(failure))
     return len(waiting)
 
 
@@ -124,10 +134,21 @@ async def _attempt(relay: Relay, config: VoiceAiConfig) -> dict[str, Any]:
     except (RelayError, TimeoutError) as error:
         reason = str(error) or "ElevenLabs did not answer in time"
         log.warning("webhook.setup_failed", organization_id=config.organization_id, reason=reason)
-        return {"webhook_status": SetupStatus.FAILED.value, "webhook_error": reason, "webhook_warning": None}
+        return _failed(reason)
+    except Exception as error:  # it would otherwise stay pending, and be tried for ever
+        log.error("webhook.setup_fault", organization_id=config.organization_id, **facts_of(error))
+        return _failed(f"The relay failed ({type(error).__name__}); its log says where")
     if warning:
         log.warning("webhook.setup_incomplete", organization_id=config.organization_id, reason=warning)
     return {"webhook_status": SetupStatus.CONFIGURED.value, "webhook_error": None, "webhook_warning": warning}
+
+
+def _release(organization_id: str) -> None:
+    voice_ai_configs.update(organization_id, {"webhook_claimed_until": None})
+
+
+def _failed(reason: str) -> dict[str, Any]:
+    return {"webhook_status": SetupStatus.FAILED.value, "webhook_error": reason, "webhook_warning": None}
 
 
 def _finish(config: VoiceAiConfig, outcome: dict[str, Any]) -> None:

@@ -167,6 +167,7 @@ async def _serve(
                 await _Server(config).serve(sockets=[listening])
         finally:
             house.cancel()
+            await asyncio.wait({house})
 
 
 def _calm_collector() -> None:

@@ -9,16 +9,18 @@ from typing import Any
 import httpx
 import pytest
 
-from actions import configure_voice_ai
+from actions import administer, configure_voice_ai
 from actions.configure_voice_ai import resume_webhook_setups
 from domain.times import later
 from persistence import voice_ai_configs
+from persistence.models import VoiceAiConfig
 from providers.elevenlabs import ElevenLabs
 from tests.handlers.test_calls import provider
 from tests.support.api import Api, running_api
 from tests.support.faulty_http import Fault
 from tests.support.reading import get
 from tests.support.vendors import FakeElevenLabs
+from tests.support.waiting import PATIENCE_SECONDS
 
 
 @pytest.fixture
@@ -94,6 +96,63 @@ async def test_set_up_that_was_cut_off_is_done_again(configured: Api, elevenlabs
     assert (claimed[0], claimed[1]["status"]) == (0, "pending")
     assert (resumed, (await webhook(configured))["status"]) == (1, "configured")
     assert await resume_webhook_setups(configured.relay) == 0
+
+
+async def test_fault_of_our_own_in_a_set_up_is_a_failure_and_not_forever_pending(
+    configured: Api, elevenlabs: FakeElevenLabs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is said in words, without what it was about."""
+
+    async def broken(*_: Any) -> None:
+        raise KeyError("secret")
+
+    monkeypatch.setattr(configure_voice_ai, "_set_up", broken)
+    await configured.configure(provider(elevenlabs))
+    shown = await webhook(configured)
+
+    assert shown["status"] == "failed"
+    assert "KeyError" in shown["lastError"]
+    assert "secret" not in shown["lastError"]
+    assert await resume_webhook_setups(configured.relay) == 0
+
+
+async def test_workspace_that_is_silent_holds_up_no_other_set_up(
+    configured: Api, elevenlabs: FakeElevenLabs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Both were cut off; the other organization's is over while the first one's waits."""
+    others = await administer.create_organization(configured.relay, "Other", "CA")
+    names = {configured.organization_id: "silent", others.id: "quick"}
+    reached = {name: asyncio.Event() for name in names.values()}
+
+    async def each(_: Any, config: VoiceAiConfig) -> None:
+        reached[names[config.organization_id]].set()
+        await asyncio.gather(*(event.wait() for event in reached.values()))
+
+    monkeypatch.setattr(configure_voice_ai, "_set_up", each)
+    for organization_id in names:
+        wanted = {"ai_voice_provider": "elevenlabs", "webhook_wanted": 1}
+        await configured.relay.database.write(
+            lambda organization_id=organization_id, wanted=wanted: voice_ai_configs.update(organization_id, wanted)
+        )
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        assert await resume_webhook_setups(configured.relay) == 2
+
+
+async def test_set_up_of_a_process_that_stops_is_resumed_at_once(
+    configured: Api, elevenlabs: FakeElevenLabs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody waits until its claim has ended."""
+    monkeypatch.setattr(configure_voice_ai, "_ANSWER_SECONDS", 0)
+    elevenlabs.behave(Fault.HANG_AFTER_READING, on="settings")
+    await configured.configure(provider(elevenlabs))
+    await elevenlabs.until_received(1)
+    await configured.relay.background.close()
+    during = await webhook(configured)
+    elevenlabs.release()
+    resumed = await resume_webhook_setups(configured.relay)
+
+    assert during["status"] == "pending"
+    assert (resumed, (await webhook(configured))["status"]) == (1, "configured")
 
 
 async def test_workspace_without_transcripts_is_told_in_words(configured: Api, elevenlabs: FakeElevenLabs) -> None:
