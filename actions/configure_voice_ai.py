@@ -121,8 +121,9 @@ async def resume_webhook_setups(relay: Relay) -> int:
     """
     waiting = (await relay.database.read(voice_ai_configs.wanting_setup))[:_RESUMED_AT_ONCE]
     outcomes = await asyncio.gather(*(set_up_webhook(relay, one) for one in waiting), return_exceptions=True)
-    for failure in filter(lambda outcome: isinstance(outcome, Exception), outcomes):
-        log.error("webhook.resume_failed", **facts_of(failure))
+    for outcome in outcomes:
+        if isinstance(outcome, Exception):
+            log.error("webhook.resume_failed", **facts_of(outcome))
     return len(waiting)
 
 

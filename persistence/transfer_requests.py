@@ -1,10 +1,12 @@
 """Callers' requests to speak to a person."""
 
 from collections.abc import Mapping
+from datetime import timedelta
 from typing import Any
 
 from peewee import fn
 
+from domain.times import from_wire, to_wire
 from persistence.models import Call, TransferRequest
 from persistence.statements import Given, Statement
 
@@ -23,13 +25,15 @@ def attach_by_time(organization_id: str, our_number: str, call: Mapping[str, Any
     """Tie requests that name nothing but `our_number` to `call`, if nobody else called that number at the time.
 
     `call` is the call's row, column by column. A request during calls of several contacts is tied to none of them,
-    also if it was tied to one before another one's call was recorded.
+    also if it was tied to one before another one's call was recorded. Calls that began more than a day before `call`
+    are taken for over: an organization may have a million of them.
     """
     request = TransferRequest
     others = Call.alias()
     of_others = others.select(others.id).where(
         others.organization == organization_id,
         (others.to_number == our_number) | (others.from_number == our_number),
+        others.started_at >= _day_before(call["started_at"]),
         others.started_at <= request.requested_at,
         others.ended_at >= request.requested_at,
         others.contact.is_null() | (others.contact != call["contact"]),
@@ -45,6 +49,11 @@ def attach_by_time(organization_id: str, our_number: str, call: Mapping[str, Any
     request.update(call=call["id"], contact=call["contact"]).where(
         meanwhile, request.contact.is_null(), ~fn.EXISTS(of_others)
     ).execute()
+
+
+def _day_before(at: str) -> str:
+    day = from_wire(at)
+    return to_wire(day - timedelta(days=1)) if day.year > 1 else at
 
 
 def _attach() -> Any:

@@ -129,11 +129,9 @@ async def test_workspace_that_is_silent_holds_up_no_other_set_up(
         await asyncio.gather(*(event.wait() for event in reached.values()))
 
     monkeypatch.setattr(configure_voice_ai, "_set_up", each)
+    wanted = {"ai_voice_provider": "elevenlabs", "webhook_wanted": 1}
     for organization_id in names:
-        wanted = {"ai_voice_provider": "elevenlabs", "webhook_wanted": 1}
-        await configured.relay.database.write(
-            lambda organization_id=organization_id, wanted=wanted: voice_ai_configs.update(organization_id, wanted)
-        )
+        await configured.relay.database.write(partial(voice_ai_configs.update, organization_id, wanted))
     async with asyncio.timeout(PATIENCE_SECONDS):
         assert await resume_webhook_setups(configured.relay) == 2
 
