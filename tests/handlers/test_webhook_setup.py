@@ -134,6 +134,9 @@ async def test_workspace_that_is_silent_holds_up_no_other_set_up(
         await configured.relay.database.write(partial(voice_ai_configs.update, organization_id, wanted))
     async with asyncio.timeout(PATIENCE_SECONDS):
         assert await resume_webhook_setups(configured.relay) == 2
+    found = await configured.read(lambda: [voice_ai_configs.get(organization_id) for organization_id in names])
+
+    assert [config.webhook_status for config in found if config] == ["configured", "configured"]
 
 
 async def test_set_up_of_a_process_that_stops_is_resumed_at_once(
