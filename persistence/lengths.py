@@ -27,21 +27,23 @@ def drop_guards(engine: peewee.SqliteDatabase) -> None:
 
 
 def create_guards(engine: peewee.SqliteDatabase) -> None:
-    """Make the triggers that refuse a text longer than its column; the error names table and column.
+    """Make the triggers that are missing: they refuse a text longer than its column, and name table and column.
 
     A table or a column that is not there is left out: a migration that failed may have left the schema behind.
     """
     tables = set(engine.get_tables())
-    for model in MODELS:
-        table = model._meta.table_name
-        there = {column.name for column in engine.get_columns(table)} if table in tables else set()
-        limited = {column: limit for column, limit in limits(model).items() if column in there}
-        if not limited:
-            continue
-        for event in ("INSERT", "UPDATE"):
-            checks = "".join(_check(event, table, column, limit) for column, limit in limited.items())
-            name = f"{_PREFIX}{table}_{event.lower()}"
-            engine.execute_sql(f'CREATE TRIGGER "{name}" BEFORE {event} ON "{table}" BEGIN {checks} END')
+    with engine.atomic():
+        for model in MODELS:
+            table = model._meta.table_name
+            there = {column.name for column in engine.get_columns(table)} if table in tables else set()
+            _create(engine, table, {column: limit for column, limit in limits(model).items() if column in there})
+
+
+def _create(engine: peewee.SqliteDatabase, table: str, limited: dict[str, int]) -> None:
+    for event in ("INSERT", "UPDATE") if limited else ():
+        checks = "".join(_check(event, table, column, limit) for column, limit in limited.items())
+        name = f"{_PREFIX}{table}_{event.lower()}"
+        engine.execute_sql(f'CREATE TRIGGER IF NOT EXISTS "{name}" BEFORE {event} ON "{table}" BEGIN {checks} END')
 
 
 def _check(event: str, table: str, column: str, limit: int) -> str:

@@ -117,16 +117,18 @@ class EmbeddedDatabase:
     def migrate(self) -> list[str]:
         """Apply what is missing, one process at a time."""
         with running_on(self._engine), _exclusive(self._path.with_suffix(".migrating")):
-            lengths.drop_guards(self._engine)
+            runner = self._runner()
+            if _pending(runner):
+                lengths.drop_guards(self._engine)
             try:
-                return list(self._runner().up())
+                return list(runner.up())
             finally:
                 lengths.create_guards(self._engine)
 
     def pending_migrations(self) -> list[str]:
         """Compare the migrations on disk with those the database has seen."""
         with running_on(self._engine):
-            return [migration.name for migration in self._runner().status() if not migration.applied]
+            return _pending(self._runner())
 
     def close(self) -> None:
         """Let reader and writer finish, then close every connection."""
@@ -227,6 +229,10 @@ class Follower:
         yield from ()
         with running_on(self._engine):
             return answered(questions)
+
+
+def _pending(runner: Runner) -> list[str]:
+    return [migration.name for migration in runner.status() if not migration.applied]
 
 
 def _settle(future: asyncio.Future[Any], job: _Job) -> None:

@@ -276,6 +276,22 @@ async def test_text_too_long_for_its_column_stays_as_it_was_and_hinders_no_other
     assert found == [(number, "y")]
 
 
+async def test_start_of_another_process_leaves_the_lengths_guarded_throughout(tmp_path: Path) -> None:
+    """Nothing is pending, so no guard is removed: the schema is not written at all."""
+    database = open_database(f"sqlite:///{tmp_path}/ours.db")
+    database.migrate()
+    version = await inside(database, lambda engine: engine.execute_sql("PRAGMA schema_version").fetchone())
+    database.migrate()
+    again = await inside(database, lambda engine: engine.execute_sql("PRAGMA schema_version").fetchone())
+    await database.write(lambda: lengths.drop_guards(units.engine()))
+    database.migrate()
+    with pytest.raises(peewee.IntegrityError, match="too long"):
+        await database.write(lambda: Organization.create(name="x" * 201))
+    database.close()
+
+    assert again == version
+
+
 async def test_migration_that_fails_is_told_as_it_failed_and_leaves_the_lengths_guarded(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
