@@ -352,6 +352,8 @@ async def test_a_connection_too_many_is_refused_and_the_others_are_served() -> N
         assert head.startswith(b"HTTP/1.1 503 ")
         assert b"\r\nretry-after: 5\r\n" in head
         assert rest == b'{"success":false,"error":"Temporarily unavailable, please try again"}'
+        again, _ = await server.connect()
+        assert (await answer(again))[0] == 503
         for reader, writer in lines:
             writer.write(GET)
             assert await answer(reader) == (200, b"")
