@@ -222,7 +222,7 @@ async def test_an_answer_that_is_taken_slowly_is_sent_to_its_end() -> None:
         head = await reader.readuntil(b"\r\n\r\n")
         left = LARGE
         while left > LARGE // 2:
-            left -= len(await reader.read(PIECE))
+            left -= len(await reader.readexactly(PIECE))
             await asyncio.sleep(SECONDS / 20)
         rest = await reader.readexactly(left)
 
