@@ -6,12 +6,13 @@ import re
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from subprocess import CompletedProcess
 
 import pytest
 
-from persistence import organizations
+from persistence import organizations, units
 from persistence.database import open_database
 from tests.support import postgresql
 from tests.support.processes import environment, run
@@ -119,6 +120,27 @@ async def test_a_difference_is_named_and_is_a_failure(settled: House, target_url
 
     assert done.returncode == 1
     assert "not a part of this one" in done.stderr
+
+
+async def test_copy_that_arrives_changed_is_named_and_is_a_failure(settled: House, target_url: str) -> None:
+    """Both sides are read again after the copy, whatever changed a row on its way; here a trigger of the target."""
+    target = open_database(target_url)
+    target.migrate()
+    for statement in RENAMING:
+        await target.write(partial(lambda sql: units.engine().execute_sql(sql), statement))
+    target.close()
+    done = settled.run("copy-to", target_url)
+
+    assert done.returncode == 1
+    assert done.stdout.endswith("The two differ.\n")
+    assert rows_of(done.stdout)["contact"] == ("1", "1", "differs")
+    assert rows_of(done.stdout)["organization"] == ("1", "1", "equal")
+
+
+RENAMING = (
+    "CREATE FUNCTION renamed() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN NEW.name := ''X''; RETURN NEW; END'",
+    "CREATE TRIGGER renaming BEFORE INSERT ON contact FOR EACH ROW EXECUTE FUNCTION renamed()",
+)
 
 
 def test_the_address_may_come_from_the_environment(settled: House, target_url: str) -> None:

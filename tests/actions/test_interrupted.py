@@ -13,6 +13,7 @@ from pydantic import SecretStr
 from actions import administer
 from actions.attach_recording import attach_recording
 from actions.configure_voice_ai import VoiceAiChanges, configure_voice_ai
+from actions.erase_contact import erase_contact
 from actions.record_call import FinishedCall, record_call
 from actions.relay import Relay
 from actions.text_caller import TextToSend, text_caller
@@ -21,11 +22,11 @@ from domain.audit import Actor
 from domain.errors import CommitUnknown, Speakable
 from domain.messages import OutboundText, SentText
 from persistence import voice_ai_configs
-from persistence.models import Call, HeldRecording, Message, Recording
+from persistence.models import Call, ContactNote, HeldRecording, Message, Recording
 from tests.support.api import INGEST, Api, running_api
 from tests.support.audio import mp3, mp3_base64
 from tests.support.interrupting import Interrupted, elsewhere
-from tests.support.reading import OURS, THEIRS, get
+from tests.support.reading import OURS, THEIRS, contact_of, get
 from tests.support.vendors import FakeElevenLabs
 
 CONVERSATION = "conv_1"
@@ -274,3 +275,18 @@ async def test_a_webhook_is_set_up_to_its_end_though_the_request_is_cancelled(tm
     assert config is not None
     assert (config.webhook_status, len(workspace.webhooks)) == ("configured", 1)
     assert config.webhook_id in workspace.webhooks
+
+
+async def test_audio_that_arrives_between_two_steps_of_an_erasure_goes_too(api: Api) -> None:
+    """It is found by the note of its conversation, which the next step deletes."""
+    contact_id = await contact_of(api, "+14165550199")
+    note = {"phone_number": "+14165550199", "note": "Crown.", "conversation_id": CONVERSATION}
+    assert (await api.tool("create-note", note)).json()["success"] is True
+
+    async def deliver() -> None:
+        await attach_recording(api.relay, api.organization_id, CONVERSATION, audio())
+
+    relay = elsewhere(api.relay, Interrupted(api.relay.database, at=2, before=deliver))
+    await erase_contact(relay, api.organization_id, contact_id, Actor())
+
+    assert (await count(api, ContactNote), await count(api, HeldRecording), api.objects()) == (0, 0, [])

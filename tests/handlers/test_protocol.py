@@ -222,7 +222,7 @@ async def test_an_answer_that_is_taken_slowly_is_sent_to_its_end() -> None:
         head = await reader.readuntil(b"\r\n\r\n")
         left = LARGE
         while left > LARGE // 2:
-            left -= len(await reader.read(PIECE))
+            left -= len(await reader.readexactly(PIECE))
             await asyncio.sleep(SECONDS / 20)
         rest = await reader.readexactly(left)
 
@@ -352,6 +352,8 @@ async def test_a_connection_too_many_is_refused_and_the_others_are_served() -> N
         assert head.startswith(b"HTTP/1.1 503 ")
         assert b"\r\nretry-after: 5\r\n" in head
         assert rest == b'{"success":false,"error":"Temporarily unavailable, please try again"}'
+        again, _ = await server.connect()
+        assert (await answer(again))[0] == 503
         for reader, writer in lines:
             writer.write(GET)
             assert await answer(reader) == (200, b"")

@@ -58,6 +58,7 @@ async def test_a_recording_beyond_the_quota_is_refused_and_nothing_of_it_stays(t
 
         assert statuses == [201] * first + [413] * (4 - first)
         assert first > 0
+        assert usage["usedBytes"] <= 12_000
         assert answer.json()["error"] == "The organization has used up its 12000 bytes of recordings"
         assert await api.head() == head
         assert await api.read(lambda: Call.select().count()) == first == len(api.objects())

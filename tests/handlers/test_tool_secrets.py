@@ -22,7 +22,7 @@ async def opens(api: Api, secret: str) -> bool:
 
 
 async def test_every_replaced_secret_works_until_its_own_end(api: Api) -> None:
-    """A save that is repeated does not end the secret that live agents use."""
+    """A save that is repeated neither ends the secret that live agents use, nor lengthens the life of an old one."""
     in_use = api.demo.tool_secret.get_secret_value()
     newer = [await rotate(api) for _ in range(3)]
     works = [await opens(api, secret) for secret in (in_use, *newer)]
@@ -31,9 +31,12 @@ async def test_every_replaced_secret_works_until_its_own_end(api: Api) -> None:
     await api.relay.database.write(
         lambda: ToolSecret.update(expires_at=ended).where(ToolSecret.id == oldest.id).execute()
     )
+    after = [await opens(api, secret) for secret in (in_use, *newer)]
+    newest = await rotate(api)
 
     assert works == [True] * 4
-    assert [await opens(api, secret) for secret in (in_use, *newer)] == [False, True, True, True]
+    assert after == [False, True, True, True]
+    assert [await opens(api, secret) for secret in (in_use, *newer, newest)] == [False, True, True, True, True]
 
 
 async def test_no_more_than_ten_replaced_secrets_work(api: Api) -> None:

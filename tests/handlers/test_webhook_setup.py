@@ -63,7 +63,7 @@ async def test_save_answers_while_elevenlabs_is_silent(
 async def test_save_during_a_set_up_is_followed_by_another(
     configured: Api, elevenlabs: FakeElevenLabs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The key that was stored last is the one whose workspace has the webhook."""
+    """The key that was stored last is the one whose workspace has the webhook; only that result is announced."""
     monkeypatch.setattr(configure_voice_ai, "_ANSWER_SECONDS", 0)
     async with FakeElevenLabs() as second, httpx.AsyncClient(trust_env=False) as http:
         elevenlabs.behave(Fault.HANG_AFTER_READING, on="settings")
@@ -74,9 +74,10 @@ async def test_save_during_a_set_up_is_followed_by_another(
         await configured.configure(provider(second))
         during = await webhook(configured)
         elevenlabs.release()
-        settled = await until_settled(configured)
+        settled, told = await until_settled(configured), await results(configured)
 
         assert (during["status"], settled["status"]) == ("pending", "configured")
+        assert [result["status"] for result in told] == ["configured"]
         assert settled["webhookId"] in second.webhooks
 
 

@@ -157,7 +157,7 @@ async def health(station: Station) -> tuple[int, str]:
 async def test_who_has_yet_to_say_hello_does_not_hold_up_the_end(world: World) -> None:
     """A handshake that is half done is cut off at once."""
     limits = Limits(drain_seconds=0.1, auth_seconds=1000)
-    async with contextlib.AsyncExitStack() as stack:
+    async with asyncio.timeout(30), contextlib.AsyncExitStack() as stack:
         async with world.broadcaster(limits=limits) as station, station.listener() as radio:
             await radio.next()
             reader, writer = await asyncio.open_connection("127.0.0.1", station.port)
