@@ -88,7 +88,7 @@ class Settings(BaseSettings):
 
     max_body_bytes: Annotated[int, Field(ge=1024)] = 48 * 1024 * 1024
     max_document_bytes: Annotated[int, Field(ge=1024)] = 4 * 1024 * 1024
-    max_document_values: Annotated[int, Field(ge=100)] = 100_000
+    max_document_values: Annotated[int, Field(ge=100)] = 50_000
     request_head_seconds: Seconds = 10
     request_body_seconds: Seconds = 20
     answer_seconds: Seconds = 20

@@ -32,7 +32,7 @@ class Rules:
     sms_timeout: float = 4
     max_body_bytes: int = 48 * 1024 * 1024
     max_document_bytes: int = 4 * 1024 * 1024
-    max_document_values: int = 100_000
+    max_document_values: int = 50_000
     held_body_bytes: int = 192 * 1024 * 1024
     held_unverified_body_bytes: int = 144 * 1024 * 1024
     max_recording_bytes: int = 256 * 1024 * 1024

@@ -42,6 +42,9 @@ _START_SECONDS = 30
 _GRACE_SECONDS = 8
 _HOUSEKEEPING_SECONDS = 20
 _COLLECTOR_THRESHOLDS = (20_000, 50, 100)
+# The event loop waits up to so long for the interpreter lock, at every step, while another thread computes. Python's
+# default is ten times as long.
+_SWITCH_SECONDS = 0.0005
 
 log = structlog.get_logger()
 
@@ -161,6 +164,7 @@ async def _serve(
             timeout_graceful_shutdown=_GRACE_SECONDS,
         )
         _calm_collector()
+        sys.setswitchinterval(_SWITCH_SECONDS)
         house = asyncio.create_task(_keep_house(relay))
         try:
             async with _managed(apps.management, management):

@@ -119,10 +119,9 @@ def read(
         document = documents.load(rest, most_values)
         if texts == 1 and isinstance(document, dict) and document.get(name) == mark:
             return document, LargeText(pieces)
-    whole = b"".join(piece for _, piece in parts)
-    if most_bytes is not None and len(whole) > most_bytes + LARGE:
+    if most_bytes is not None and sum(len(piece) for _, piece in parts) > most_bytes + LARGE:
         raise PayloadTooLarge(most_bytes, f"Request body without its {name}")
-    return documents.load(whole, most_values), None
+    return documents.load(b"".join(piece for _, piece in parts), most_values), None
 
 
 def _marked(parts: Iterable[Part], mark: bytes) -> tuple[bytes, int]:

@@ -5,7 +5,8 @@ dropped: they arrive after the body and must not pass for headers (RFC 9110, 6.5
 offer to upgrade is ignored and the request served as it stands (RFC 9110, 7.8); uvicorn would lose its body. Who sends
 slowly on purpose is let go: a connection without a whole head, and a body that comes slower than a bad line would
 bring it. So is a client that does not take its answer. Requests that arrive together are read one at a time: what comes
-behind one that is being answered stays unread. A body in very many very small chunks is refused. Connections are
+behind one that is being answered stays unread, and then waits with what else costs much to parse
+(`handlers/reading_turns.py`). A body in very many very small chunks is refused. Connections are
 counted, and one too many is refused at once (`handlers/connections.py`).
 
 Most requests arrive in one piece and are answered in one: then no timer is set, and head and body leave together.
@@ -21,7 +22,7 @@ import urllib.parse
 from typing import Any, cast
 
 import httptools
-from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT
+from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT, FlowControl
 from uvicorn.protocols.http.httptools_impl import (
     HEADER_RE,
     STATUS_LINE,
@@ -30,6 +31,7 @@ from uvicorn.protocols.http.httptools_impl import (
 )
 
 from handlers.connections import Connections
+from handlers.reading_turns import ReadingTurns
 
 MAX_HEAD_BYTES = 64 * 1024
 HEAD_SECONDS = 10.0
@@ -47,8 +49,10 @@ ANSWER_BYTES_PER_SECOND = 4096
 MAX_CHUNKS = 8192
 BYTES_PER_FURTHER_CHUNK = 64
 
-# As much is parsed in one go, so that what is to be refused is refused soon.
+# As much is parsed in one go, so that what is to be refused is refused soon; and as much of what may cost a call every
+# few bytes, which heads and small chunks do.
 _PIECE_BYTES = 32 * 1024
+_COSTLY_BYTES = 2 * 1024
 _END = b"\r\n\r\n"
 
 _LINGER_SECONDS = 1.0
@@ -72,6 +76,8 @@ class HttpProtocol(HttpToolsProtocol):
     answer_seconds = ANSWER_SECONDS
     answer_bytes_per_second = ANSWER_BYTES_PER_SECOND
     counted: Connections | None = None
+    turns = ReadingTurns()
+    flow: "_Flow"
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -90,9 +96,10 @@ class HttpProtocol(HttpToolsProtocol):
         self._part_with_deadline = 0
         self._deadline: asyncio.TimerHandle | None = None
         self._idle_since: float | None = None
-        # What arrived behind the request that is being answered, and up to where it was read.
+        # What waits to be parsed, for its turn or an answer to the request before it, and up to where it was read.
         self._arrived = b""
         self._read_to = 0
+        self._has_turn = False
         self._tail = b""
         self._untaken = 0
         self._taking: asyncio.TimerHandle | None = None
@@ -100,6 +107,7 @@ class HttpProtocol(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Begin to wait for a head, or refuse a connection that is one too many."""
         super().connection_made(transport)
+        self.flow = _Flow(transport)
         if self.counted is not None:
             self._is_admitted = self.counted.admit(self._peer)
             if not self._is_admitted:
@@ -126,6 +134,9 @@ class HttpProtocol(HttpToolsProtocol):
         """Read what arrived, up to the end of the request that begins with it."""
         if self._is_refused:
             return
+        if self._arrived:
+            self._hold(self._arrived[self._read_to :] + data, 0)
+            return
         if self._is_alone(data):
             self._head_bytes = 0
             left = data[self._feed(data) :]
@@ -136,13 +147,15 @@ class HttpProtocol(HttpToolsProtocol):
                 self._set_deadline()
                 return
             data = left
-        elif self._arrived:
-            data = self._arrived[self._read_to :] + data
-        self._read(data, 0)
+        if self._is_in_body and not self._is_in_decent_body:
+            self._hold(data, 0)
+            self._take_turn()
+        else:
+            self._read(data, 0)
 
     def _is_alone(self, data: bytes) -> bool:
         """Tell whether a request begins here and no other head ends in `data`, as with most: it is read in one go."""
-        if self._is_in_head or self._is_in_body or self._arrived or len(data) > _PIECE_BYTES:
+        if self._is_in_head or self._is_in_body or len(data) > 2 * _COSTLY_BYTES:
             return False
         if self.cycle is not None and not self.cycle.response_complete:
             return False
@@ -163,40 +176,79 @@ class HttpProtocol(HttpToolsProtocol):
     # Reading.
 
     def _read(self, data: bytes, start: int) -> None:
-        """Read `data` from `start` on, message by message; what is behind an unanswered request waits."""
-        size = len(data)
+        """Read `data` from `start` on, message by message.
+
+        What is behind an unanswered request waits for the answer, and what is behind so many costly bytes for a turn.
+        """
+        size, costly = len(data), 0
         while start < size and not self._is_refused:
             if self._answering and not self._is_in_body:
-                self._arrived, self._read_to = data, start
-                self.flow.pause_reading()
+                self._hold(data, start)
                 break
-            end = self._cut(data, start)
+            if costly >= _COSTLY_BYTES:
+                self._hold(data, start)
+                self._take_turn()
+                break
+            is_costly = not self._is_in_decent_body
+            end = self._cut(data, start, start + (_COSTLY_BYTES if is_costly else _PIECE_BYTES))
             piece = data if end - start == size else data[start:end]
             if not self._is_in_body and self._head_bytes + len(piece) > MAX_HEAD_BYTES:
                 self._refuse_head()
-                return
+                break
             start += self._feed(piece)
+            costly += len(piece) if is_costly else 0
             self._head_bytes = self._head_bytes + len(piece) if self._is_in_head else 0
-        else:
-            self._arrived = b""
-        self._set_deadline()
+        if start >= size or self._is_refused:
+            self._let_in()
+        if not self._is_refused:
+            self._set_deadline()
 
-    def _cut(self, data: bytes, start: int) -> int:
-        """Return up to where `data` holds no complete head behind the message that is being read.
+    @property
+    def _is_in_decent_body(self) -> bool:
+        """Whether what comes next is a body of a known length, or one whose chunks were not small up to now."""
+        if not self._is_in_body:
+            return False
+        if self._length == -1:
+            self._length = _length(self.headers)
+        return self._length is not None or self._chunks * BYTES_PER_FURTHER_CHUNK < self._body_bytes
+
+    def _hold(self, data: bytes, start: int) -> None:
+        """Let nothing more in until `data` is read from `start` on."""
+        self._arrived, self._read_to = data, start
+        self.flow.is_held = True
+        self.flow.pause_reading()
+
+    def _let_in(self) -> None:
+        """Let more in, unless the application has enough to read."""
+        self._arrived = b""
+        if self.flow.is_held:
+            self.flow.is_held = False
+            if not (self._is_in_body and self._answering and len(self.cycle.body) > HIGH_WATER_LIMIT):
+                self.flow.resume_reading()
+
+    def _take_turn(self) -> None:
+        if not self._has_turn:
+            self._has_turn = True
+            self.turns.add(self._on_turn, self.loop)
+
+    def _on_turn(self) -> None:
+        self._has_turn = False
+        if self._arrived and not self.transport.is_closing():
+            self._read(self._arrived, self._read_to)
+
+    def _cut(self, data: bytes, start: int, stop: int) -> int:
+        """Return up to where `data`, at most to `stop`, holds no complete head behind the message that is being read.
 
         Heads and chunked bodies end with an empty line, which may have begun in the data before this.
         """
-        if self._is_in_body:
-            if self._length == -1:
-                self._length = _length(self.headers)
-            if self._length is not None:
-                return min(start + self._length - self._body_bytes, len(data))
+        if self._is_in_body and self._length is not None:
+            return min(start + self._length - self._body_bytes, len(data))
         tail, self._tail = self._tail, b""
         if tail:
             seam = (tail + data[start : start + len(_END) - 1]).find(_END)
             if seam >= 0:
                 return start + seam + len(_END) - len(tail)
-        end = min(len(data), start + _PIECE_BYTES)
+        end = min(len(data), stop)
         found = data.find(_END, start, end)
         if found < 0:
             self._tail = (tail + data[max(start, end - len(_END) + 1) : end])[1 - len(_END) :]
@@ -266,7 +318,7 @@ class HttpProtocol(HttpToolsProtocol):
         if self._is_offer or self._is_refused or self.cycle.response_complete:
             return
         # A body in one piece is handed on as it is; more of it is gathered without copying what is there.
-        cycle = cast("Any", self.cycle)
+        cycle: Any = self.cycle
         if not cycle.body:
             cycle.body = body
         elif isinstance(cycle.body, bytearray):
@@ -292,8 +344,8 @@ class HttpProtocol(HttpToolsProtocol):
             self._watch_taking()
             return
         if self._arrived:
-            self._read(self._arrived, self._read_to)
-        if not self._arrived:
+            self._take_turn()
+        else:
             self.flow.resume_reading()
         if self._is_in_head or self._answering:
             return
@@ -477,6 +529,17 @@ class HttpProtocol(HttpToolsProtocol):
             self.transport.abort()
 
 
+class _Flow(FlowControl):
+    """Reads nothing as long as what was read waits to be parsed, whatever the application asks for."""
+
+    is_held = False
+
+    def resume_reading(self) -> None:
+        """Read on, unless held."""
+        if not self.is_held:
+            super().resume_reading()
+
+
 def _untaken(transport: asyncio.Transport) -> int:
     """Return how many bytes of what was written the client has not acknowledged, as far as the kernel tells."""
     queued = bytes(struct.calcsize("i"))
@@ -563,7 +626,7 @@ def limited(
 ) -> type[HttpProtocol]:
     """Return the protocol with other limits (see the constants above), its connections counted in `connections`."""
     limits = {"head_seconds": head_seconds, "body_seconds": body_seconds, "answer_seconds": answer_seconds}
-    return type("HttpProtocol", (HttpProtocol,), limits | {"counted": connections})
+    return type("HttpProtocol", (HttpProtocol,), limits | {"counted": connections, "turns": ReadingTurns()})
 
 
 def _without_offers(headers: list[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:

@@ -105,7 +105,7 @@ def build(
     limits: Limits | None = None,
     max_body_bytes: int = 48 * 1024 * 1024,
     max_document_bytes: int = 4 * 1024 * 1024,
-    max_document_values: int = 100_000,
+    max_document_values: int = 50_000,
     heavy_work: HeavyWork | None = None,
     held_body_bytes: int = 192 * 1024 * 1024,
     held_unverified_body_bytes: int = 144 * 1024 * 1024,

@@ -13,7 +13,7 @@ from persistence.models import Call, ContactNote
 from tests.support.api import Api, running_api
 
 TOOL_VALUES = 1000
-INGEST_VALUES = 100_000
+INGEST_VALUES = 50_000
 Asked = list[tuple[str, bool]]
 
 
@@ -99,8 +99,8 @@ async def test_commas_and_brackets_in_texts_are_no_values(api: Api) -> None:
 
 
 async def test_a_transcript_of_a_very_long_call_is_accepted(api: Api) -> None:
-    """33,000 turns are a day of talking without a pause."""
-    turns = [{"role": "user", "message": f"turn {number}, and so on"} for number in range(33_000)]
+    """16,000 turns are half a day of talking without a pause."""
+    turns = [{"role": "user", "message": f"turn {number}, and so on"} for number in range(16_000)]
     answer = await api.ingest(call(api, transcript=turns))
 
     assert answer.status_code == 201

@@ -319,6 +319,30 @@ async def test_a_body_in_one_byte_chunks_is_refused_before_it_costs_much() -> No
     assert (status, body) == (400, b'{"success":false,"error":"The request body arrives in too many small chunks"}')
 
 
+@pytest.mark.parametrize("data", [CHUNKED + b"1\r\nx\r\n" * (MAX_CHUNKS // 2), GET * 2000], ids=["chunks", "requests"])
+async def test_costly_data_is_read_in_turns_with_what_others_send(data: bytes) -> None:
+    """Few bytes of it are parsed in one iteration of the event loop, so that an iteration ends soon for everybody."""
+    events = list[int]()
+
+    class Counting(limited(LONG, LONG)):  # type: ignore[misc]
+        def on_message_begin(self) -> None:
+            events[-1] += 1
+            super().on_message_begin()
+
+        def on_body(self, body: bytes) -> None:
+            events[-1] += 1
+            super().on_body(body)
+
+    async with serving(echo, Counting) as server, asyncio.timeout(20):
+        _, writer = await server.connect()
+        events.append(0)
+        writer.write(data)
+        while sum(events) < 2000:
+            await asyncio.sleep(0)
+            events.append(0)
+        assert max(events) <= 1000
+
+
 @pytest.mark.parametrize(("size", "count"), [(1, MAX_CHUNKS // 2), (8, MAX_CHUNKS), (256, 20_000)])
 async def test_a_body_in_decent_chunks_is_read_to_its_end(size: int, count: int) -> None:
     """A writer of JSON may send every token by itself, and a large body may have as many chunks as it needs."""
