@@ -246,6 +246,7 @@ async def _broadcast(settings: Settings, descriptors: int) -> None:
             limits=_realtime_limits(settings, descriptors),
             management=(settings.management_host, port) if port is not None else None,
             has_pages=settings.pages == "on",
+            is_https=settings.is_realtime_https,
             quota=relay.quotas.sockets,
             watch=partial(note_socket, relay),
         )
