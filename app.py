@@ -10,7 +10,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import httpx
-from prometheus_client import CollectorRegistry
+from prometheus_client import CollectorRegistry, Gauge
 from pydantic import ValidationError
 from starlette.types import ASGIApp
 
@@ -87,9 +87,17 @@ def create_app(relay: Relay, contract: Contract | None = None) -> ASGIApp:
     return create_apps(relay, contract).public
 
 
-def create_apps(relay: Relay, contract: Contract | None = None) -> Apps:
-    """Build the application, and the one that answers health, readiness and metrics alone."""
+def create_apps(relay: Relay, contract: Contract | None = None, connections: Connections | None = None) -> Apps:
+    """Build the application, and the one that answers health, readiness and metrics alone.
+
+    `connections` are those of the server, whose figures stand among the metrics.
+    """
     registry = CollectorRegistry()
+    if connections is not None:
+        Gauge("relay_connections", "Open connections.", registry=registry).set_function(connections.count)
+        registry.register(
+            Refusals(connections.refused, "relay_connections_refused", "Connections beyond a limit.", "limit")
+        )
     registry.register(Refusals(relay.refusals))
     health, rules = Health(relay, registry), relay.rules
     probes: dict[str, Page] = {"/healthz": health.healthz, "/readyz": health.readyz, "/metrics": health.metrics}

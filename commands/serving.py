@@ -144,7 +144,7 @@ async def _serve(
     proxies = Proxies(settings.trusted_proxies)
     connections = Connections(most_connections, settings.max_connections_per_address, proxies)
     async with open_relay(settings) as relay:
-        apps = create_apps(relay)
+        apps = create_apps(relay, connections=connections)
         config = uvicorn.Config(
             ClientAddresses(apps.public, proxies),
             loop="none",
