@@ -81,6 +81,7 @@ async def post_calls_voice_ai_config(
 async def get_calls_voice_ai_config(request: Request[Relay]) -> GetCallsVoiceAiConfigAnswer:
     """Say what is configured, without the secrets."""
     config = await read_voice_ai(request.relay, request.caller.organization_id)
+    await noted_reading(request, AuditAction.CONFIG_READ)
     body = {"success": True, "config": config}
     return GetCallsVoiceAiConfig200(models.CallsVoiceAiConfigResponse.model_validate(body))
 
@@ -112,6 +113,7 @@ async def get_calls_statistics(
 ) -> GetCallsStatisticsAnswer:
     """Count calls and add up their durations."""
     statistics = await count_calls(request.relay, request.caller.organization_id, start_date, end_date)
+    await noted_reading(request, AuditAction.STATISTICS_READ)
     body = {"success": True, "statistics": statistics}
     return GetCallsStatistics200(models.CallsStatisticsResponse.model_validate(body))
 
