@@ -1,5 +1,6 @@
 """The command line. `python manage.py --help` lists what it can do; the commands are in `commands/`."""
 
+import os
 import sys
 import traceback
 import warnings
@@ -19,6 +20,10 @@ def main() -> None:
     warnings.filterwarnings("ignore", message="Using `httpx` with `starlette.testclient`")
     try:
         _run(sys.argv[1:2])
+    except BrokenPipeError:
+        # Who reads the output, such as `head`, has enough. Python would complain once more when it flushes at the end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
     except RelayError as error:
         complain(f"tether-relay: {error}")
         sys.exit(1)

@@ -66,6 +66,7 @@ def test_what_the_command_line_does_to_accounts_can_be_read_in_the_audit_log(hou
     assert [entry["action"] for entry in house.audited("--action", "user.created")] == ["user.created"]
     assert house.audited("--since", "2200-01-01T00:00:00Z") == []
     assert len(house.run("audit", "--limit", "2").stdout.splitlines()) == 2
+    assert house.audited("--limit", "0") == entries
     assert "user.signed_out" in house.run("audit").stdout
 
 
