@@ -310,6 +310,7 @@ class RealtimeServer:
     def _make_peer(self, *given: Any, **options: Any) -> Peer:
         peer = Peer(*given, **options)
         peer.on_begin, peer.on_end = self._begin, self._arrivals.remove
+        peer.on_large_head = self._metrics.refused.labels("head").inc
         return peer
 
     def _begin(self, peer: Peer) -> None:
