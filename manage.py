@@ -1,13 +1,12 @@
 """The command line. `python manage.py --help` lists what it can do; the commands are in `commands/`."""
 
-import os
 import sys
 import traceback
 import warnings
 
 import typer
 
-from commands.terminal import complain
+from commands.terminal import complain, discard_the_rest
 from domain.errors import RelayError
 
 # What keeps running need not hold the rest of the command line in memory.
@@ -21,8 +20,8 @@ def main() -> None:
     try:
         _run(sys.argv[1:2])
     except BrokenPipeError:
-        # Who reads the output, such as `head`, has enough. Python would complain once more when it flushes at the end.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        # The reader of the output, such as `head`, has enough.
+        discard_the_rest()
         sys.exit(1)
     except RelayError as error:
         complain(f"tether-relay: {error}")

@@ -248,9 +248,9 @@ class HttpProtocol(HttpToolsProtocol):
     def on_header(self, name: bytes, value: bytes) -> None:
         """Take a header, unless it is a trailer."""
         if self._is_in_head:
+            name = name.lower()
             if len(self.headers) >= MAX_HEADERS:
                 raise _TooManyHeaders  # which ends the parsing at once
-            name = name.lower()
             self.headers.append((name, value))
             if name == b"expect" and value.lower() == b"100-continue":
                 self.expect_100_continue = True

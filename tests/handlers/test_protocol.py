@@ -13,6 +13,7 @@ from structlog.testing import capture_logs
 from domain.addresses import Proxies
 from handlers.connections import Connections
 from handlers.protocol import MAX_CHUNKS, MAX_HEADERS, HttpProtocol, limited
+from tests.support.waiting import patience
 
 HEAD = b"POST /echo HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n"
 SECONDS, LONG = 0.3, 3600.0
@@ -300,7 +301,7 @@ async def test_requests_are_told_apart_wherever_the_data_is_cut(size: int) -> No
 
 async def test_a_message_that_ends_in_the_next_data_is_told_from_the_one_behind_it() -> None:
     """Wherever it is cut, and although the first data held a whole head."""
-    async with connected() as (reader, writer), asyncio.timeout(20):
+    async with connected(LONG, LONG) as (reader, writer), patience():
         for message, said in zip(_TALK, _SAID, strict=True):
             for place in range(1, len(message)):
                 writer.write(message[:place])
