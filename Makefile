@@ -105,7 +105,7 @@ audit: $(AUDITED) ## Look for known flaws in the dependencies; without the index
 	{ echo "pip-audit found something or could not ask; the locked versions:"; grep -oE '^[a-z0-9_.-]+==[^ ;]+' requirements.lock; }
 
 sbom: $(AUDITED) ## Write var/sbom.json: what the relay consists of, as a CycloneDX list
-	@mkdir -p var
+	@mkdir -p -m 700 var
 	$(VENV)/audit/bin/cyclonedx-py requirements requirements.lock --pyproject pyproject.toml --output-reproducible --output-format JSON --output-file var/sbom.json
 
 run-postgres: $(INSTALLED) ## The demo on a throw-away PostgreSQL of its own, kept in var/postgres

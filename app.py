@@ -10,7 +10,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import httpx
-from prometheus_client import CollectorRegistry
+from prometheus_client import CollectorRegistry, Gauge
 from pydantic import ValidationError
 from starlette.types import ASGIApp
 
@@ -25,6 +25,8 @@ from actions.vault import Vault
 from config import Settings
 from domain.errors import ConfigurationError, InvalidRequest
 from domain.messages import TextProvider
+from domain.origins import HTTPS_ONLY
+from handlers.connections import Connections
 from handlers.cross_origin import CrossOrigin
 from handlers.health import Health
 from handlers.observation import Observation, Refusals
@@ -45,8 +47,7 @@ from providers.textgrid import TextGrid, TextGridCredentials
 from providers.twilio import Twilio, TwilioCredentials
 from realtime import pages
 
-# For a year, and for this host alone: what its neighbours speak is not for us to say.
-_HTTPS_ONLY = (b"strict-transport-security", b"max-age=31536000")
+_HTTPS_ONLY = (b"strict-transport-security", HTTPS_ONLY.encode())
 
 TextProviders = dict[str, Callable[[dict[str, Any]], TextProvider]]
 
@@ -86,9 +87,17 @@ def create_app(relay: Relay, contract: Contract | None = None) -> ASGIApp:
     return create_apps(relay, contract).public
 
 
-def create_apps(relay: Relay, contract: Contract | None = None) -> Apps:
-    """Build the application, and the one that answers health, readiness and metrics alone."""
+def create_apps(relay: Relay, contract: Contract | None = None, connections: Connections | None = None) -> Apps:
+    """Build the application, and the one that answers health, readiness and metrics alone.
+
+    `connections` are those of the server, whose figures stand among the metrics.
+    """
     registry = CollectorRegistry()
+    if connections is not None:
+        Gauge("relay_connections", "Open connections.", registry=registry).set_function(connections.count)
+        registry.register(
+            Refusals(connections.refused, "relay_connections_refused", "Connections beyond a limit.", "limit")
+        )
     registry.register(Refusals(relay.refusals))
     health, rules = Health(relay, registry), relay.rules
     probes: dict[str, Page] = {"/healthz": health.healthz, "/readyz": health.readyz, "/metrics": health.metrics}
@@ -111,7 +120,7 @@ def create_apps(relay: Relay, contract: Contract | None = None) -> Apps:
         has_docs=rules.serves_pages,
     )
     registry.register(Refusals(relay.quotas.refused, "relay_quota_refused", "Refused because of a quota.", "quota"))
-    is_https = (rules.public_url or "").startswith("https:")
+    is_https = (rules.public_url or "").lower().startswith("https:")
     guarded = CrossOrigin(PageHeaders(operations, rules.realtime_url), rules.allowed_origins)
     return Apps(Observation(guarded, registry, [_HTTPS_ONLY] if is_https else []), OwnPaths(nowhere, probes))
 

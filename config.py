@@ -215,6 +215,11 @@ class Settings(BaseSettings):
         return f"http://{_reachable(host)}:{port}"
 
     @property
+    def is_realtime_https(self) -> bool:
+        """Whether the outside reaches the broadcaster over TLS; without an address of its own, as it does the API."""
+        return (self.realtime_public_url or self.public_url or "").lower().startswith(("wss:", "https:"))
+
+    @property
     def is_embedded(self) -> bool:
         """Whether the database is the embedded SQLite file."""
         return self.resolved_database_url.startswith("sqlite:")

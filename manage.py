@@ -6,7 +6,7 @@ import warnings
 
 import typer
 
-from commands.terminal import complain
+from commands.terminal import complain, discard_the_rest
 from domain.errors import RelayError
 
 # What keeps running need not hold the rest of the command line in memory.
@@ -19,6 +19,10 @@ def main() -> None:
     warnings.filterwarnings("ignore", message="Using `httpx` with `starlette.testclient`")
     try:
         _run(sys.argv[1:2])
+    except BrokenPipeError:
+        # The reader of the output, such as `head`, has enough.
+        discard_the_rest()
+        sys.exit(1)
     except RelayError as error:
         complain(f"tether-relay: {error}")
         sys.exit(1)

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from domain.events import Event, EventName
+from domain.texts import shown
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +37,7 @@ def call_recorded(call: Mapping[str, Any], audio: StoredAudio | None) -> list[Ev
         "status": call["status"],
         "duration": call["duration"],
         "endedAt": call["ended_at"],
-        "summary": call["summary"],
+        "summary": shown(call["summary"]),
     }
     return [
         _event(call, EventName.CALL_INITIATED, initiated),

@@ -2,14 +2,15 @@
 
 from typing import Any
 
-from domain.documents import load
+from domain.documents import HEAVY_BYTES, load
+from domain.texts import shown
 from persistence.models import Call, Contact, ContactNote, Conversation, Message, TransferRequest
 
 _HEAVY_TEXT = 32 * 1024
 
 
 def call(row: Call, *, has_recording: bool) -> dict[str, Any]:
-    """Describe a call without its transcript."""
+    """Describe a call in a list: without its transcript, and with as much of its summary as lists show."""
     return {
         "_id": row.id,
         "callId": row.id,
@@ -27,7 +28,7 @@ def call(row: Call, *, has_recording: bool) -> dict[str, Any]:
         "duration": row.duration,
         "startedAt": row.started_at,
         "endedAt": row.ended_at,
-        "summary": row.summary,
+        "summary": shown(row.summary),
         "agentName": row.agent_name,
         "callerName": row.caller_name,
         "hasRecording": has_recording,
@@ -36,8 +37,19 @@ def call(row: Call, *, has_recording: bool) -> dict[str, Any]:
 
 
 def is_heavy(row: Call) -> bool:
-    """Tell whether reading the call's transcript and metadata takes more than a few milliseconds."""
-    return len(row.transcript or "") + len(row.provider_metadata or "") > _HEAVY_TEXT
+    """Tell whether reading the call's transcript, metadata and summary takes more than a few milliseconds."""
+    return len(row.transcript or "") + len(row.provider_metadata or "") + len(row.summary or "") > _HEAVY_TEXT
+
+
+def is_heavy_page(entries: list[dict[str, Any]]) -> bool:
+    """Tell whether writing a page of such descriptions takes more than a few milliseconds, because of long texts."""
+    return sum(map(_length, entries)) > HEAVY_BYTES
+
+
+def _length(entry: dict[str, Any]) -> int:
+    values = entry.values()
+    inner = sum(_length(value) for value in values if isinstance(value, dict))
+    return inner + sum(len(value) for value in values if isinstance(value, str))
 
 
 def turns(row: Call) -> list[dict[str, Any]] | None:

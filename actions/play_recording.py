@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from actions import descriptions
+from actions.audit_reading import note_reading
 from actions.read_calls import existing
 from actions.relay import Relay
 from domain.audit import Actor, AuditAction
@@ -26,6 +27,7 @@ LINK_SECONDS = 600
 class Audio:
     """A recording that may be played: `size` in bytes, `tag` differs for different content."""
 
+    organization_id: str
     key: str
     content_type: str
     size: int
@@ -85,7 +87,16 @@ async def find_audio(relay: Relay, recording_id: str, expires: str, signature: s
         size = await store.size(recording.key)
     except FileNotFoundError as error:
         raise NotFound("Recording not found") from error
-    return Audio(recording.key, recording.content_type, size, recording.sha256)
+    return Audio(recording.organization_id, recording.key, recording.content_type, size, recording.sha256)
+
+
+async def note_playing(relay: Relay, audio: Audio, recording_id: str, actor: Actor) -> None:
+    """Write down that the audio is fetched, if reading is audited: by whoever has the link, from where.
+
+    Raises:
+        Overloaded: if it cannot be written down.
+    """
+    await note_reading(relay, audio.organization_id, AuditAction.RECORDING_FETCHED, actor, subject=recording_id)
 
 
 def play(relay: Relay, audio: Audio, start: int, end: int) -> AsyncGenerator[bytes, None]:

@@ -55,7 +55,11 @@ async def read_call(relay: Relay, organization_id: str, call_id: str) -> tuple[d
     found, told = await relay.database.read(unit)
 
     def whole() -> dict[str, Any]:
-        return told | {"transcript": descriptions.turns(found), "providerMetadata": load(found.provider_metadata)}
+        return told | {
+            "summary": found.summary,
+            "transcript": descriptions.turns(found),
+            "providerMetadata": load(found.provider_metadata),
+        }
 
     if descriptions.is_heavy(found):
         return await relay.heavy_work.run(organization_id, whole), True

@@ -67,7 +67,7 @@ async def list_notes(
         found = contact_notes.page(organization_id, contact_id, after, limit + 1)
         return paged(found, limit, lambda note: Position(note.created_at, note.id), descriptions.note)
 
-    return await relay.database.read(unit)
+    return await relay.database.read_aside(unit)
 
 
 async def read_timeline(
@@ -88,7 +88,7 @@ async def read_timeline(
         by_id = {call["_id"]: call for call in calls}
         return paged(found, limit, lambda entry: entry[1], lambda entry: _entry(entry, by_id))
 
-    return await relay.database.read(unit)
+    return await relay.database.read_aside(unit)
 
 
 def existing(organization_id: str, contact_id: str) -> Contact:

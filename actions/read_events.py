@@ -23,16 +23,37 @@ class EventPage:
     head: int
 
 
+# A page ends after so many characters, however few events that are; one event is always there.
+_PAGE_CHARACTERS = 4 << 20
+_PIECE_EVENTS = 100
+
+
 async def read_events(relay: Relay, organization_id: str, *, since: int, limit: int) -> EventPage:
-    """Return at most `limit` events of the organization after the sequence `since`."""
+    """Return at most `limit` events of the organization after the sequence `since`, fewer if they are very long."""
 
     def unit() -> EventPage:
-        found = outbox.after(organization_id, since, limit)
+        found = _bounded(organization_id, since, limit)
         # Read last, so that neither can be behind what was found.
         oldest, head = outbox.oldest(organization_id), outbox.head(organization_id)
         return _page(found, since, head + 1 if oldest is None else oldest, head)
 
-    return await relay.database.read(unit)
+    return await relay.database.read_aside(unit)
+
+
+def _bounded(organization_id: str, since: int, limit: int) -> list[StoredEvent]:
+    found: list[StoredEvent] = []
+    room = _PAGE_CHARACTERS
+    while len(found) < limit:
+        asked = min(_PIECE_EVENTS, limit - len(found))
+        piece = outbox.after(organization_id, found[-1].sequence if found else since, asked)
+        for event in piece:
+            room -= len(event.data)
+            if room < 0 and found:
+                return found
+            found.append(event)
+        if len(piece) < asked:
+            break
+    return found
 
 
 def _page(found: list[StoredEvent], since: int, oldest: int, head: int) -> EventPage:

@@ -32,6 +32,7 @@ from domain.identifiers import new_id
 from domain.large_texts import LargeText
 from domain.phones import to_e164
 from domain.recordings import RecordingForm, classify, decode, decode_pieces
+from domain.texts import shown
 from domain.times import from_wire, now, to_wire
 from persistence import (
     calls,
@@ -86,7 +87,7 @@ class FinishedCall:
     @property
     def noted(self) -> str:
         """What the note about the contact says, "" when there is to be none."""
-        return (self.summary or "").strip() if self.noted_by else ""
+        return shown((self.summary or "").strip()) or "" if self.noted_by else ""
 
     @property
     def goes_by_conversation(self) -> bool:

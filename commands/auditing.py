@@ -6,7 +6,8 @@ from typing import Annotated
 
 import typer
 
-from actions.read_audit import AuditLine, audit_entries
+from actions.read_audit import AuditLine, audit_pages
+from actions.relay import Relay
 from actions.verify_audit import Verified, verify_audit
 from commands.opening import run
 from commands.terminal import show, show_json, show_parts
@@ -21,23 +22,27 @@ def entries(
     organization: Annotated[str | None, typer.Option(help="Only of this organization.")] = None,
     action: Annotated[AuditAction | None, typer.Option(help="Only of this kind.")] = None,
     since: Annotated[str | None, typer.Option(help="From this moment on: 2026-05-15T09:10:00Z.")] = None,
-    limit: Annotated[int, typer.Option(min=1, max=1_000_000, help="How many at most.")] = 50,
+    limit: Annotated[int, typer.Option(min=0, help="How many at most; 0 for all.")] = 50,
     oldest_first: Annotated[bool, typer.Option("--oldest-first", help="In the order of their making.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line.")] = False,
 ) -> None:
     """Show who did what to secrets, recordings and people, newest first; `verify` proves that the log is whole."""
     if context.invoked_subcommand is not None:
         return
-    found = run(
-        lambda relay: audit_entries(
-            relay, organization, action=action, since=since, limit=limit, oldest_first=oldest_first
+
+    async def show_pages(relay: Relay) -> None:
+        # Page by page: a log of years fits into no memory.
+        pages = audit_pages(
+            relay, organization, action=action, since=since, limit=limit or None, oldest_first=oldest_first
         )
-    )
-    for entry in found:
-        if as_json:
-            show_json(asdict(entry))
-        else:
-            _show_audited(entry)
+        async for page in pages:
+            for entry in page:
+                if as_json:
+                    show_json(asdict(entry))
+                else:
+                    _show_audited(entry)
+
+    run(show_pages)
 
 
 @audit.command("verify")

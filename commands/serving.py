@@ -147,7 +147,7 @@ async def _serve(
     proxies = Proxies(settings.trusted_proxies)
     connections = Connections(most_connections, settings.max_connections_per_address, proxies)
     async with open_relay(settings) as relay:
-        apps = create_apps(relay)
+        apps = create_apps(relay, connections=connections)
         config = uvicorn.Config(
             ClientAddresses(apps.public, proxies),
             loop="none",
@@ -250,6 +250,7 @@ async def _broadcast(settings: Settings, descriptors: int) -> None:
             limits=_realtime_limits(settings, descriptors),
             management=(settings.management_host, port) if port is not None else None,
             has_pages=settings.pages == "on",
+            is_https=settings.is_realtime_https,
             quota=relay.quotas.sockets,
             watch=partial(note_socket, relay),
         )

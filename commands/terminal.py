@@ -6,6 +6,7 @@ line or turns the direction of writing is shown as an escape, and Rich's markup 
 
 import contextlib
 import json
+import os
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
@@ -77,6 +78,11 @@ def _cell(cell: str | Part) -> Text:
 def complain(line: str, *, style: str = "") -> None:
     """Print a line on standard error."""
     _errors.print(Text(printable(line), style=style), soft_wrap=True)
+
+
+def discard_the_rest() -> None:
+    """Print nothing more: Python would complain about a reader that has gone when it flushes at the end."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 class _Bars(Progress):

@@ -112,16 +112,38 @@ def read(
         InvalidRequest: when it is not JSON, or has more than `most_values` values.
         PayloadTooLarge: when it is longer than `most_bytes` without that text.
     """
-    pieces = [piece for is_text, piece in parts if is_text]
-    if sum(map(len, pieces)) > LARGE:
-        mark = secrets.token_hex(16)
-        rest, texts = _marked(parts, mark.encode())
-        document = documents.load(rest, most_values)
-        if texts == 1 and isinstance(document, dict) and document.get(name) == mark:
-            return document, LargeText(pieces)
+    document = _read_apart(parts, name, most_values)
+    if document is not None:
+        return document, LargeText(piece for is_text, piece in parts if is_text)
     if most_bytes is not None and sum(len(piece) for _, piece in parts) > most_bytes + LARGE:
         raise PayloadTooLarge(most_bytes, f"Request body without its {name}")
     return documents.load(b"".join(piece for _, piece in parts), most_values), None
+
+
+def is_heavy(parts: Sequence[Part], name: str) -> bool:
+    """Tell whether reading the document may take more than a few milliseconds.
+
+    A text that is not read apart is as heavy as any other part of the document: it costs by what it holds.
+    """
+    if documents.is_heavy(*(piece for is_text, piece in parts if not is_text)):
+        return True
+    if not any(is_text for is_text, _ in parts):
+        return False
+    try:
+        return _read_apart(parts, name, None) is None and documents.is_heavy(*(piece for _, piece in parts))
+    except InvalidRequest:
+        return False  # which is found out as quickly once more
+
+
+def _read_apart(parts: Sequence[Part], name: str, most_values: int | None) -> dict[str, Any] | None:
+    """Return the document with a mark for its text, or None if the text has to be read with everything else."""
+    if sum(len(piece) for is_text, piece in parts if is_text) <= LARGE:
+        return None
+    mark = secrets.token_hex(16)
+    rest, texts = _marked(parts, mark.encode())
+    document = documents.load(rest, most_values)
+    is_own = texts == 1 and isinstance(document, dict) and document.get(name) == mark
+    return document if is_own else None
 
 
 def _marked(parts: Iterable[Part], mark: bytes) -> tuple[bytes, int]:

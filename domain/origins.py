@@ -5,6 +5,9 @@ from urllib.parse import urlsplit
 
 ANY = "*"
 
+# The value of Strict-Transport-Security: for a year, and for this host alone. Its neighbours speak for themselves.
+HTTPS_ONLY = "max-age=31536000"
+
 _WEB = {"http": "http", "https": "https", "ws": "http", "wss": "https"}
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 _NAMED = ("localhost", "127.0.0.1")

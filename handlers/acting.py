@@ -1,11 +1,16 @@
 """Who acts in a request, for the audit log, and what they read."""
 
-from typing import Any
+from functools import partial
+from typing import Any, TypeVar
+
+from pydantic import BaseModel
 
 from actions.audit_reading import note_reading
 from actions.relay import Relay
 from domain.audit import Actor, AuditAction
 from openapi.exchange import Request
+
+Body = TypeVar("Body", bound=BaseModel)
 
 
 def actor_of(request: Request[Any]) -> Actor:
@@ -33,3 +38,9 @@ async def noted_reading(
     """
     organization_id, actor = current.caller.organization_id, actor_of(current)
     await note_reading(current.relay, organization_id, action, actor, subject=subject, details=details)
+
+
+async def written(current: Request[Relay], model: type[Body], content: dict[str, Any], *, is_heavy: bool) -> Body:
+    """Return `content` as an answer's body, made off the event loop if it is heavy."""
+    read = partial(model.model_validate, content)
+    return await current.relay.heavy_work.run(current.caller.organization_id, read) if is_heavy else read()

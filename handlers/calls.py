@@ -5,6 +5,7 @@ from typing import Any, Literal
 
 from pydantic import SecretStr
 
+from actions import descriptions
 from actions.configure_voice_ai import VoiceAiChanges, configure_voice_ai
 from actions.play_recording import link_recording
 from actions.read_calls import count_calls, list_calls, read_call
@@ -18,7 +19,7 @@ from domain.large_texts import LargeText
 from domain.lengths import LENGTHS
 from domain.principals import Role
 from domain.times import to_wire
-from handlers.acting import actor_of, noted_reading
+from handlers.acting import actor_of, noted_reading, written
 from openapi import models
 from openapi.exchange import Request
 from openapi.operations import (
@@ -81,6 +82,7 @@ async def post_calls_voice_ai_config(
 async def get_calls_voice_ai_config(request: Request[Relay]) -> GetCallsVoiceAiConfigAnswer:
     """Say what is configured, without the secrets."""
     config = await read_voice_ai(request.relay, request.caller.organization_id)
+    await noted_reading(request, AuditAction.CONFIG_READ)
     body = {"success": True, "config": config}
     return GetCallsVoiceAiConfig200(models.CallsVoiceAiConfigResponse.model_validate(body))
 
@@ -104,7 +106,10 @@ async def get_calls_history(
     )
     await noted_reading(request, AuditAction.CALLS_LISTED, contact_id, limit=limit, offset=offset)
     body = {"success": True, "calls": found.calls, "total": found.total}
-    return GetCallsHistory200(models.CallsHistoryResponse.model_validate(body))
+    is_heavy = descriptions.is_heavy_page(found.calls)
+    return GetCallsHistory200(
+        await written(request, models.CallsHistoryResponse, body, is_heavy=is_heavy), is_heavy=is_heavy
+    )
 
 
 async def get_calls_statistics(
@@ -112,6 +117,7 @@ async def get_calls_statistics(
 ) -> GetCallsStatisticsAnswer:
     """Count calls and add up their durations."""
     statistics = await count_calls(request.relay, request.caller.organization_id, start_date, end_date)
+    await noted_reading(request, AuditAction.STATISTICS_READ)
     body = {"success": True, "statistics": statistics}
     return GetCallsStatistics200(models.CallsStatisticsResponse.model_validate(body))
 
@@ -121,8 +127,7 @@ async def get_calls_call(request: Request[Relay], *, call_id: str) -> GetCallsCa
     organization_id = request.caller.organization_id
     call, is_heavy = await read_call(request.relay, organization_id, call_id)
     await noted_reading(request, AuditAction.CALL_READ, call_id)
-    read = functools.partial(models.CallsCallResponse.model_validate, {"success": True, "call": call})
-    body = await request.relay.heavy_work.run(organization_id, read) if is_heavy else read()
+    body = await written(request, models.CallsCallResponse, {"success": True, "call": call}, is_heavy=is_heavy)
     return GetCallsCall200(body, is_heavy=is_heavy)
 
 
@@ -130,8 +135,7 @@ async def get_calls_recording(request: Request[Relay], *, call_id: str) -> GetCa
     """Hand out a link to a call's recording, with the transcript."""
     organization_id = request.caller.organization_id
     linked, is_heavy = await link_recording(request.relay, organization_id, call_id, actor_of(request))
-    read = functools.partial(models.CallsRecordingResponse.model_validate, {"success": True, **linked})
-    body = await request.relay.heavy_work.run(organization_id, read) if is_heavy else read()
+    body = await written(request, models.CallsRecordingResponse, {"success": True, **linked}, is_heavy=is_heavy)
     return GetCallsRecording200(body, headers={"Cache-Control": "no-store"}, is_heavy=is_heavy)
 
 

@@ -16,6 +16,7 @@ class Connections:
     """Counts the open connections of one listening socket; 0 is no limit.
 
     A peer that is one of `proxies` stands for many clients, so only the limit of all connections applies to it.
+    `refused` counts what was refused, by the limit that was reached: of all connections, or of one address.
     """
 
     def __init__(self, limit: int = 0, per_address: int = 0, proxies: Proxies | None = None) -> None:
@@ -24,18 +25,25 @@ class Connections:
         self._proxies = proxies or Proxies()
         self._open = 0
         self._by_address: Counter[str] = Counter()
-        self._refused = 0
+        self.refused: Counter[str] = Counter({"all": 0, "address": 0})
+        self._unsaid = 0
         self._last_line = float("-inf")
 
     def admit(self, peer: str | None) -> bool:
         """Count a connection from `peer` and return True, or return False if there is no room for it."""
         address = network_of(peer)
-        if self._is_full(address, peer):
+        reached = self._reached(address, peer)
+        if reached is not None:
+            self.refused[reached] += 1
             self._note_refusal()
             return False
         self._open += 1
         self._by_address[address] += 1
         return True
+
+    def count(self) -> int:
+        """Return how many connections are open."""
+        return self._open
 
     def release(self, peer: str | None) -> None:
         """Discount a connection that was admitted."""
@@ -45,15 +53,17 @@ class Connections:
         if not self._by_address[address]:
             del self._by_address[address]
 
-    def _is_full(self, address: str, peer: str | None) -> bool:
+    def _reached(self, address: str, peer: str | None) -> str | None:
+        """Return the limit that leaves no room for one more connection of the peer, if there is one."""
         if self._limit and self._open >= self._limit:
-            return True
-        return 0 < self._per_address <= self._by_address[address] and not self._proxies.has(peer or "")
+            return "all"
+        is_full = 0 < self._per_address <= self._by_address.get(address, 0) and not self._proxies.has(peer or "")
+        return "address" if is_full else None
 
     def _note_refusal(self) -> None:
         # A line for each of them would be a second way to stop the server.
-        self._refused += 1
+        self._unsaid += 1
         if time.monotonic() - self._last_line >= _SECONDS_BETWEEN_LINES:
             self._last_line = time.monotonic()
-            log.warning("connections.refused", connections=self._refused, open=self._open)
-            self._refused = 0
+            log.warning("connections.refused", connections=self._unsaid, open=self._open)
+            self._unsaid = 0

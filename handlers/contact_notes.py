@@ -1,10 +1,11 @@
 """Notes about contacts, read and written by people."""
 
+from actions import descriptions
 from actions.read_contacts import list_notes
 from actions.relay import Relay
 from actions.write_note import NoteToWrite, write_note
 from domain.audit import AuditAction
-from handlers.acting import noted_reading, user_of
+from handlers.acting import noted_reading, user_of, written
 from openapi import models
 from openapi.exchange import Request
 from openapi.operations import (
@@ -22,7 +23,10 @@ async def get_contact_notes(
     page = await list_notes(request.relay, request.caller.organization_id, contact_id, limit=limit, cursor=cursor)
     await noted_reading(request, AuditAction.NOTES_READ, contact_id)
     body = {"success": True, "data": page.entries, "next": page.next}
-    return GetContactNotes200(models.ContactNotesResponse.model_validate(body))
+    is_heavy = descriptions.is_heavy_page(page.entries)
+    return GetContactNotes200(
+        await written(request, models.ContactNotesResponse, body, is_heavy=is_heavy), is_heavy=is_heavy
+    )
 
 
 async def post_contact_notes(request: Request[Relay], *, body: models.ContactNoteRequest) -> PostContactNotesAnswer:

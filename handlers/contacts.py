@@ -1,11 +1,12 @@
 """Contacts: a list, one of them, their story, and their erasure."""
 
+from actions import descriptions
 from actions.erase_contact import erase_contact
 from actions.read_contacts import list_contacts, read_contact, read_timeline
 from actions.relay import Relay
 from domain.audit import AuditAction
 from domain.principals import Role
-from handlers.acting import actor_of, noted_reading
+from handlers.acting import actor_of, noted_reading, written
 from openapi import models
 from openapi.exchange import Request
 from openapi.operations import (
@@ -50,4 +51,7 @@ async def get_contacts_timeline(
     page = await read_timeline(request.relay, request.caller.organization_id, contact_id, limit=limit, cursor=cursor)
     await noted_reading(request, AuditAction.TIMELINE_READ, contact_id)
     body = {"success": True, "timeline": page.entries, "next": page.next}
-    return GetContactsTimeline200(models.ContactTimelineResponse.model_validate(body))
+    is_heavy = descriptions.is_heavy_page(page.entries)
+    return GetContactsTimeline200(
+        await written(request, models.ContactTimelineResponse, body, is_heavy=is_heavy), is_heavy=is_heavy
+    )

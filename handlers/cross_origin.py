@@ -10,6 +10,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from domain.origins import is_allowed
 
 _API = "/api/"
+_TOO_MANY = 429
 _EXPOSED = (b"access-control-expose-headers", b"X-Request-Id, Retry-After")
 _PREFLIGHT = [
     (b"access-control-allow-methods", b"GET, POST, PUT, PATCH, DELETE"),
@@ -35,7 +36,8 @@ class CrossOrigin:
         if len(origins) == 1 and is_allowed(origins[0].decode("latin-1"), self._allowed):
             headers += [(b"access-control-allow-origin", origins[0]), _EXPOSED]
         if scope["method"] == "OPTIONS" and _asks_for_method(scope):
-            return _answer_preflight([*headers, *(_PREFLIGHT if len(headers) > 1 else [])], send)
+            # Passed on all the same, so that it counts like every other request.
+            return self._app(scope, receive, _Preflight([*headers, *(_PREFLIGHT if len(headers) > 1 else [])], send))
         return self._app(scope, receive, _adding(headers, send))
 
 
@@ -43,9 +45,22 @@ def _asks_for_method(scope: Scope) -> bool:
     return any(name == b"access-control-request-method" for name, _ in scope["headers"])
 
 
-async def _answer_preflight(headers: list[tuple[bytes, bytes]], send: Send) -> None:
-    await send({"type": "http.response.start", "status": 204, "headers": headers})
-    await send({"type": "http.response.body", "body": b""})
+class _Preflight:
+    """Answers a preflight in the place of whatever the path answers; a refusal for asking too often stays."""
+
+    def __init__(self, headers: list[tuple[bytes, bytes]], send: Send) -> None:
+        self._headers = headers
+        self._send = send
+        self._is_refused = False
+
+    async def __call__(self, message: Message) -> None:
+        if message["type"] == "http.response.start":
+            self._is_refused = message["status"] == _TOO_MANY
+            kept = message.get("headers", ()) if self._is_refused else ()
+            status = _TOO_MANY if self._is_refused else 204
+            await self._send({**message, "status": status, "headers": [*kept, *self._headers]})
+        elif self._is_refused or not message.get("more_body", False):
+            await self._send(message if self._is_refused else {"type": "http.response.body", "body": b""})
 
 
 def _adding(headers: list[tuple[bytes, bytes]], send: Send) -> Send:

@@ -1,13 +1,13 @@
 """HTTP/1.1 as the server speaks it: uvicorn's protocol, with the doors closed that it leaves open.
 
-A head (request line and headers) has a limit, so that nobody can fill the memory before showing a token. Trailers are
-dropped: they arrive after the body and must not pass for headers (RFC 9110, 6.5.1), least of all for Authorization. An
-offer to upgrade is ignored and the request served as it stands (RFC 9110, 7.8); uvicorn would lose its body. Who sends
-slowly on purpose is let go: a connection without a whole head, and a body that comes slower than a bad line would
-bring it. So is a client that does not take its answer. Requests that arrive together are read one at a time: what comes
-behind one that is being answered stays unread, and then waits with what else costs much to parse
-(`handlers/reading_turns.py`). A body in very many very small chunks is refused. Connections are
-counted, and one too many is refused at once (`handlers/connections.py`).
+A head (request line and headers) has a limit, so that nobody can fill the memory before showing a token, and so has the
+number of its headers, because every layer looks through them. Trailers are dropped: they arrive after the body and must
+not pass for headers (RFC 9110, 6.5.1), least of all for Authorization. An offer to upgrade is ignored and the request
+served as it stands (RFC 9110, 7.8); uvicorn would lose its body. Who sends slowly on purpose is let go: a connection
+without a whole head, and a body that comes slower than a bad line would bring it. So is a client that does not take its
+answer. Requests that arrive together are read one at a time: what comes behind one that is being answered stays unread,
+and then waits with what else costs much to parse (`handlers/reading_turns.py`). A body in very many very small chunks
+is refused. Connections are counted, and one too many is refused at once (`handlers/connections.py`).
 
 Most requests arrive in one piece and are answered in one: then no timer is set, and head and body leave together.
 """
@@ -34,6 +34,7 @@ from handlers.connections import Connections
 from handlers.reading_turns import ReadingTurns
 
 MAX_HEAD_BYTES = 64 * 1024
+MAX_HEADERS = 128
 HEAD_SECONDS = 10.0
 
 # A body has so long, and a second more for every so many bytes that have come; at most as long again at a time.
@@ -62,6 +63,10 @@ _TOO_MANY_CHUNKS = b'{"success":false,"error":"The request body arrives in too m
 _FULL = b'{"success":false,"error":"Temporarily unavailable, please try again"}'
 _OFFERS = frozenset({b"upgrade", b"http2-settings"})
 _TELLING = frozenset({b"connection", b"transfer-encoding"})
+
+
+class _TooManyHeaders(Exception):
+    """Raised within the parser's call, and seen as the context of the parser's error."""
 
 
 class HttpProtocol(HttpToolsProtocol):
@@ -262,7 +267,10 @@ class HttpProtocol(HttpToolsProtocol):
         except httptools.HttpParserUpgrade as offer:
             self._decline()
             return int(offer.args[0])
-        except httptools.HttpParserError:
+        except httptools.HttpParserError as error:
+            if isinstance(error.__context__, _TooManyHeaders):
+                self._refuse_head()
+                return len(piece)
             self.logger.warning("Invalid HTTP request received.")
             self._is_refused = True
             self.send_400_response("Invalid HTTP request received.")
@@ -292,6 +300,8 @@ class HttpProtocol(HttpToolsProtocol):
         """Take a header, unless it is a trailer."""
         if self._is_in_head:
             name = name.lower()
+            if len(self.headers) >= MAX_HEADERS:
+                raise _TooManyHeaders  # which ends the parsing at once
             self.headers.append((name, value))
             if name == b"expect" and value.lower() == b"100-continue":
                 self.expect_100_continue = True

@@ -2,9 +2,10 @@
 
 from typing import TypeVar
 
-from actions.play_recording import Audio, find_audio, play
+from actions.play_recording import Audio, find_audio, note_playing, play
 from actions.relay import Relay
 from domain.byte_ranges import Unsatisfiable, requested
+from handlers.acting import actor_of
 from openapi import models
 from openapi.exchange import Request
 from openapi.operations import (
@@ -26,6 +27,7 @@ async def get_recordings_audio(
         part = requested(_applicable(request, range_, audio), audio.size)
     except Unsatisfiable:
         return _outside(audio)
+    await note_playing(request.relay, audio, recording_id, actor_of(request))
     if part is None:
         return _answer(GetRecordingsAudio200, request, audio, 0, audio.size, {})
     start, end = part

@@ -279,7 +279,7 @@ class Enforced:
         if self._body_schema is not None:
             insist_on_json(headers)
             parts = await self._received(incoming)
-            is_heavy = documents.is_heavy(*(piece for is_text, piece in parts if not is_text))
+            is_heavy = self._is_heavy(parts)
             taken = functools.partial(self._taken, parts, is_heavy=is_heavy)
             arguments["body"], large_text = await self._heavy_work.run(owner, taken) if is_heavy else taken()
         request = Request(self._relay, self.operation.id, scope, principal, large_text, is_heavy, incoming.chunks)
@@ -296,6 +296,11 @@ class Enforced:
             return await incoming.parts(self._large_text, self._max_document)
         raw = await incoming.whole()
         return [(False, raw)] if raw else []
+
+    def _is_heavy(self, parts: list[Part]) -> bool:
+        if self._large_text is None:
+            return documents.is_heavy(*(piece for _, piece in parts))
+        return large_texts.is_heavy(parts, self._large_text)
 
     def _taken(self, parts: list[Part], *, is_heavy: bool) -> tuple[Any, LargeText | None]:
         """Return the body, parsed and validated, and the text that was left where it is."""

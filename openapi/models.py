@@ -1046,6 +1046,9 @@ class CallsCall(Body):
     startedAt: Moment
     endedAt: Moment
     summary: str | None = None
+    """
+    At most 20,000 characters in a list or an event, ending in an ellipsis if that is not all of it.
+    """
     transcript: list[CallsTranscriptTurn] | None = None
     """
     Only when one call is read.

@@ -2291,7 +2291,7 @@ class GetOrganizationUsage(Protocol[R_contra]):
 # What the server reads at start
 
 OPERATIONS: Final = Bindings(
-    "3ddedffaa926e2e0761eefa9c0275e14e71df95ac4eb0300125269e4750561fa",
+    "fec79a601ba589289f5a280d4db567398711d594207fa0dd1754b7f693c8c7d9",
     {
         "POST /api/calls/ingest": Binding(
             handler="calls.post_calls_ingest",

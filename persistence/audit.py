@@ -13,7 +13,9 @@ from peewee import fn
 
 from domain import documents
 from domain.audit import Actor, AuditAction, entry_digest
+from domain.positions import Position
 from persistence.models import AuditChain, AuditEntry, Organization
+from persistence.pages import following
 from persistence.statements import Given, Insertion, Statement
 
 _ENTRY = Insertion(AuditEntry)
@@ -102,18 +104,33 @@ def after(organization_id: str | None, sequence: int, limit: int) -> list[AuditE
 
 
 def newest(
-    organization_id: str | None = None, *, action: str | None = None, since: str | None = None, limit: int = 100
+    organization_id: str | None = None,
+    *,
+    action: str | None = None,
+    since: str | None = None,
+    after: Position | None = None,
+    limit: int = 100,
 ) -> list[AuditEntry]:
-    """Return the newest entries first: of one organization or (None) of all, of one kind, from that moment on."""
-    query = _wanted(organization_id, action, since)
-    return list(query.order_by(AuditEntry.at.desc(), AuditEntry.id.desc()).limit(limit))
+    """Return the newest entries first: of one organization or (None) of all, of one kind, from that moment on.
+
+    `after` is the entry at which the page before ended.
+    """
+    return following(_wanted(organization_id, action, since), AuditEntry.at, AuditEntry.id, after, limit)
 
 
 def oldest(
-    organization_id: str | None = None, *, action: str | None = None, since: str | None = None, limit: int = 100
+    organization_id: str | None = None,
+    *,
+    action: str | None = None,
+    since: str | None = None,
+    after: Position | None = None,
+    limit: int = 100,
 ) -> list[AuditEntry]:
     """Return the oldest entries first; otherwise like `newest`."""
     query = _wanted(organization_id, action, since)
+    if after is not None:
+        # The first condition lets either engine begin in the index.
+        query = query.where(AuditEntry.at >= after.at, (AuditEntry.at > after.at) | (AuditEntry.id > after.id))
     return list(query.order_by(AuditEntry.at, AuditEntry.id).limit(limit))
 
 

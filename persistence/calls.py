@@ -8,6 +8,7 @@ from peewee import fn
 
 from domain.calls import EVERY_CALL, CallFilter
 from domain.statuses import CALL_STATUSES
+from domain.texts import MAX_SHOWN
 from persistence import pages
 from persistence.models import Call, Organization, Recording
 from persistence.statements import Given, Insertion, Lookup, Statement
@@ -74,14 +75,14 @@ def count(organization_id: str, wanted: CallFilter = EVERY_CALL) -> int:
 
 
 def page(organization_id: str, wanted: CallFilter, *, total: int, offset: int, limit: int) -> list[Call]:
-    """Return the calls `offset` to `offset + limit` of the `total` wanted ones, newest first, without transcripts."""
+    """Return the calls `offset` to `offset + limit` of the `total` wanted ones, newest first, as `among` does."""
     matching = _matching(organization_id, wanted)
     ids = pages.numbered(Call, matching, Call.started_at, total=total, offset=offset, limit=limit)
     return among(organization_id, ids)
 
 
 def among(organization_id: str, ids: Sequence[str]) -> list[Call]:
-    """Return the organization's calls with these ids, in their order, without transcripts."""
+    """Return the organization's calls with these ids, in their order, without transcripts; long summaries are cut."""
     query = Call.select(*_LISTED).where(pages.among(Call, organization_id, Call.id, ids))
     found = {call.id: call for call in query} if ids else {}
     return [found[call_id] for call_id in ids if call_id in found]
@@ -102,7 +103,12 @@ def figures(organization_id: str, since: str | None, before: str | None) -> dict
     return {status: figure for status, figure in found.items() if figure.count}
 
 
-_LISTED = [field for field in Call._meta.sorted_fields if field.name not in ("transcript", "provider_metadata")]
+_TEXTS = ("transcript", "provider_metadata", "summary")
+_LISTED = [
+    *(field for field in Call._meta.sorted_fields if field.name not in _TEXTS),
+    # One character more than is shown, which tells that there is more. A summary may have millions.
+    fn.SUBSTR(Call.summary, 1, MAX_SHOWN + 1).alias("summary"),
+]
 
 
 def _figures(organization_id: str, wanted: CallFilter) -> Figures:

@@ -7,6 +7,7 @@ from persistence.models import User
 from persistence.statements import Among, Lookup
 
 _BY_ID = Lookup(User, "id")
+_EMAILS = Among(User, "id", "id", "email", "status")
 _VERSIONS = Among(User, "id", "id", "token_version", "status")
 
 
@@ -41,6 +42,11 @@ def everyone(organization_id: str | None = None, *, removed: bool = False) -> li
     if not removed:
         query = query.where(User.status != UserStatus.REMOVED.value)
     return list(query.order_by(User.organization, User.id))
+
+
+def emails(user_ids: Collection[str]) -> dict[str, str]:
+    """Return the addresses that those of these users sign in with who were not removed."""
+    return {user_id: email for user_id, email, status in _EMAILS.find(user_ids) if status != UserStatus.REMOVED}
 
 
 def active_with_role(organization_id: str, role: str) -> int:

@@ -72,10 +72,15 @@ def foreign_origin(request: Request, allowed: frozenset[str]) -> str | None:
     """Return the origin of the page that asks, if its pages may not connect.
 
     Browsers do not send tokens on their own, so a foreign page gains nothing without one; the list is a second fence.
+
+    Raises:
+        Refused: with 403 if the request names several origins, which no browser does.
     """
     given = request.headers.get_all("Origin")
     hosts = request.headers.get_all("Host")
-    if not given or (len(given) == 1 and is_allowed(given[0], allowed, hosts[0] if len(hosts) == 1 else "")):
+    if len(given) > 1:
+        raise Refused(HTTPStatus.FORBIDDEN, "A page has one origin.", reason="origin")
+    if not given or is_allowed(given[0], allowed, hosts[0] if len(hosts) == 1 else ""):
         return None
     return given[0]
 

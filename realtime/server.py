@@ -26,7 +26,7 @@ from websockets.http11 import Request, Response
 from domain import documents, times
 from domain.addresses import Proxies
 from domain.errors import ConfigurationError, RelayError
-from domain.origins import normalised
+from domain.origins import HTTPS_ONLY, normalised
 from domain.principals import Principal
 from persistence import outbox
 from persistence.database import Database
@@ -77,6 +77,7 @@ async def serve(
     proxies: Proxies | None = None,
     management: tuple[str, int] | None = None,
     has_pages: bool = True,
+    is_https: bool = False,
     quota: Quota = no_quota,
     watch: Watch = unwatched,
 ) -> None:
@@ -95,6 +96,7 @@ async def serve(
         proxies=proxies,
         management=management,
         has_pages=has_pages,
+        is_https=is_https,
         quota=quota,
         watch=watch,
     )
@@ -137,6 +139,7 @@ class RealtimeServer:
         broadcaster: Broadcaster[Session] | None = None,
         management: tuple[str, int] | None = None,
         has_pages: bool = True,
+        is_https: bool = False,
         quota: Quota = no_quota,
         watch: Watch = unwatched,
     ) -> None:
@@ -147,6 +150,7 @@ class RealtimeServer:
         self._limits = limits or Limits()
         self._pages = pages.load(for_people=has_pages)
         self._management = management
+        self._process_response = _insist_on_https if is_https else None
         self._is_draining = False
         self._proxies = proxies or Proxies()
         self._broadcaster: Broadcaster[Session] = broadcaster or Broadcaster()
@@ -221,6 +225,7 @@ class RealtimeServer:
             self._serve,
             sock=listening,
             process_request=self._answer,
+            process_response=self._process_response,
             select_subprotocol=handshake.select_subprotocol,  # type: ignore[arg-type]
             compression=None,
             server_header=None,
@@ -305,6 +310,7 @@ class RealtimeServer:
     def _make_peer(self, *given: Any, **options: Any) -> Peer:
         peer = Peer(*given, **options)
         peer.on_begin, peer.on_end = self._begin, self._arrivals.remove
+        peer.on_large_head = self._metrics.refused.labels("head").inc
         return peer
 
     def _begin(self, peer: Peer) -> None:
@@ -342,6 +348,10 @@ class RealtimeServer:
             exposition = self._metrics.exposition()
             return handshake.respond(HTTPStatus.OK, "text/plain; version=0.0.4; charset=utf-8", exposition)
         return None
+
+
+def _insist_on_https(_: ServerConnection, __: Request, response: Response) -> None:
+    response.headers["Strict-Transport-Security"] = HTTPS_ONLY
 
 
 async def _hang_up(connection: ServerConnection) -> None:

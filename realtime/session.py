@@ -10,7 +10,7 @@ import socket
 from collections.abc import Callable
 
 from websockets.asyncio.server import ServerConnection
-from websockets.protocol import OPEN
+from websockets.protocol import CONNECTING, OPEN
 
 from domain.addresses import network_of
 from domain.principals import Principal
@@ -19,6 +19,10 @@ from realtime.handshake import Handshake
 
 _CLOSE_SECONDS = 10.0  # long enough for a peer that was busy to read what is unsent, and why it was closed
 NO_ROOM = -1  # what a session's `send` returns when too much is unsent already
+
+# What may arrive before the request is answered. The library would take 128 lines of 8 KiB, a megabyte a connection.
+MAX_HEAD_BYTES = 32 << 10
+_TOO_LARGE = b"HTTP/1.1 431 Request Header Fields Too Large\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"
 
 _LONGEST_REASON = 123  # bytes, RFC 6455 §5.5
 
@@ -32,9 +36,11 @@ class Peer(ServerConnection):
     foreign_origin: str | None = None  # of the page that asked, if its pages may not connect
     session: "Session | None" = None
     is_silent = False
+    head_bytes = 0
     unread_answers = 0  # bytes of what the library said since the write buffer was empty
     on_begin: Callable[["Peer"], None] | None = None
     on_end: Callable[["Peer"], None] | None = None
+    on_large_head: Callable[[], None] | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Take note of the beginning."""
@@ -45,9 +51,22 @@ class Peer(ServerConnection):
             self.on_begin(self)
 
     def data_received(self, data: bytes) -> None:
-        """Take whatever comes as a sign of life."""
+        """Take whatever comes as a sign of life; cut off a request whose head is too long."""
         self.is_silent = False
+        if self.protocol.state is CONNECTING:
+            self.head_bytes += len(data)
+            if self.head_bytes > MAX_HEAD_BYTES:
+                self._refuse_head()
+                return
         super().data_received(data)
+
+    def _refuse_head(self) -> None:
+        if self.transport.is_closing():
+            return
+        if self.on_large_head:
+            self.on_large_head()
+        self.transport.write(_TOO_LARGE)
+        self.transport.close()
 
     def send_data(self) -> None:
         """Write what the library has to say, which may have been the last; cut off who pings and reads no answer."""

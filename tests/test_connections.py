@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import re
 from pathlib import Path
 
 import pytest
@@ -50,6 +51,11 @@ async def test_connections_are_refused_at_the_limit_and_the_others_are_served(tm
             for line in lines:
                 await line.send(HEALTH)
                 assert (await line.answer()).status == 200
+            await lines[0].send(request("GET", "/metrics"))
+            metrics = (await lines[0].answer()).body.decode()
+            assert "relay_connections 5.0\n" in metrics
+            (count,) = re.findall(r'^relay_connections_refused_total\{limit="all"\} (\S+)$', metrics, re.MULTILINE)
+            assert float(count) >= 1
 
             lines[0].abort()
             while (await exchange(url, HEALTH)).status != 200:  # noqa: ASYNC110 - the server has no event to wait for

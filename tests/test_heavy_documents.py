@@ -11,6 +11,7 @@ import pytest
 from domain import documents
 from persistence.models import Call, ContactNote
 from tests.support.api import Api, running_api
+from tests.support.audio import mp3_base64
 
 TOOL_VALUES = 1000
 INGEST_VALUES = 50_000
@@ -150,3 +151,39 @@ async def test_texts_called_recording_elsewhere_count_as_document(api: Api) -> N
     answer = await api.ingest(call(api, metadata={"recording": "A" * 5_000_000}))
 
     assert answer.status_code == 413
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"metadata": {"recording": "a," * 1_000_000}},
+        {"metadata": {"recording": ["x" * 300_000] * 8}},
+        {"recording": mp3_base64(700), "metadata": {"recording": "x" * 300_000}},
+    ],
+    ids=["elsewhere", "several", "beside its own"],
+)
+async def test_texts_called_recording_elsewhere_are_read_off_the_event_loop(
+    api: Api, worked: Asked, more: dict[str, Any]
+) -> None:
+    """Like any other part of the document; their name does not make them light."""
+    answer = await api.ingest(call(api, **more))
+
+    assert answer.status_code == 201, answer.text
+    assert {verb for verb, _ in worked} >= {"load", "dump"}
+    assert not any(in_loop for _, in_loop in worked)
+
+
+async def test_a_call_with_a_large_recording_is_light_beside_it(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Most calls have one; they need not wait for the documents of others."""
+    heavy: list[object] = []
+    run = api.relay.heavy_work.run
+
+    async def noted(owner: object, work: Any) -> Any:
+        heavy.append(owner)
+        return await run(owner, work)
+
+    monkeypatch.setattr(api.relay.heavy_work, "run", noted)
+    answer = await api.ingest(call(api, recording=mp3_base64(7000)))
+
+    assert answer.status_code == 201, answer.text
+    assert heavy == []

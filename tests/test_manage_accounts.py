@@ -66,6 +66,7 @@ def test_what_the_command_line_does_to_accounts_can_be_read_in_the_audit_log(hou
     assert [entry["action"] for entry in house.audited("--action", "user.created")] == ["user.created"]
     assert house.audited("--since", "2200-01-01T00:00:00Z") == []
     assert len(house.run("audit", "--limit", "2").stdout.splitlines()) == 2
+    assert house.audited("--limit", "0") == entries
     assert "user.signed_out" in house.run("audit").stdout
 
 
@@ -152,9 +153,20 @@ def test_limits_and_a_whole_audit_log_are_shown(house: House) -> None:
     assert "0" * 64 in unknown.stdout
     assert line["previous_digest"] == head
     assert line.keys() == {
-        *("at", "action", "organization_id", "who", "client", "request_id", "subject", "details"),
+        *("at", "action", "organization_id", "who", "user_id", "client", "request_id", "subject", "details"),
         *("id", "sequence", "previous_digest", "digest"),
     }
+
+
+def test_a_reader_that_has_enough_ends_the_command_quietly(house: House) -> None:
+    """As `head` does."""
+    reading, writing = os.pipe()
+    os.close(reading)
+    command = [sys.executable, str(MANAGE), "audit", "--json", "--limit", "0"]
+    done = subprocess.run(command, env=house.env, cwd=house.folder, stdout=writing, stderr=subprocess.PIPE, text=True)
+    os.close(writing)
+
+    assert (done.returncode, done.stderr) == (1, "")
 
 
 IMPOSSIBLE: list[tuple[list[str], str]] = [

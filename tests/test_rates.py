@@ -12,7 +12,7 @@ from domain.errors import RateLimited
 from domain.principals import Principal, TokenKind
 from openapi import document
 from persistence.database import Database, open_database
-from tests.support.api import Api, engine_of_api, running_api
+from tests.support.api import Api, engine_of_api, running_api, unwritable
 
 NOTE = {"phone_number": "+14165550100", "note": "Hello."}
 
@@ -83,6 +83,30 @@ async def test_every_request_counts_against_its_address_whatever_its_path(
     assert answers[3].headers["x-request-id"]
     assert answers[3].json()["success"] is False
     assert elsewhere.json() == {"success": False, "error": "Too many requests, please try again later"}
+
+
+async def test_a_preflight_counts_like_every_other_request(tmp_path: Path) -> None:
+    """It is answered without a token and before routing, whatever its path; the page can read that it was too much."""
+    headers = {"Origin": "https://relay.example", "Access-Control-Request-Method": "POST"}
+    async with running_api(tmp_path, requests_per_minute_per_address=3) as api:
+        paths = ("/api/calls/ingest", "/api/nowhere", "/api/calls/ingest", "/api/calls/ingest")
+        answers = [await api.http.options(path, headers=headers) for path in paths]
+
+    assert [answer.status_code for answer in answers] == [204, 204, 204, 429]
+    assert said(answers[3]) == [429, True]
+    assert {answer.headers["access-control-allow-origin"] for answer in answers} == {"https://relay.example"}
+    assert [answer.content for answer in answers[:3]] == [b""] * 3
+    assert answers[3].json()["success"] is False
+
+
+async def test_requests_are_counted_in_memory_while_the_database_cannot_count(tmp_path: Path) -> None:
+    """What needs no database, such as whether the process lives, is still answered; and the limit still holds."""
+    settings = {"requests_per_minute_per_address": 3, "request_counters": "database"}
+    async with running_api(tmp_path, **settings) as api:
+        with unwritable(api):
+            answers = [await api.http.get("/healthz") for _ in range(4)]
+
+    assert [answer.status_code for answer in answers] == [200, 200, 200, 429]
 
 
 def test_every_operation_documents_that_it_may_be_asked_too_often() -> None:

@@ -1,16 +1,15 @@
 """With AUDIT_READS=on, who looked at what is in the audit log, and what cannot be written down is not shown."""
 
-import contextlib
-from collections.abc import AsyncIterator, Iterator
+import re
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 
-from domain.errors import Overloaded
 from persistence.models import AuditEntry
-from tests.support.api import Api, running_api
+from tests.support.api import Api, running_api, unwritable
 from tests.support.contract import CONTRACT
 from tests.test_tenancy import Tenants, _call, _leave_something_of_every_kind
 
@@ -20,9 +19,7 @@ EXEMPT = {
     "get_user_api_key": "audited always, as api_key.read",
     "get_user_api_keys": "the caller's own keys, without their secrets",
     "get_organization_usage": "figures",
-    "get_calls_statistics": "figures",
-    "get_calls_voice_ai_config": "what is configured, without the secrets",
-    "get_recordings_audio": "the link to it was audited when it was handed out",
+    "get_recordings_audio": "opened by a link instead of a token; see below",
 }
 
 EXPECTED = {
@@ -37,6 +34,8 @@ EXPECTED = {
     "get_conversation": ("conversation.read", "conversationId"),
     "get_conversation_messages": ("messages.read", "conversationId"),
     "get_events": ("events.read", None),
+    "get_calls_statistics": ("statistics.read", None),
+    "get_calls_voice_ai_config": ("config.read", None),
 }
 
 READING = [one for one in CONTRACT.operations if one.id not in EXEMPT and (one.method == "GET" or one.id in EXPECTED)]
@@ -94,7 +93,7 @@ async def test_what_is_not_there_or_not_theirs_is_no_reading(audited: Tenants) -
 @pytest.mark.parametrize("operation", READING, ids=lambda operation: operation.id)
 async def test_what_cannot_be_written_down_is_not_shown(audited: Tenants, operation: Any) -> None:
     """503 with Retry-After in the operation's envelope, and nothing of the person in it."""
-    with _unwritable(audited.api):
+    with unwritable(audited.api):
         answer = await _call(audited, operation, audited.api.superadmin_token)
 
     assert answer.status_code == 503
@@ -114,14 +113,33 @@ async def test_reading_leaves_no_trace_unless_it_is_audited(tmp_path: Path) -> N
     assert [entry.action for entry in after[len(before) :]] == ["recording.listened"]
 
 
-@contextlib.contextmanager
-def _unwritable(api: Api) -> Iterator[None]:
-    async def fail(*_: Any, **__: Any) -> Any:
-        raise Overloaded("injected")
+async def test_each_fetch_behind_a_link_is_audited_with_where_it_came_from(audited: Tenants) -> None:
+    """The link was handed out to a user; who it was passed on to shows by the address, whatever part they fetch."""
+    api, url = audited.api, await _link(audited)
+    before = await entries(api)
+    answers = [await api.http.get(url), await api.http.get(url, headers={"Range": "bytes=1-2"})]
+    added = (await entries(api))[len(before) :]
+    forged = await api.http.get(re.sub("signature=[^&]{8}", "signature=00000000", url))
+    outside = await api.http.get(url, headers={"Range": "bytes=99999999-"})
 
-    database = api.relay.database
-    object.__setattr__(database, "write", fail)
-    try:
-        yield
-    finally:
-        del database.write
+    assert [answer.status_code for answer in (*answers, forged, outside)] == [200, 206, 401, 416]
+    assert [(one.action, one.subject, one.user_id, one.client) for one in added] == [
+        ("recording.fetched", audited.ids["recordingId"], None, "127.0.0.1")
+    ] * 2
+    assert [one.request_id for one in added] == [answer.headers["x-request-id"] for answer in answers]
+    assert len(await entries(api)) == len(before) + 2
+
+
+async def test_audio_whose_fetch_cannot_be_written_down_is_not_sent(audited: Tenants) -> None:
+    """As everything else."""
+    url = await _link(audited)
+    with unwritable(audited.api):
+        answer = await audited.api.http.get(url)
+
+    assert (answer.status_code, answer.json()["success"]) == (503, False)
+
+
+async def _link(audited: Tenants) -> str:
+    operation = next(one for one in READING if one.id == "get_calls_recording")
+    url: str = (await _call(audited, operation, audited.api.superadmin_token)).json()["audioUrl"]
+    return url.partition("https://relay.example")[2]

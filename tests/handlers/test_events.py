@@ -5,6 +5,8 @@ from typing import Any
 
 import pytest
 
+from domain.events import Event as DomainEvent
+from domain.events import EventName
 from persistence import outbox
 from persistence.models import Event
 from tests.support import published_events
@@ -14,6 +16,7 @@ from tests.support.reading import get
 pytestmark = pytest.mark.any_engine
 
 EVENTS = "/api/events"
+CONTACT, AT = "c" * 24, "2026-05-15T09:10:00.000Z"
 
 
 @pytest.fixture
@@ -116,3 +119,20 @@ async def test_a_parameter_that_makes_no_sense_is_400(api: Api, subtests: pytest
 async def test_a_since_beyond_any_sequence_is_answered(api: Api) -> None:
     """The largest number the document admits is a number like any other."""
     assert (await read(api, since=2**63 - 1))["next"] == await api.read(lambda: outbox.head(api.organization_id))
+
+
+async def test_a_page_of_very_long_events_ends_sooner_and_the_next_goes_on(api: Api) -> None:
+    """A thousand of the longest there can be would fill the memory; each page has one at least."""
+    data = {"noteId": "b" * 24, "contactId": CONTACT, "type": "note", "note": "x" * (3 << 20), "createdAt": AT}
+    for _ in range(5):
+        await api.relay.database.write(
+            lambda: outbox.append(api.organization_id, [DomainEvent(EventName.NOTE_CREATED, data, contact_id=CONTACT)])
+        )
+    seen, sizes, since = [], [], 0
+    while (body := await read(api, since=since, limit=1000))["events"]:
+        seen += [event["seq"] for event in body["events"]]
+        sizes.append(len(body["events"]))
+        since = body["next"]
+
+    assert seen == [1, 2, 3, 4, 5]
+    assert sizes == [1] * 5

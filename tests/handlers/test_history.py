@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 
+from domain.texts import MAX_SHOWN
 from tests.support.api import Api
 from tests.support.audio import mp3_base64
 from tests.support.reading import OURS, THEIRS, call_row, contact_of, get
@@ -218,3 +219,48 @@ async def test_without_calls_statistics_are_zero(api: Api) -> None:
     statistics = (await get(api, "/api/calls/statistics")).json()["statistics"]
 
     assert statistics == {"totalCalls": 0, "totalDuration": 0, "averageDuration": 0, "byStatus": {}}
+
+
+# Texts of any length.
+
+
+async def test_a_summary_of_any_length_is_cut_in_lists_and_events_and_whole_in_its_call(api: Api) -> None:
+    """Otherwise one request for a page would answer with two hundred times the largest body there can be."""
+    summary = "ä" * (MAX_SHOWN + 5)
+    call_id = (await ingested(api, summary=summary))["callId"]
+    fitting = (await ingested(api, summary="x" * MAX_SHOWN, externalCallId="vendor-2", callStartTime=at(1)))["callId"]
+    contact_id = (await get(api, f"/api/calls/{call_id}")).json()["call"]["contactId"]
+    listed = {one["callId"]: one["summary"] for one in (await get(api, HISTORY)).json()["calls"]}
+    timeline = (await get(api, f"/api/contacts/{contact_id}/timeline")).json()["timeline"]
+    events = [one["data"]["summary"] for one in await api.events() if one["name"] == "call_ended"]
+
+    cut = "ä" * (MAX_SHOWN - 1) + "…"
+    assert (listed[call_id], listed[fitting]) == (cut, "x" * MAX_SHOWN)
+    assert [entry["call"]["summary"] for entry in timeline if entry["kind"] == "call"] == ["x" * MAX_SHOWN, cut]
+    assert events == [cut, "x" * MAX_SHOWN]
+    assert (await get(api, f"/api/calls/{call_id}")).json()["call"]["summary"] == summary
+
+
+@pytest.mark.parametrize("path", [f"{HISTORY}?limit=200", "/api/events?limit=1000", "/api/contacts/{contact}/timeline"])
+async def test_a_page_of_long_texts_is_written_off_the_event_loop(
+    api: Api, path: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In the thread for heavy work; a page of ordinary texts costs no thread."""
+    heavy: list[object] = []
+    run = api.relay.heavy_work.run
+
+    async def noted(owner: object, work: Any) -> Any:
+        heavy.append(owner)
+        return await run(owner, work)
+
+    monkeypatch.setattr(api.relay.heavy_work, "run", noted)
+    await ingested(api, summary="short")
+    contact_id = (await get(api, HISTORY)).json()["calls"][0]["contactId"]
+    path = path.format(contact=contact_id)
+    assert (await get(api, path)).status_code == 200
+    assert heavy == []
+    for index in range(14):
+        await ingested(api, summary="x" * MAX_SHOWN, externalCallId=f"long-{index}")
+    heavy.clear()
+    assert (await get(api, path)).status_code == 200
+    assert heavy == [api.organization_id] * 2

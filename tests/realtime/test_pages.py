@@ -1,11 +1,14 @@
 import json
 import re
+from pathlib import Path
 
+import httpx
 import pytest
 
 from realtime import pages
 from tests.realtime.conftest import World
 from tests.support import published_events
+from tests.support.processes import accepts, environment, run, running
 
 
 async def test_the_document_is_served_as_published(world: World) -> None:
@@ -36,6 +39,33 @@ async def test_nothing_may_be_framed_guessed_or_told_elsewhere(world: World, pat
     assert headers["content-security-policy"] == "frame-ancestors 'none'"
     assert headers["x-content-type-options"] == "nosniff"
     assert headers["referrer-policy"] == "no-referrer"
+
+
+@pytest.mark.parametrize("path", ["/live", "/healthz", "/nowhere"])
+@pytest.mark.parametrize(("is_https", "said"), [(True, "max-age=31536000"), (False, None)])
+async def test_browsers_are_told_to_insist_on_https_where_it_is_spoken(
+    world: World, path: str, is_https: bool, said: str | None
+) -> None:
+    """With every answer, and with the answer that opens a socket."""
+    async with world.broadcaster(is_https=is_https) as station:
+        _, headers, _ = await station.get(path)
+        async with station.listener() as listener:
+            response = listener.connection.response
+
+    assert headers.get("strict-transport-security") == said
+    assert response is not None
+    assert response.headers.get("Strict-Transport-Security") == said
+
+
+def test_the_broadcaster_process_insists_on_https_where_its_address_is(tmp_path: Path) -> None:
+    """What is set reaches the answers."""
+    env = environment(tmp_path, realtime_public_url="wss://live.example/v1")
+    assert run("migrate", env=env, folder=tmp_path).returncode == 0
+    with running("broadcast", env=env, folder=tmp_path) as process:
+        process.until(lambda: accepts(env["REALTIME_PORT"]))
+        answer = httpx.get(f"http://127.0.0.1:{env['REALTIME_PORT']}/live", trust_env=False)
+
+    assert answer.headers["strict-transport-security"] == "max-age=31536000"
 
 
 def test_the_readable_page_holds_every_message_and_close_code() -> None:

@@ -17,8 +17,10 @@ from websockets.exceptions import InvalidStatus
 from domain.addresses import Proxies
 from domain.principals import Principal
 from realtime.limits import Limits
+from realtime.session import MAX_HEAD_BYTES
 from tests.realtime.conftest import World
 from tests.support.processes import accepts, environment, run, running
+from tests.support.waiting import patience
 
 DESCRIPTORS = 256
 FLOOD = 800
@@ -51,7 +53,7 @@ async def get(port: str, path: str) -> tuple[int, str]:
 
 def figure(name: str, metrics: str) -> float:
     """Return one figure of the metrics."""
-    (value,) = re.findall(rf"^{name} (\S+)$", metrics, re.MULTILINE)
+    (value,) = re.findall(rf"^{re.escape(name)} (\S+)$", metrics, re.MULTILINE)
     return float(value)
 
 
@@ -122,6 +124,25 @@ async def test_the_oldest_connection_without_a_token_makes_room_for_the_newest(w
             assert (await fourth.ask(type="auth", token="ours"))["type"] == "hello"
             assert (await third.ask(type="auth", token="ours"))["type"] == "hello"
             assert (await listener.ask(type="ping"))["type"] == "pong"
+
+
+async def test_a_request_with_a_long_head_is_refused_before_it_ends(world: World) -> None:
+    """Thousands of connections that each bring a megabyte before any token would fill the memory."""
+    line = b"x: %s\r\n" % (b"y" * 8000)
+    async with world.broadcaster() as station:
+        reader, writer = await asyncio.open_connection("127.0.0.1", station.port)
+        writer.write(b"GET /v1 HTTP/1.1\r\n" + line * (MAX_HEAD_BYTES // len(line)))
+        await writer.drain()
+        writer.write(line)
+        async with patience():
+            answer = await reader.read()
+        writer.close()
+        _, _, metrics = await station.get("/metrics")
+        async with station.listener(additional_headers={"Authorization": "Bearer ours", "Cookie": "c" * 7000}) as ours:
+            assert (await ours.next())["type"] == "hello"
+
+    assert answer.startswith(b"HTTP/1.1 431 ")
+    assert figure('realtime_refused_total{reason="head"}', metrics.decode()) == 1
 
 
 async def test_one_address_has_its_own_bound_of_connections_without_a_token(world: World) -> None:

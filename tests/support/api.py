@@ -9,7 +9,7 @@ import shutil
 import socket
 import ssl
 import tempfile
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +25,7 @@ from actions.relay import Relay
 from actions.set_up_demo import Demo, set_up_demo
 from app import create_app, open_relay
 from config import Settings, load_settings
+from domain.errors import Overloaded
 from handlers.protocol import HttpProtocol
 from persistence import organizations, outbox
 from persistence.database import open_database
@@ -207,3 +208,18 @@ def _client(url: str) -> httpx.AsyncClient:
 
 async def _token(relay: Relay, email: str) -> str:
     return (await issue_token(relay, email, 3600)).get_secret_value()
+
+
+@contextlib.contextmanager
+def unwritable(api: Api) -> Iterator[None]:
+    """Have every write to the database fail for as long as the context lasts."""
+
+    async def fail(*_: Any, **__: Any) -> Any:
+        raise Overloaded("injected")
+
+    database = api.relay.database
+    object.__setattr__(database, "write", fail)
+    try:
+        yield
+    finally:
+        del database.write
