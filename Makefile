@@ -80,7 +80,7 @@ format: $(INSTALLED) ## Put the code into its standard form
 fuzz: $(INSTALLED) ## Fuzz the contract for longer, with a new seed each time
 	$(BIN)/python -m tests.support.fuzz --examples 60
 
-mutants: $(INSTALLED) ## Plant known faults, one at a time, and see that the tests notice (half an hour; MUTANTS="--only REGEX")
+mutants: $(INSTALLED) ## Plant known faults, one at a time, and see that the tests notice (forty minutes; MUTANTS="--only REGEX")
 	$(BIN)/python -m tests.mutants $(MUTANTS)
 
 browser: $(INSTALLED) ## Install Chromium from Debian's packages if need be, and test the pages in it

@@ -35,7 +35,7 @@ def main() -> int:
     parser.add_argument("--check", action="store_true", help="only say whether every fault can be planted")
     parser.add_argument("--only", default="", help="a regular expression of `room: name`")
     parser.add_argument("--seconds", type=float, default=120, help="the time limit of a fault's tests")
-    parser.add_argument("--minutes", type=float, default=40, help="after these no further fault is planted")
+    parser.add_argument("--minutes", type=float, default=60, help="after these no further fault is planted")
     parser.add_argument("--workers", type=int, default=len(os.sched_getaffinity(0)))
     given = parser.parse_args()
     faults = read()
