@@ -34,7 +34,8 @@ async def erasure_races(engine: str, repetitions: int, processes: int = 1) -> Ou
     requests = acknowledged = 0
     async with staged(engine) as stage:
         apis = [await stage.api() for _ in range(processes)]
-        async with httpx.AsyncClient(trust_env=False, timeout=60) as http:
+        # The server closes a connection that was idle for five seconds; the client has to let go of it before.
+        async with httpx.AsyncClient(trust_env=False, timeout=60, limits=httpx.Limits(keepalive_expiry=1)) as http:
             for number in range(repetitions):
                 person = _Person(stage, itertools.cycle(apis), http, number)
                 answers = await person.erased_beside_writes()

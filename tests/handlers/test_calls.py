@@ -775,6 +775,7 @@ async def test_a_set_up_that_fails_does_not_fail_the_save_and_the_next_save_repa
         await until(lambda: any(on in request.target for request in elevenlabs.requests))
         move_on(VENDOR_SECONDS)
     response = await saving
+    # The save may be answered before the set-up has ended.
     await configured.relay.background.settle()
     failed = (await seen(configured))["webhook"]
     elevenlabs.behave()
