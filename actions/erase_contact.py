@@ -35,8 +35,6 @@ async def erase_contact(relay: Relay, organization_id: str, contact_id: str, act
     """
 
     def begin() -> None:
-        # The organization's row is locked before the contact's, as everywhere.
-        outbox.hold(organization_id)
         if erasure.begin(organization_id, contact_id):
             audit.record(organization_id, AuditAction.CONTACT_ERASED, actor, subject=contact_id)
         elif not erasure.is_under_way(organization_id, contact_id):

@@ -26,7 +26,7 @@ class Places:
         async with contextlib.AsyncExitStack() as held:
             try:
                 async with asyncio.timeout(self._seconds):
-                    # The owner's own place first: whoever waits for that must not have one of everybody's.
+                    # Acquire the owner's own place first: a request that waits for it must not occupy a shared one.
                     await held.enter_async_context(self._own(owner))
                     await held.enter_async_context(self._all)
             except TimeoutError as error:

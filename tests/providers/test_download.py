@@ -734,7 +734,7 @@ async def test_a_name_whose_first_address_is_silent_is_reached() -> None:
     limits = DownloadLimits(max_bytes=1 << 20, answer_seconds=2 * SLOWNESS)
     async with laboratory(saying(answer(MP3))) as lab:
         with contextlib.ExitStack() as stack:
-            # A queue of connections that nobody takes is full after a few; whoever comes then is not answered.
+            # A queue of connections that are not accepted is full after a few; later ones get no answer.
             silent = stack.enter_context(socket.create_server(("127.0.0.9", lab.port), backlog=0))
             for _ in range(3):
                 waiting = stack.enter_context(socket.socket())

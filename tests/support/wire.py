@@ -59,7 +59,7 @@ class Wire:
 
         Raises:
             EOFError: when the connection ends before it is whole.
-            TimeoutError: when there is none by then.
+            TimeoutError: if there is none within the time limit.
         """
         async with asyncio.timeout(seconds):
             return await self._answer(to_head=False)
