@@ -20,7 +20,7 @@ from domain.principals import Role
 from openapi.document import Operation
 from openapi.operations import OPERATIONS
 from openapi.references import follow
-from openapi.registry import find_handlers, is_stub
+from openapi.serving.registry import find_handlers, is_stub
 from persistence import calls
 from persistence.models import MODELS, Call, Recording
 from tests.support.api import Api, running_api

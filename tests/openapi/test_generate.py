@@ -4,9 +4,9 @@ from typing import Any
 
 import pytest
 
-from openapi import generate, model_code, operation_code
-from openapi.generate import Plan, Report
-from openapi.handler_code import Stub, sites, with_stubs
+from openapi.generating import generate, model_code, operation_code
+from openapi.generating.generate import Plan, Report
+from openapi.generating.handler_code import Stub, sites, with_stubs
 from openapi.references import InvalidDocument, class_name, derived_id, identifier, resource
 from tests.support.contracts import contract_of
 

@@ -9,10 +9,11 @@ import pytest
 
 import handlers as handlers_of_ours
 from domain.errors import ConfigurationError
-from openapi import document, enforcement
+from openapi import document
 from openapi.exchange import Binding, Bindings
 from openapi.operations import OPERATIONS
-from openapi.registry import find_handlers, is_stub
+from openapi.serving import assembly
+from openapi.serving.registry import find_handlers, is_stub
 from tests.support.contracts import Lab, bindings_of, build, contract_of
 
 PETS = """
@@ -91,6 +92,6 @@ def test_nothing_happens_until_the_application_is_called() -> None:
     """Building opens nothing and connects to nothing; a mistake in the contract is found by it all the same."""
     contract = contract_of({"/api/x": {"get": {"responses": {"200": {"description": "ok"}}, "x-public": "a test"}}})
     handlers = {"GET /api/x": find_handlers(handlers_of_ours, OPERATIONS)["GET /api/calls/voice-ai/config"]}
-    app = enforcement.build(contract, None, Lab().authenticate, bindings=bindings_of(contract), handlers=handlers)
+    app = assembly.build(contract, None, Lab().authenticate, bindings=bindings_of(contract), handlers=handlers)
 
     assert app.middleware_stack is None

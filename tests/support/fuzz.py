@@ -30,8 +30,8 @@ from domain.errors import Overloaded, RateLimited
 from openapi import document
 from openapi.document import Operation
 from openapi.operations import OPERATIONS
-from openapi.registry import find_handlers, is_stub
 from openapi.schemas import Schemas
+from openapi.serving.registry import find_handlers, is_stub
 from tests.support import second_opinion
 from tests.support.api import Api, running_api
 from tests.support.fuzz_data import SMS_STATUS, Known, callbacks_by_token, known_body, known_parameters, prepare

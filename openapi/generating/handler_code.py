@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from openapi.operation_code import docstring
+from openapi.generating.operation_code import docstring
 from openapi.references import InvalidDocument
 
 _WIDTH = 120

@@ -14,10 +14,11 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from openapi import document, model_code, operation_code
-from openapi.differences import Change, compare
+from openapi import document
 from openapi.document import Contract, Operation
-from openapi.handler_code import Site, Stub, sites, with_stubs
+from openapi.generating import model_code, operation_code
+from openapi.generating.differences import Change, compare
+from openapi.generating.handler_code import Site, Stub, sites, with_stubs
 from openapi.references import InvalidDocument, identifier
 
 MEND = "python manage.py contract generate"

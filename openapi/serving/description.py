@@ -6,7 +6,7 @@ from typing import Any
 from openapi.document import Action, Contract, Operation
 from openapi.exchange import Handler
 from openapi.references import Document, lookup
-from openapi.registry import is_stub
+from openapi.serving.registry import is_stub
 
 _COMPONENTS = "#/components/"
 
