@@ -36,7 +36,6 @@ from openapi.serving.bodies import BodyRooms
 from openapi.serving.description import describe
 from openapi.serving.layers import Addresses, App, Enforcement, Envelope, Pages, Receive, Scope, Send, noted
 from openapi.serving.operation import Enforced, HeavyWork, Limits, Shared
-from openapi.serving.registry import is_stub
 from openapi.serving.routing import Routes
 
 R = TypeVar("R")
@@ -106,7 +105,7 @@ def build(
         )
         for operation in contract.operations
     }
-    own = {"/openapi.json": contract.served, "/contract": describe(contract, handlers)}
+    own = {"/openapi.json": contract.served, "/contract": describe(contract, bindings)}
     served = {path: orjson.dumps(body) for path, body in own.items()} | dict(pages or {})
     app = ConnexionMiddleware(
         noted(beyond or not_found),
@@ -124,7 +123,7 @@ def build(
         security_map=security_map(authenticate),
         swagger_ui_options=SwaggerUIOptions(serve_spec=False, spec_path="/openapi.json", swagger_ui_path="/docs"),
     )
-    app.add_api(_skeleton(contract, handlers))
+    app.add_api(_skeleton(contract))
     return app
 
 
@@ -135,7 +134,7 @@ async def not_found(scope: Scope, receive: Receive, send: Send) -> None:
         raise NotFound
 
 
-def _skeleton(contract: Contract, handlers: Mapping[str, Handler]) -> Document:
+def _skeleton(contract: Contract) -> Document:
     """Return what Connexion needs of the served document: paths, operationIds and security.
 
     Bodies and their schemas are enforced here. Connexion would resolve every reference in them, once per start and
@@ -145,7 +144,7 @@ def _skeleton(contract: Contract, handlers: Mapping[str, Handler]) -> Document:
     for operation in contract.operations:
         paths.setdefault(operation.path, {})[operation.method.lower()] = {
             "operationId": operation.id,
-            "security": _security(operation, handlers[operation.key]),
+            "security": _security(operation),
             "responses": {"default": {"description": "See the served document."}},
         }
     schemes = contract.served.get("components", {}).get("securitySchemes", {}) | _CLOSED
@@ -157,9 +156,9 @@ def _skeleton(contract: Contract, handlers: Mapping[str, Handler]) -> Document:
 _CLOSED: Document = {"closed": {"type": "http", "scheme": "bearer", "bearerFormat": "none that exists"}}
 
 
-def _security(operation: Operation, handler: Handler) -> list[dict[str, list[str]]]:
+def _security(operation: Operation) -> list[dict[str, list[str]]]:
     """Return who may call; an operation that a new document left open stays closed until the overlay says why it is."""
-    if operation.is_open and not operation.is_public and not is_stub(handler):
+    if operation.is_open and not operation.is_public:
         _log.warning("security.closed", operation=operation.key)
         return [{"closed": []}]
     return operation.security
