@@ -2291,7 +2291,7 @@ class GetOrganizationUsage(Protocol[R_contra]):
 # What the server reads at start
 
 OPERATIONS: Final = Bindings(
-    "fec79a601ba589289f5a280d4db567398711d594207fa0dd1754b7f693c8c7d9",
+    "77a7d6895a72ea8d05af01de9c0caf212fdcf2a38381d9e96bd05abadc99c50d",
     {
         "POST /api/calls/ingest": Binding(
             handler="calls.post_calls_ingest",

@@ -188,20 +188,23 @@ class RealtimeServer:
         listening = _listen(host, port)
         await self._tail.start()
         async with self._accept(listening) as server, self._managed():
+            actual = listening.getsockname()[1]
             # asyncio takes as many connections in one pass as the backlog it was given; the kernel may queue more.
             listening.listen(_KERNEL_BACKLOG)
             work = (
                 self._tail.run(),
                 self._heartbeat.run(self._limits.heartbeat_seconds),
                 self._revocation.run(self._limits.revocation_seconds),
+                self._reception.counts.run(actual),
                 self._keep_house(),
             )
             tasks = [asyncio.create_task(each) for each in work]
             try:
-                yield listening.getsockname()[1]
+                yield actual
                 await self._drain(server)
             finally:
                 await _cancel(tasks)
+                await self._reception.counts.leave()
                 for session in self._reception.sessions:
                     session.connection.transport.abort()
 

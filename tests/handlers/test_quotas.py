@@ -131,5 +131,5 @@ async def test_the_usage_is_shown_to_administrators_of_the_organization(api: Api
 
     assert usage["recordings"] == {"usedBytes": 0, "limitBytes": None, "isOver": False}
     assert usage["requests"]["limitPerMinute"] == 60_000
-    assert usage["sockets"] == {"limit": 7}
+    assert usage["sockets"] == {"open": 0, "limit": 7, "isOver": False}
     assert (await get(api, USAGE, agent)).status_code == 401
