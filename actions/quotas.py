@@ -17,6 +17,7 @@ import structlog
 
 from domain.audit import COMMAND_LINE, AuditAction
 from domain.errors import InvalidRequest, QuotaExceeded, RateLimited, RelayError
+from domain.repetition import Repetition
 from persistence import audit, open_sockets, quotas
 from persistence.database import Database
 from persistence.quotas import Own
@@ -69,6 +70,7 @@ class Quotas:
         self._minute = 0
         self._requests: Counter[str] = Counter()
         self.refused: Counter[str] = Counter({"recordings": 0, "requests": 0})
+        self._repetition = Repetition()
 
     async def of(self, organization_id: str) -> Limits:
         """Return the limits of an organization, not older than a few seconds unless the database is out of order."""
@@ -116,7 +118,8 @@ class Quotas:
     def note(self, organization_id: str, quota: str) -> None:
         """Count that something was refused because of a quota; the log gets a line a minute at most."""
         self.refused[quota] += 1
-        log.warning("quota.exceeded", organization_id=organization_id, quota=quota)
+        if refusals := self._repetition.count(f"{organization_id} {quota}"):
+            log.warning("quota.exceeded", organization_id=organization_id, quota=quota, refusals=refusals)
 
     @contextlib.contextmanager
     def noted(self, organization_id: str) -> Iterator[None]:

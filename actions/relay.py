@@ -17,6 +17,7 @@ from actions.tokens import Tokens
 from actions.turns import Turns
 from actions.vault import Vault
 from domain.messages import TextProvider
+from domain.repetition import Repetition
 from persistence.database import Database
 from providers.download import Downloader
 from providers.elevenlabs import ElevenLabs
@@ -58,8 +59,9 @@ class Relay:
     """Everything the product does is done with these; built once, at the front door.
 
     `text_provider` makes the client of an SMS provider by its name and opened credentials, `elevenlabs` the client for
-    an API key. `refusals` counts, by vendor, what came with a signature that proves nothing. `noted_keys` says when the
-    use of an API key was last noted by this process, `background` holds what no request waits for.
+    an API key. `refusals` counts, by vendor, what came with a signature that proves nothing. `repetition` says when a
+    log line about what outsiders repeat is due. `noted_keys` says when the use of an API key was last noted by this
+    process, `background` holds what no request waits for.
     """
 
     database: Database
@@ -78,4 +80,5 @@ class Relay:
     rates: Rates = field(default_factory=Rates)
     background: Background = field(default_factory=Background)
     refusals: Counter[str] = field(default_factory=Counter)
+    repetition: Repetition = field(default_factory=Repetition)
     noted_keys: dict[str, float] = field(default_factory=dict)

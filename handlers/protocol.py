@@ -30,6 +30,7 @@ from uvicorn.protocols.http.httptools_impl import (
     RequestResponseCycle,
 )
 
+from domain.repetition import Repetition
 from handlers.connections import Connections
 from handlers.reading_turns import ReadingTurns
 
@@ -82,6 +83,7 @@ class HttpProtocol(HttpToolsProtocol):
     answer_bytes_per_second = ANSWER_BYTES_PER_SECOND
     counted: Connections | None = None
     turns = ReadingTurns()
+    repetition = Repetition()
     flow: "_Flow"
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -271,7 +273,7 @@ class HttpProtocol(HttpToolsProtocol):
             if isinstance(error.__context__, _TooManyHeaders):
                 self._refuse_head()
                 return len(piece)
-            self.logger.warning("Invalid HTTP request received.")
+            self._warn("Invalid HTTP request received.")
             self._is_refused = True
             self.send_400_response("Invalid HTTP request received.")
             self._watch_taking()
@@ -400,7 +402,7 @@ class HttpProtocol(HttpToolsProtocol):
     def _insist_on_decent_chunks(self) -> None:
         if self._chunks <= MAX_CHUNKS + self._body_bytes // BYTES_PER_FURTHER_CHUNK or self._is_refused:
             return
-        self.logger.warning("A request body in too many small chunks was refused.")
+        self._warn("A request body in too many small chunks was refused.")
         self._is_refused = True
         if not self.cycle.response_started:
             self._answer_and_close(400, _TOO_MANY_CHUNKS)
@@ -472,7 +474,7 @@ class HttpProtocol(HttpToolsProtocol):
         if not has_begun:
             self._close()
             return
-        self.logger.warning("A request that did not arrive in time was refused.")
+        self._warn("A request that did not arrive in time was refused.")
         self._answer_and_close(408, _TOO_SLOW)
         self._interrupt()
 
@@ -483,7 +485,7 @@ class HttpProtocol(HttpToolsProtocol):
             self.cycle.message_event.set()
 
     def _refuse_head(self) -> None:
-        self.logger.warning("Request headers without end refused.")
+        self._warn("Request headers without end refused.")
         self._answer_and_close(431, _TOO_LARGE)
 
     def _answer_and_close(self, status: int, body: bytes) -> None:
@@ -499,6 +501,10 @@ class HttpProtocol(HttpToolsProtocol):
         length = b"content-length: %d\r\n\r\n" % len(_FULL)
         self.transport.write(STATUS_LINE[503] + headers + length + _FULL)
         self._close()
+
+    def _warn(self, sentence: str) -> None:
+        if times := self.repetition.count(sentence):
+            self.logger.warning("%s Since the last such line: %d.", sentence, times)
 
     @property
     def _peer(self) -> str | None:
@@ -535,7 +541,7 @@ class HttpProtocol(HttpToolsProtocol):
         if earned >= 1:
             self._taking = self.loop.call_later(min(earned, self.answer_seconds), self._on_untaken)
         elif self.flow.write_paused or self.transport.is_closing():
-            self.logger.warning("An answer that was not taken in time was given up.")
+            self._warn("An answer that was not taken in time was given up.")
             self.transport.abort()
 
 
@@ -636,7 +642,8 @@ def limited(
 ) -> type[HttpProtocol]:
     """Return the protocol with other limits (see the constants above), its connections counted in `connections`."""
     limits = {"head_seconds": head_seconds, "body_seconds": body_seconds, "answer_seconds": answer_seconds}
-    return type("HttpProtocol", (HttpProtocol,), limits | {"counted": connections, "turns": ReadingTurns()})
+    own = {"counted": connections, "turns": ReadingTurns(), "repetition": Repetition()}
+    return type("HttpProtocol", (HttpProtocol,), limits | own)
 
 
 def _without_offers(headers: list[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:

@@ -28,6 +28,7 @@ from domain.addresses import Proxies
 from domain.errors import ConfigurationError, RelayError
 from domain.origins import HTTPS_ONLY, normalised
 from domain.principals import Principal
+from domain.repetition import Repetition
 from persistence import outbox
 from persistence.database import Database
 from realtime import handshake, pages
@@ -152,6 +153,7 @@ class RealtimeServer:
         self._management = management
         self._process_response = _insist_on_https if is_https else None
         self._is_draining = False
+        self._repetition = Repetition()
         self._proxies = proxies or Proxies()
         self._broadcaster: Broadcaster[Session] = broadcaster or Broadcaster()
         self._metrics = Metrics(
@@ -305,7 +307,9 @@ class RealtimeServer:
         peer.forget_handshake()
         if peer.foreign_origin is not None:
             self._metrics.refused.labels("origin").inc()
-            log.warning("broadcast.origin_refused", origin=peer.foreign_origin[:_ORIGIN_CHARACTERS])
+            if refusals := self._repetition.count():
+                origin = peer.foreign_origin[:_ORIGIN_CHARACTERS]
+                log.warning("broadcast.origin_refused", origin=origin, refusals=refusals)
             await peer.close(Close.ORIGIN, "pages of this origin may not connect; list it in REALTIME_ALLOWED_ORIGINS")
             return
         await self._reception.serve(peer, peer.asked, peer.principal)
