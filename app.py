@@ -43,7 +43,9 @@ from providers.download import Downloader, DownloadLimits
 from providers.elevenlabs import ElevenLabs
 from providers.sinch import AccessTokens, Sinch
 from providers.sinch import read_credentials as read_sinch_credentials
-from providers.storage import DiskStore, RecordingStore, connect_s3
+from providers.storage.disk import DiskStore
+from providers.storage.keys import RecordingStore
+from providers.storage.s3 import connect_s3
 from providers.textgrid import TextGrid, TextGridCredentials
 from providers.twilio import Twilio, TwilioCredentials
 from realtime import pages

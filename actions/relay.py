@@ -21,7 +21,7 @@ from domain.repetition import Repetition
 from persistence.database import Database
 from providers.download import Downloader
 from providers.elevenlabs import ElevenLabs
-from providers.storage import RecordingStore
+from providers.storage.keys import RecordingStore
 
 
 @dataclass(frozen=True, slots=True)
