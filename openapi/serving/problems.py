@@ -182,9 +182,8 @@ _SAMPLE = _Words("a sentence", "CODE", details=[{"field": "x", "code": "y", "mes
 
 def _message(error: Exception, status: int) -> str:
     said = str(error)
-    # Above 499 the reason is ours to know; below, an error raised without words has only its own description to offer.
-    unspoken = said == " ".join((type(error).__doc__ or "").split())
-    return _PHRASES.get(status, HTTPStatus(status).phrase) if status >= 500 or unspoken or not said else said[:500]
+    # Above 499 the reason is ours to know.
+    return _PHRASES.get(status, HTTPStatus(status).phrase) if status >= 500 or not said else said[:500]
 
 
 def _headers(error: Exception, status: int) -> dict[str, str]:
