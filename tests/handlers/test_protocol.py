@@ -1,15 +1,21 @@
 import asyncio
 import contextlib
+import hashlib
+import re
 import socket
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
+from importlib import import_module
 from ipaddress import ip_network
+from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
 import uvicorn
 from structlog.testing import capture_logs
 
+import handlers.protocol
 from domain.addresses import Proxies
 from handlers.connections import Connections
 from handlers.protocol import MAX_CHUNKS, MAX_HEADERS, HttpProtocol, limited
@@ -37,6 +43,29 @@ async def echo(scope: Any, receive: Any, send: Any) -> None:
 @pytest.fixture
 def on_engine() -> None:
     """No database is asked here."""
+
+
+# The last version of uvicorn whose two modules were read beside `handlers/protocol.py`, and what they were then.
+CHECKED_VERSION = "0.54.0"
+CHECKED_MODULES = {
+    "flow_control": "d39d16560df512f3ce907c329c2a0c3f5cd7165fef3b753876eae5739bf2a785",
+    "httptools_impl": "1d4e1c579df4168433a61a01f10c628b31c1790e72dd9769d2b8633b22214033",
+}
+
+
+def test_the_modules_of_uvicorn_the_protocol_builds_on_are_those_that_were_read() -> None:
+    """They are private to it: when one changes, read it beside the protocol, then write down its version here."""
+    imported = set(
+        re.findall(r"^from uvicorn\.protocols\.http\.(\w+) import", read_source(handlers.protocol), re.MULTILINE)
+    )
+    found = {name: import_module(f"uvicorn.protocols.http.{name}") for name in imported}
+    digests = {name: hashlib.sha256(read_source(module).encode()).hexdigest() for name, module in found.items()}
+
+    assert digests == CHECKED_MODULES, f"uvicorn is {uvicorn.__version__}; {CHECKED_VERSION} was read"
+
+
+def read_source(module: ModuleType) -> str:
+    return Path(module.__file__ or "").read_text()
 
 
 Line = tuple[asyncio.StreamReader, asyncio.StreamWriter]
