@@ -29,7 +29,7 @@ from domain.errors import Overloaded
 from handlers.protocol import HttpProtocol
 from persistence import organizations, outbox
 from persistence.database import open_database
-from tests.support import postgresql, second_opinion
+from tests.support import compiled, postgresql, second_opinion
 from tests.support.contract import CONTRACT
 from tests.support.randomness import encryption_key
 from tests.support.waiting import PATIENCE_SECONDS
@@ -103,7 +103,9 @@ async def running_api(data_dir: Path, **settings: Any) -> AsyncIterator[Api]:
         async with _opened(configured) as relay:
             (organization,) = await relay.database.read(organizations.everyone)
             token = await _token(relay, demo.superadmin_email)
-            async with serving(create_app(relay, CONTRACT)) as url, _client(url) as http:
+            with compiled.remembered():
+                app = create_app(relay, CONTRACT)
+            async with serving(app) as url, _client(url) as http:
                 yield Api(url, http, relay, demo, organization.id, token, data_dir)
 
 
