@@ -1,4 +1,4 @@
-"""Temporary files in memory, where it has room: no test cuts the power, and waiting for the disk is a fifth of a run."""
+"""Temporary files in memory where it has room: no test cuts the power, and the disk took a fifth of a run."""
 
 import os
 import shutil
