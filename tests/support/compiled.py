@@ -5,61 +5,68 @@ Compiling the contract takes most of the time in which a test's API starts, and 
 """
 
 import contextlib
-import copy
 import functools
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator
 from typing import Any
 from unittest import mock
 
 from connexion.spec import OpenAPISpecification
 
-from openapi import enforcement
-from openapi.description import describe
 from openapi.document import Contract, Document, Operation
-from openapi.enforcement import Enforced
-from openapi.exchange import Binding, Handler
+from openapi.exchange import Bindings
+from openapi.operations import OPERATIONS
 from openapi.schemas import Schemas
+from openapi.serving import assembly, operation
+from openapi.serving.description import describe
 from realtime import pages
 from tests.support.contract import CONTRACT
 
-_operations: dict[tuple[str, Handler], Enforced] = {}
-_descriptions: dict[tuple[Handler, ...], Document] = {}
 _valid: set[str] = set()
 _validate = OpenAPISpecification._validate_spec
 _pages = functools.cache(pages.load)
+_schemas = functools.cache(lambda: Schemas(CONTRACT.served))
+_description = functools.cache(lambda: describe(CONTRACT, OPERATIONS))
 
 
 @contextlib.contextmanager
 def remembered() -> Iterator[None]:
     """Reuse what was compiled of the served contract, for every application built during the context."""
     with (
-        mock.patch.object(enforcement, "Enforced", _enforced),
-        mock.patch.object(enforcement, "describe", _described),
+        mock.patch.object(assembly, "Schemas", _remembered_schemas),
+        mock.patch.object(assembly, "describe", _described),
+        mock.patch.object(operation, "Problems", _problems),
+        mock.patch.object(operation, "Parameters", _parameters),
         mock.patch.object(pages, "load", _loaded),
         mock.patch.object(OpenAPISpecification, "_validate_spec", staticmethod(_validated)),
     ):
         yield
 
 
-def _enforced(
-    document: Document, operation: Operation, schemas: Schemas, binding: Binding, handler: Handler
-) -> Enforced:
-    if document is not CONTRACT.served:
-        return Enforced(document, operation, schemas, binding, handler)
-    key = (operation.id, handler)
-    if key not in _operations:
-        _operations[key] = Enforced(document, operation, schemas, binding, handler)
-    return copy.copy(_operations[key])  # each application hands its own services to its own
+def _remembered_schemas(document: Document) -> Schemas:
+    return _schemas() if document is CONTRACT.served else Schemas(document)
 
 
-def _described(contract: Contract, handlers: Mapping[str, Handler]) -> Document:
-    if contract is not CONTRACT:
-        return describe(contract, handlers)
-    key = tuple(handlers.values())
-    if key not in _descriptions:
-        _descriptions[key] = describe(contract, handlers)
-    return _descriptions[key]
+def _described(contract: Contract, bindings: Bindings) -> Document:
+    is_ours = contract is CONTRACT and bindings is OPERATIONS
+    return _description() if is_ours else describe(contract, bindings)
+
+
+def _of_an_operation(make: Callable[..., Any]) -> Callable[..., Any]:
+    """Remember what is made of an operation and never changed."""
+    made: dict[str, Any] = {}
+
+    def remembering(document: Document, of: Operation, schemas: Schemas, *more: Any) -> Any:
+        if document is not CONTRACT.served:
+            return make(document, of, schemas, *more)
+        if of.id not in made:
+            made[of.id] = make(document, of, schemas, *more)
+        return made[of.id]
+
+    return remembering
+
+
+_problems, _parameters = _of_an_operation(operation.Problems), _of_an_operation(operation.Parameters)
 
 
 def _loaded(realtime_url: str = "", *, for_people: bool = True) -> dict[str, pages.Page]:
