@@ -13,12 +13,15 @@ from unittest import mock
 
 from connexion.spec import OpenAPISpecification
 
-from openapi.document import Contract, Document, Operation
+from openapi.document import Contract, Operation
 from openapi.exchange import Bindings
 from openapi.operations import OPERATIONS
+from openapi.references import Document
 from openapi.schemas import Schemas
 from openapi.serving import assembly, operation
 from openapi.serving.description import describe
+from openapi.serving.parameters import Parameters
+from openapi.serving.problems import Problems
 from realtime import pages
 from tests.support.contract import CONTRACT
 
@@ -66,7 +69,7 @@ def _of_an_operation(make: Callable[..., Any]) -> Callable[..., Any]:
     return remembering
 
 
-_problems, _parameters = _of_an_operation(operation.Problems), _of_an_operation(operation.Parameters)
+_problems, _parameters = _of_an_operation(Problems), _of_an_operation(Parameters)
 
 
 def _loaded(realtime_url: str = "", *, for_people: bool = True) -> dict[str, pages.Page]:
