@@ -11,10 +11,10 @@ AUDITED := $(VENV)/audit/.installed
 LINTERS := tests/openapi/linters
 TESTS := $(BIN)/python -m pytest --numprocesses auto --dist loadfile --no-loadscope-reorder
 
-help: ## Say what can be made
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
+help: ## Say what can be made, and how long it takes on two quiet cores
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{printf "  make %-15s %s\n", $$1, $$2}'
 
-install: $(INSTALLED) ## Make the virtual environment with everything, development tools included
+install: $(INSTALLED) ## Make the virtual environment with everything, development tools included (about a minute)
 
 $(BIN)/pip:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed; set PYTHON to one."; exit 1; }
@@ -50,16 +50,16 @@ broadcast: $(RUNTIME) ## Start the realtime broadcaster alone
 migrate: $(RUNTIME) ## Bring the database up to date
 	$(BIN)/python manage.py migrate
 
-test: $(INSTALLED) ## Run every test, before committing; what the engine should not matter for runs on SQLite
+test: $(INSTALLED) ## Run every test, before committing (about six minutes); what the engine should not matter for runs on SQLite; CI runs it
 	$(TESTS)
 
-test-quick: $(INSTALLED) ## Run the tests without processes, PostgreSQL and browser, while writing
+test-quick: $(INSTALLED) ## Run the tests without processes, PostgreSQL and browser, while writing (about a minute)
 	$(TESTS) -m "not processes and not postgresql and not browser"
 
-test-both: $(INSTALLED) ## Run every test, and on both engines also what the engine should not matter for
+test-both: $(INSTALLED) ## Run every test, and on both engines also what the engine should not matter for (about eight minutes); CI does not run it
 	$(TESTS) --engines sqlite,postgresql
 
-check: $(INSTALLED) ## Style, types, arrows between the rooms, and drift from the contract
+check: $(INSTALLED) ## Style, types, arrows between the rooms, and drift from the contract (about a minute); CI runs it
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
@@ -77,27 +77,28 @@ format: $(INSTALLED) ## Put the code into its standard form
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-fuzz: $(INSTALLED) ## Fuzz the contract for longer, with a new seed each time
-	$(BIN)/python -m tests.support.fuzz --examples 60
+fuzz: $(INSTALLED) ## Fuzz the contract for longer, with a new seed each time (about ten minutes)
+	FUZZ_EXAMPLES=60 $(BIN)/python -m pytest -q tests/openapi/test_fuzz.py
+	$(BIN)/python -m tests.support.fuzz --examples 60 --denied examples,coverage
 
-mutants: $(INSTALLED) ## Plant known faults, one at a time, and see that the tests notice (forty minutes; MUTANTS="--only REGEX")
+mutants: $(INSTALLED) ## Plant known faults, one at a time, and see that the tests notice (about forty minutes; MUTANTS="--only REGEX")
 	$(BIN)/python -m tests.mutants $(MUTANTS)
 
-browser: $(INSTALLED) ## Install Chromium from Debian's packages if need be, and test the pages in it
+browser: $(INSTALLED) ## Install Chromium from Debian's packages if need be, and test the pages in it (about half a minute)
 	@command -v chromium >/dev/null || apt-get install -y --no-install-recommends chromium
 	$(BIN)/python -m pytest tests/realtime/test_browser.py tests/test_live_page.py
 
-bench: $(MEASURED) ## Measure this server beside its peers (ten minutes; see bench/README.md)
+bench: $(MEASURED) ## Measure this server beside its peers (about ten minutes; see bench/README.md)
 	$(BIN)/python -m bench.run $(BENCH)
 
-bench-realtime: $(INSTALLED) ## Measure the broadcaster beside ws and socket.io (eight minutes; needs cc, node, npm)
+bench-realtime: $(INSTALLED) ## Measure the broadcaster beside ws and socket.io (about eight minutes; needs cc, node, npm)
 	cd bench/realtime && npm ci --no-audit --no-fund --silent
 	$(BIN)/python -m bench.realtime.run $(BENCH)
 
 generate: $(INSTALLED) ## Generate models, operations and missing stubs from the contract
 	$(BIN)/python manage.py contract generate
 
-drill: $(INSTALLED) ## Hurt the relay in every way we know, for minutes, and print what came of it
+drill: $(INSTALLED) ## Hurt the relay in every way we know, and print the results (about ten minutes)
 	$(BIN)/python -m drills
 
 audit: $(AUDITED) ## Look for known flaws in the dependencies; without the index, list their versions

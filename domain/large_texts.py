@@ -18,7 +18,15 @@ LARGE = 64 * 1024
 
 _LONGEST_NAME = 64
 _TEXT = re.compile(rb'[^"\\]*(?:\\.[^"\\]*)*', re.DOTALL)
-_LONGEST_ESCAPE = len(rb"\u002f")
+# Whole escapes and what stands between them: a surrogate is whole with its other half. Nothing is tried twice.
+_WHOLE = re.compile(
+    rb"[^\\]*+(?:\\(?:[^u]|u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|u(?![dD][89abAB])[0-9a-fA-F]{4})[^\\]*+)*+"
+)
+_LONGEST_ESCAPE = len(rb"\ud83d\ude00")
+_BEGUN_CHARACTER = re.compile(rb"(?:[\xc2-\xf4]|[\xe0-\xf4][\x80-\xbf]|[\xf0-\xf4][\x80-\xbf]{2})\Z")
+_LONGEST_CHARACTER = 4
+
+_INVALID_ESCAPE = "A text contains an invalid escape"
 
 # A piece of a document, and whether it belongs to the text.
 Part = tuple[bool, bytes]
@@ -162,16 +170,32 @@ def unescaped(pieces: Iterable[bytes]) -> Iterator[bytes]:
     """Undo JSON's escapes; most writers use none in base64, some escape the slash.
 
     Raises:
-        InvalidRequest: when one of them is none.
+        InvalidRequest: if an escape is invalid.
     """
     kept = b""
     for piece in pieces:
         text = kept + piece
-        # An escape may be cut in two.
-        cut = text.rfind(b"\\", max(len(text) - _LONGEST_ESCAPE + 1, 0))
-        kept = b"" if cut < 0 else text[cut:]
-        yield _plain(text if cut < 0 else text[:cut])
+        end = _end_of_whole(text)
+        kept = text[end:]
+        yield _plain(text[:end])
     yield _plain(kept)
+
+
+def _end_of_whole(text: bytes) -> int:
+    """Return where the escape or the character begins that the end of `text` cuts in two, or the end.
+
+    Raises:
+        InvalidRequest: if it cannot be one.
+    """
+    if b"\\" in text:
+        whole = _WHOLE.match(text)
+        end = whole.end() if whole else 0
+        if len(text) - end >= _LONGEST_ESCAPE:
+            raise InvalidRequest(_INVALID_ESCAPE)
+        if end < len(text):
+            return end
+    begun = _BEGUN_CHARACTER.search(text, max(len(text) - _LONGEST_CHARACTER + 1, 0))
+    return begun.start() if begun else len(text)
 
 
 def _plain(text: bytes) -> bytes:
@@ -181,4 +205,4 @@ def _plain(text: bytes) -> bytes:
         plain: str = documents.load(b'"' + text + b'"')
         return plain.encode()
     except InvalidRequest as error:
-        raise InvalidRequest("A text holds an escape that is none") from error
+        raise InvalidRequest(_INVALID_ESCAPE) from error

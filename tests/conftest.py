@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, settings
 
 from persistence import organizations
 from persistence.database import Database, open_database
-from tests.support import chromium, namespaces, postgresql, randomness, schedule, selection
+from tests.support import chromium, memory, namespaces, postgresql, randomness, schedule, selection
 from tests.support.api import engine_of_api
 from tests.support.waiting import SLOWNESS
 
@@ -51,6 +51,7 @@ def _engines(given: str) -> tuple[str, ...]:
 def pytest_configure(config: pytest.Config) -> None:
     """Give properties the seed of the run, and every test the time that this machine needs."""
     os.environ.setdefault("TEST_PATIENCE", str(SLOWNESS))  # the same for all workers
+    memory.settle()
     if config.option.hypothesis_seed is None:
         config.option.hypothesis_seed = str(randomness.seed())
     if config.option.timeout is None and "PYTEST_TIMEOUT" not in os.environ:

@@ -17,16 +17,16 @@ from drills.vendor_trouble import configuring_trouble, text_trouble
 @pytest.mark.parametrize(
     ("drill", "engine", "repetitions"),
     [
-        (killed_api, "sqlite", 2),
+        (killed_api, "sqlite", 1),
         (killed_api, "postgresql", 1),
         (stopped_api, "sqlite", 1),
         (stopped_api, "postgresql", 1),
         (stopped_in_flight, "sqlite", 1),
         (stopped_in_flight, "postgresql", 1),
-        (killed_broadcaster, "sqlite", 2),
+        (killed_broadcaster, "sqlite", 1),
         (killed_broadcaster, "postgresql", 1),
-        (several_processes, "sqlite", 8),
-        (several_processes, "postgresql", 8),
+        (several_processes, "sqlite", 4),
+        (several_processes, "postgresql", 4),
         (database_locked, "sqlite", 1),
         (database_locked, "postgresql", 1),
         (disk_full, "sqlite", 1),
@@ -37,7 +37,7 @@ from drills.vendor_trouble import configuring_trouble, text_trouble
         (erasure_races, "sqlite", 3),
         (erasure_races_of_two, "postgresql", 3),
         (clock_set_back, "sqlite", 1),
-        (hostile_clients, "sqlite", 20),
+        (hostile_clients, "sqlite", 10),
     ],
 )
 async def test_nothing_acknowledged_is_lost_or_doubled(drill: Drill, engine: str, repetitions: int) -> None:

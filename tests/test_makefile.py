@@ -35,3 +35,11 @@ def test_lock_pins_every_package_with_its_hashes(name: str) -> None:
     assert [line for line in packages if not re.match(r"\S+==\S+.* \\$", line)] == []
     assert text.count(" \\\n    --hash=sha256:") >= len(packages)
     assert "://" not in text
+
+
+def test_help_says_how_long_a_target_takes_if_it_takes_a_while() -> None:
+    """A person decides by it what to run while writing, and what before committing."""
+    described = dict(re.findall(r"^([a-z-]+):.*## (.*)$", MAKEFILE, re.MULTILINE))
+    lengthy = {"test", "test-quick", "test-both", "check", "fuzz", "mutants", "drill", "bench", "bench-realtime"}
+
+    assert [name for name in sorted(lengthy) if not re.search(r"\babout (a|[a-z]+) minutes?\b", described[name])] == []

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from tests.support.namespaces import Host, two_hosts
+from tests.support.waiting import PATIENCE_SECONDS
 
 PORT = 8080
 FIRST, SECOND, THIRD = "11.22.33.44", "11.22.33.45", "11.99.0.1"
@@ -41,13 +42,14 @@ class Network:
     def ingest(self, folder: Path, *urls: str, **settings: Any) -> dict[str, Any]:
         """Have the relay ingest a call with each of the recordings; return status and error by URL."""
         wanted = {"folder": str(folder), "settings": {"download_allowed_networks": ""} | settings, "urls": urls}
-        output, _ = self.relay.start("tests.support.ingesting").communicate(json.dumps(wanted), timeout=60)
+        ingesting = self.relay.start("tests.support.ingesting")
+        output, _ = ingesting.communicate(json.dumps(wanted), timeout=PATIENCE_SECONDS)
         return dict(json.loads(output.splitlines()[-1]))
 
     def asked_of_canary(self) -> list[str]:
         """Return what was asked of the server on the relay's own host."""
         self.canary.terminate()
-        return self.canary.communicate(timeout=20)[0].splitlines()
+        return self.canary.communicate(timeout=PATIENCE_SECONDS)[0].splitlines()
 
 
 @pytest.fixture

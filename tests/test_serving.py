@@ -17,6 +17,7 @@ from persistence import contacts, conversations, organizations
 from persistence.database import Database, open_database
 from persistence.models import Message
 from tests.support.processes import Running, accepts, environment, run, running
+from tests.support.waiting import PATIENCE_SECONDS
 
 OURS, THEIRS = "+12362320246", "+14165550100"
 PAGE = Origin("https://desk.example")
@@ -80,7 +81,7 @@ def test_a_text_whose_sender_died_is_closed_by_the_next_start(house: House) -> N
 
 def test_a_connection_without_a_head_has_the_time_that_was_set_for_heads(house: House) -> None:
     """And not the time of bodies, which is an hour here."""
-    with socket.create_connection(("127.0.0.1", int(house.env["API_PORT"])), timeout=20) as silent:
+    with socket.create_connection(("127.0.0.1", int(house.env["API_PORT"])), timeout=PATIENCE_SECONDS) as silent:
         assert silent.recv(1) == b""
 
 
@@ -89,11 +90,11 @@ def test_the_broadcaster_lets_in_the_pages_that_were_set(house: House) -> None:
     url = f"ws://127.0.0.1:{house.env['REALTIME_PORT']}/v1"
     with connect(url, origin=Origin("https://elsewhere.example"), proxy=None) as other:
         with pytest.raises(ConnectionClosed):
-            other.recv(timeout=20)
+            other.recv(timeout=PATIENCE_SECONDS)
         assert other.close_code == 4403
     with connect(url, origin=PAGE, proxy=None) as ours:
         ours.send('{"type": "auth", "token": "nobody knows it"}')
         with contextlib.suppress(ConnectionClosed):
             while True:
-                ours.recv(timeout=20)
+                ours.recv(timeout=PATIENCE_SECONDS)
         assert ours.close_code != 4403

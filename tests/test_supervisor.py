@@ -6,13 +6,13 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.waiting import PATIENCE_SECONDS
+
 pytestmark = pytest.mark.processes
 
 ROOT = Path(__file__).parents[1]
 
-_DEAF = (
-    "import signal, sys, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('deaf', flush=True); time.sleep(60)"
-)
+_DEAF = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('deaf', flush=True); time.sleep(999)"
 _FAILING = "import sys; sys.stdin.readline(); sys.exit(7)"
 _SUPERVISED = f"""
 import sys, supervisor
@@ -33,7 +33,7 @@ def test_a_process_that_does_not_stop_is_killed() -> None:
         assert supervising.stdout is not None
         assert supervising.stdin is not None
         assert supervising.stdout.readline() == "deaf\n"
-        printed, _ = supervising.communicate("\n", timeout=20)
+        printed, _ = supervising.communicate("\n", timeout=PATIENCE_SECONDS)
     finally:
         supervising.kill()
 

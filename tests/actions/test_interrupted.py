@@ -28,6 +28,7 @@ from tests.support.audio import mp3, mp3_base64
 from tests.support.interrupting import Interrupted, elsewhere
 from tests.support.reading import OURS, THEIRS, contact_of, get
 from tests.support.vendors import FakeElevenLabs
+from tests.support.waiting import patience
 
 CONVERSATION = "conv_1"
 CALL = {
@@ -159,7 +160,7 @@ async def test_organizations_do_not_wait_for_each_other(api: Api, what: str) -> 
 
     waiting = asyncio.create_task(act(slow, api.organization_id))
     await stopped.is_reached.wait()
-    async with asyncio.timeout(10):
+    async with patience():
         await act(api.relay, other.id)
     stopped.go_on.set()
     await waiting

@@ -22,12 +22,12 @@ from persistence.models import Call, ContactNote, HeldRecording, Message, Record
 from tests.support.api import Api, engine_of_api, running_api
 from tests.support.audio import mp3
 from tests.support.reading import OURS, THEIRS, call_row, contact_of
+from tests.support.waiting import PATIENCE_SECONDS, patience
 
 pytestmark = pytest.mark.postgresql
 
 CONVERSATION, PHONE = "conv_1", "+14165550100"
 WAITING = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
-PATIENCE_SECONDS = 20
 
 
 @pytest.fixture
@@ -55,7 +55,7 @@ async def beside(api: Api, action: Coroutine[Any, Any, Any], first: Callable[[],
     assert await asyncio.to_thread(is_reached.wait, PATIENCE_SECONDS)
     task = asyncio.create_task(action)
     try:
-        async with asyncio.timeout(PATIENCE_SECONDS):
+        async with patience():
             while not task.done():
                 if await api.read(_waiting):
                     break

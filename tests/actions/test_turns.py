@@ -3,6 +3,7 @@ import gc
 import weakref
 
 from actions.turns import Turns
+from tests.support.waiting import patience
 
 
 async def test_work_on_one_key_is_done_one_after_the_other_however_many_wait() -> None:
@@ -31,7 +32,7 @@ async def test_work_on_one_key_is_done_one_after_the_other_however_many_wait() -
 async def test_work_on_other_keys_does_not_wait() -> None:
     """A key is all that is shared."""
     turns = Turns()
-    async with turns.of("one"), asyncio.timeout(5), turns.of("other"):
+    async with turns.of("one"), patience(), turns.of("other"):
         pass
 
 
@@ -40,7 +41,7 @@ async def test_a_failure_passes_the_turn_on() -> None:
     turns = Turns()
     for _ in range(2):
         try:
-            async with asyncio.timeout(5), turns.of("key"):
+            async with patience(), turns.of("key"):
                 raise LookupError
         except LookupError:
             continue

@@ -1,6 +1,7 @@
 """A large text is taken out of its document wherever the pieces end, and nothing about it is lost."""
 
 import hashlib
+import itertools
 import json
 
 import pytest
@@ -103,3 +104,33 @@ def test_an_escape_that_is_cut_anywhere_is_one(escape: str) -> None:
     whole = b"".join(unescaped([text]))
     for cut in range(len(text) + 1):
         assert b"".join(unescaped([text[:cut], text[cut:]])) == whole
+
+
+# Whatever a JSON text may hold: characters of every length, and each kind of escape, pairs of surrogates included.
+spelt = st.one_of(
+    json_text.map(lambda text: json.dumps(text, ensure_ascii=False)[1:-1]),
+    json_text.map(lambda text: json.dumps(text)[1:-1]),
+    st.sampled_from(
+        [r"\\\\", r"\\u002f", r"\\\u005cu0000", r"\/", r"\"", r"\b\f\n\r\t", r"\ud83d\ude00", r"\\ud83d", "é😀"]
+    ),
+)
+
+
+@given(st.lists(spelt, max_size=6).map("".join), st.lists(st.integers(0, 120), max_size=6))
+def test_a_text_means_the_same_however_its_bytes_are_cut(text: str, places: list[int]) -> None:
+    """An escape, a pair of them or a character may begin in one piece and end in the next."""
+    whole = text.encode()
+    cuts = [0, *sorted(place for place in places if place < len(whole)), len(whole)]
+    pieces = [whole[start:end] for start, end in itertools.pairwise(cuts)]
+
+    assert b"".join(unescaped(pieces)).decode() == json.loads(f'"{text}"')
+
+
+@pytest.mark.parametrize("wrong", [r"\x", r"\u00g0", r"\ud83d", r"\ud83dx", r"\ude00", r"\u0000", "\\"])
+@pytest.mark.parametrize("behind", [0, 5, 100_000])
+def test_an_invalid_escape_is_refused_however_it_is_cut(wrong: str, behind: int) -> None:
+    """It is found although it looks like one that goes on in the next piece."""
+    text = f"ab{wrong}{'x' * behind}".encode()
+    for cut in range(len(wrong) + 3):
+        with pytest.raises(InvalidRequest):
+            list(unescaped([text[:cut], text[cut:]]))

@@ -95,7 +95,14 @@ async def test_nobody_can_tell_an_unknown_account_from_a_wrong_password(api: Api
     assert {*unknown.headers} == {*wrong.headers}
 
 
+@pytest.fixture
+def production_hashes(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Hash passwords as in production, where other tests hash them quickly."""
+    monkeypatch.setattr(api.relay.passwords, "_hasher", Passwords()._hasher)
+
+
 @ONE_ENGINE
+@pytest.mark.usefixtures("production_hashes")
 async def test_an_unknown_account_costs_what_a_wrong_password_costs(api: Api) -> None:
     """The time tells nothing either: one password is compared in both cases, and with the same parameters."""
     compared: list[str] = []
@@ -159,6 +166,7 @@ async def test_a_password_being_checked_keeps_nobody_waiting(api: Api) -> None:
     assert (alive.status_code, is_waiting, signed_in.status_code) == (200, True, 200)
 
 
+@pytest.mark.usefixtures("production_hashes")
 async def test_a_password_hashed_with_yesterdays_parameters_is_hashed_anew(api: Api) -> None:
     """Stronger parameters reach people when they sign in; the password stays."""
     user = await add_user(api)

@@ -13,6 +13,7 @@ from structlog.testing import capture_logs
 from app import create_app
 from domain.errors import Overloaded
 from tests.support.api import Api
+from tests.support.waiting import patience
 
 # What is asked for here has nothing to do with the engine.
 pytestmark = pytest.mark.parametrize("engine", ["sqlite"])
@@ -34,7 +35,7 @@ async def with_database(api: Api, **changes: Any) -> AsyncIterator[httpx.AsyncCl
     """Serve the relay with a database of which something is changed."""
     relay = dataclasses.replace(api.relay, database=Door(api.relay.database, **changes))
     transport = httpx.ASGITransport(create_app(relay))
-    async with httpx.AsyncClient(transport=transport, base_url="http://x") as http, asyncio.timeout(10):
+    async with httpx.AsyncClient(transport=transport, base_url="http://x") as http, patience():
         yield http
 
 

@@ -692,7 +692,7 @@ async def test_large_audio_is_decoded_to_the_byte(desk: Desk, frames: int, escap
     text = {
         "none": mp3_base64(frames),
         "slashes": mp3_base64(frames).replace("/", "\\/"),
-        "every letter": "".join(f"\\u{ord(letter):04x}" for letter in mp3_base64(frames)),
+        "every letter": r"\u00" + mp3_base64(frames).encode().hex(" ").replace(" ", r"\u00"),
     }[escape]
     body = json.dumps(document).replace('"@"', f'"{text}"').encode()
     response = await desk.send(body, **{"ElevenLabs-Signature": signed(desk.secret, body, time.time())})

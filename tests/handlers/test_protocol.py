@@ -3,7 +3,7 @@ import contextlib
 import hashlib
 import re
 import socket
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from importlib import import_module
 from ipaddress import ip_network
@@ -19,7 +19,7 @@ import handlers.protocol
 from domain.addresses import Proxies
 from handlers.connections import Connections
 from handlers.protocol import MAX_CHUNKS, MAX_HEADERS, HttpProtocol, limited
-from tests.support.waiting import patience
+from tests.support.waiting import patience, until
 
 HEAD = b"POST /echo HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n"
 SECONDS, LONG = 0.3, 3600.0
@@ -94,6 +94,8 @@ class Serving:
 @contextlib.asynccontextmanager
 async def serving(app: Any = echo, protocol: type[HttpProtocol] | None = None) -> AsyncIterator[Serving]:
     listening = socket.create_server(("127.0.0.1", 0))
+    # Without, an answer behind another one waits 40 ms for the client to acknowledge the first.
+    listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     http = protocol or limited(SECONDS, SECONDS, SECONDS)
     config = uvicorn.Config(app, loop="none", http=http, ws="none", lifespan="off", log_config=None)
     server = uvicorn.Server(config)
@@ -115,13 +117,6 @@ async def connected(head_seconds: float = SECONDS, body_seconds: float = SECONDS
         yield await server.connect()
 
 
-async def until(condition: Callable[[], Any]) -> None:
-    """Wait until `condition` holds."""
-    async with asyncio.timeout(10):
-        while not condition():  # noqa: ASYNC110 - the server has no event to wait for
-            await asyncio.sleep(0.01)
-
-
 async def answer(reader: asyncio.StreamReader) -> tuple[int, bytes]:
     """Read one answer: its status and its body."""
     head = await reader.readuntil(b"\r\n\r\n")
@@ -131,13 +126,13 @@ async def answer(reader: asyncio.StreamReader) -> tuple[int, bytes]:
 
 async def test_a_connection_that_says_nothing_is_closed() -> None:
     """Idle connections cost a file descriptor for a while, not for ever."""
-    async with connected() as (reader, _), asyncio.timeout(5):
+    async with connected() as (reader, _), patience():
         assert await reader.read() == b""
 
 
 async def test_a_head_that_does_not_end_is_refused() -> None:
     """A slow loris gets its answer and is let go."""
-    async with connected(body_seconds=LONG) as (reader, writer), asyncio.timeout(5):
+    async with connected(body_seconds=LONG) as (reader, writer), patience():
         writer.write(HEAD)
         answer = await reader.read()
 
@@ -147,7 +142,7 @@ async def test_a_head_that_does_not_end_is_refused() -> None:
 
 async def test_a_body_that_trickles_is_refused_however_regularly_it_comes() -> None:
     """A byte now and then does not keep a connection open."""
-    async with connected(head_seconds=LONG) as (reader, writer), asyncio.timeout(5):
+    async with connected(head_seconds=LONG) as (reader, writer), patience():
         writer.write(HEAD.replace(b"10", b"100") + b"\r\n")
         # Not to the end: a byte that crosses the answer has the connection reset after it.
         answering = asyncio.ensure_future(reader.readuntil(b"\r\n"))
@@ -161,7 +156,7 @@ async def test_a_body_that_trickles_is_refused_however_regularly_it_comes() -> N
 async def test_a_body_that_keeps_coming_has_all_the_time_it_needs() -> None:
     """Slow is not the same as trickling: what comes faster than a bad line would is read to its end."""
     pieces = 12
-    async with connected() as (reader, writer), asyncio.timeout(10):
+    async with connected() as (reader, writer), patience():
         writer.write(HEAD.replace(b"10", b"%d" % (pieces * 8192)) + b"\r\n")
         for _ in range(pieces):
             writer.write(bytes(8192))
@@ -174,7 +169,7 @@ async def test_a_body_that_keeps_coming_has_all_the_time_it_needs() -> None:
 async def test_a_connection_that_was_used_is_kept_for_the_next_request() -> None:
     """The time for a head begins with its first byte, however often the connection was used."""
     request = HEAD + b"\r\n0123456789"
-    async with connected() as (reader, writer), asyncio.timeout(5):
+    async with connected() as (reader, writer), patience():
         for _ in range(3):
             writer.write(request)
             await reader.readuntil(b"0123456789")
@@ -189,7 +184,7 @@ async def test_a_connection_that_was_used_is_kept_for_the_next_request() -> None
 )
 async def test_a_connection_ends_with_its_answer_for_who_wants_or_knows_no_other(request_line: bytes) -> None:
     """A client of HTTP/1.0 reads to the end of the connection."""
-    async with connected(LONG, LONG) as (reader, writer), asyncio.timeout(5):
+    async with connected(LONG, LONG) as (reader, writer), patience():
         writer.write(request_line + b"\r\nHost: x\r\nContent-Length: 2\r\n\r\nab")
         answer = await reader.read()
 
@@ -200,7 +195,7 @@ async def test_a_connection_ends_with_its_answer_for_who_wants_or_knows_no_other
 
 async def test_blank_lines_do_not_keep_a_connection_open() -> None:
     """They begin no request: neither before the first one nor after an answer."""
-    async with connected() as (reader, writer), asyncio.timeout(5):
+    async with connected() as (reader, writer), patience():
         await trickle_until_closed(reader, writer, b"\r\n")
 
 
@@ -278,7 +273,7 @@ async def test_pipelined_requests_are_read_one_at_a_time() -> None:
         await go_on.wait()
         await echo(scope, receive, send)
 
-    async with serving(app, Counting) as server, asyncio.timeout(10):
+    async with serving(app, Counting) as server, patience():
         reader, writer = await server.connect()
         writer.write(GET * 900)
         await until(lambda: begun)
@@ -294,7 +289,7 @@ async def test_pipelined_requests_are_read_one_at_a_time() -> None:
 async def test_many_offers_to_upgrade_in_one_write_are_all_ignored(caplog: pytest.LogCaptureFixture) -> None:
     """Each request is served as it stands, however many there are."""
     offer = b"POST /echo HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: h2c\r\nContent-Length: 2\r\n\r\nok"
-    async with connected() as (reader, writer), asyncio.timeout(20):
+    async with connected() as (reader, writer), patience():
         writer.write(offer * 900)
         answers = [await answer(reader) for _ in range(900)]
 
@@ -318,7 +313,7 @@ _SAID = [b"", b"a\r\n\r\nbody", b"x\r\n\r\nyz0end", b"ab", b"abc", b"", b""]
 async def test_requests_are_told_apart_wherever_the_data_is_cut(size: int) -> None:
     """Heads, bodies with a length, chunks and trailers end where they end, in pieces of any size."""
     data = b"".join(_TALK) * 3
-    async with connected() as (reader, writer), asyncio.timeout(20):
+    async with connected() as (reader, writer), patience():
         for start in range(0, len(data), size):
             writer.write(data[start : start + size])
             await writer.drain()
@@ -344,7 +339,7 @@ async def test_a_message_that_ends_in_the_next_data_is_told_from_the_one_behind_
 @pytest.mark.parametrize("pieces", [1, 7])
 async def test_a_head_of_very_many_headers_is_refused(pieces: int) -> None:
     """Each costs all who look through them; however the head is cut, and whatever request came before."""
-    async with connected(LONG, LONG) as (reader, writer), asyncio.timeout(5):
+    async with connected(LONG, LONG) as (reader, writer), patience():
         writer.write(_head(MAX_HEADERS))
         assert await answer(reader) == (200, b"")
         head = _head(MAX_HEADERS + 1)
@@ -364,7 +359,7 @@ def _head(count: int) -> bytes:
 
 async def test_a_body_in_one_byte_chunks_is_refused_before_it_costs_much() -> None:
     """Each of them costs as much as a large one: millions are refused after some thousands."""
-    async with connected() as (reader, writer), asyncio.timeout(10):
+    async with connected() as (reader, writer), patience():
         writer.write(CHUNKED + b"1\r\nx\r\n" * (MAX_CHUNKS * 2))
         status, body = await answer(reader)
 
@@ -385,7 +380,7 @@ async def test_costly_data_is_read_in_turns_with_what_others_send(data: bytes) -
             events[-1] += 1
             super().on_body(body)
 
-    async with serving(echo, Counting) as server, asyncio.timeout(20):
+    async with serving(echo, Counting) as server, patience():
         _, writer = await server.connect()
         events.append(0)
         writer.write(data)
@@ -398,7 +393,7 @@ async def test_costly_data_is_read_in_turns_with_what_others_send(data: bytes) -
 @pytest.mark.parametrize(("size", "count"), [(1, MAX_CHUNKS // 2), (8, MAX_CHUNKS), (256, 20_000)])
 async def test_a_body_in_decent_chunks_is_read_to_its_end(size: int, count: int) -> None:
     """A writer of JSON may send every token by itself, and a large body may have as many chunks as it needs."""
-    async with connected() as (reader, writer), asyncio.timeout(20):
+    async with connected() as (reader, writer), patience():
         writer.write(CHUNKED + b"%x\r\n%b\r\n" % (size, b"x" * size) * count + b"0\r\n\r\n")
         status, body = await answer(reader)
 
@@ -407,7 +402,7 @@ async def test_a_body_in_decent_chunks_is_read_to_its_end(size: int, count: int)
 
 async def test_endless_trailers_are_refused() -> None:
     """They mean nothing here, and must not cost anything either."""
-    async with connected() as (reader, writer), asyncio.timeout(10):
+    async with connected() as (reader, writer), patience():
         writer.write(CHUNKED + b"0\r\n" + b"a: b\r\n" * (MAX_CHUNKS + 10))
         status, _ = await answer(reader)
 
@@ -419,7 +414,7 @@ async def test_endless_trailers_are_refused() -> None:
 
 async def test_a_connection_too_many_is_refused_and_the_others_are_served() -> None:
     """At once and with a word; the place of one that ends is free again."""
-    async with serving(echo, limited(30, 30, connections=Connections(limit=3))) as server, asyncio.timeout(10):
+    async with serving(echo, limited(30, 30, connections=Connections(limit=3))) as server, patience():
         lines = [await server.connect() for _ in range(3)]
         await until(lambda: server.connections == 3)
         refused, _ = await server.connect()
@@ -444,7 +439,7 @@ async def test_a_connection_too_many_is_refused_and_the_others_are_served() -> N
 async def test_connections_of_one_address_have_a_limit_of_their_own() -> None:
     """An address that has them all leaves room for others; a trusted proxy speaks for many and has no such limit."""
     counted = Connections(limit=100, per_address=2, proxies=Proxies([ip_network("127.0.0.1/32")]))
-    async with serving(echo, limited(30, 30, connections=counted)) as server, asyncio.timeout(10):
+    async with serving(echo, limited(30, 30, connections=counted)) as server, patience():
         lines = [await server.connect(source) for source in ("127.0.0.2",) * 2 + ("127.0.0.3",) + ("127.0.0.1",) * 5]
         for reader, writer in lines:
             writer.write(GET)
@@ -481,7 +476,7 @@ async def test_refused_connections_are_counted_in_few_lines() -> None:
     """A flood of them is no flood of the log; the metrics have them all."""
     counted = Connections(limit=1)
     with capture_logs() as lines:
-        async with serving(echo, limited(30, 30, connections=counted)) as server, asyncio.timeout(20):
+        async with serving(echo, limited(30, 30, connections=counted)) as server, patience():
             await server.connect()
             await until(lambda: server.connections == 1)
             for _ in range(50):

@@ -3,6 +3,7 @@ import asyncio
 import pytest
 
 from handlers.reading_turns import ReadingTurns
+from tests.support.waiting import patience
 
 
 @pytest.fixture
@@ -16,7 +17,7 @@ async def test_waiting_readers_are_called_in_order_each_in_an_iteration_of_its_o
     called = list[tuple[str, int]]()
     for name in ("a", "b", "c"):
         turns.add(lambda name=name: called.append((name, iteration)), loop)  # type: ignore[misc]
-    async with asyncio.timeout(10):
+    async with patience():
         while len(called) < 3:
             await asyncio.sleep(0)
             iteration += 1
@@ -36,6 +37,6 @@ async def test_a_reader_that_fails_holds_up_nobody() -> None:
     for _ in range(2):
         turns.add(fail, loop)
         turns.add(called.set, loop)
-        async with asyncio.timeout(10):
+        async with patience():
             await called.wait()
         called.clear()

@@ -10,6 +10,7 @@ from domain.errors import Overloaded
 from openapi.exchange import Request, Response
 from openapi.serving.bodies import BodyRoom
 from tests.support.contracts import Answered, Lab, bindings_of, build, contract_of
+from tests.support.waiting import patience
 
 MB = 1024 * 1024
 
@@ -178,7 +179,7 @@ async def test_a_body_in_chunks_takes_room_from_every_operation_until_it_is_answ
         await go_on.wait()
         yield LARGE[-1:]
 
-    async with two_operations(3 * MB) as (http, _), asyncio.timeout(30):
+    async with two_operations(3 * MB) as (http, _), patience():
         first = asyncio.create_task(http.post("/api/one", content=pieces()))
         await is_read.wait()
         refused = await http.post("/api/other", content=LARGE)

@@ -1,7 +1,9 @@
 """Tether publishes a new document: every case, as a person would meet it, on a copy of the code."""
 
 import copy
+import fcntl
 import json
+import os
 import re
 import shutil
 from pathlib import Path
@@ -48,12 +50,21 @@ def tree(tmp_path: Path) -> Tree:
 
 @pytest.fixture(scope="module")
 def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The type checker's cache, begun with what `make check` left."""
-    cache = tmp_path_factory.mktemp("mypy")
+    """The type checker's cache of the code as it is, which one worker makes and each has a copy of."""
+    base = tmp_path_factory.getbasetemp()
+    shared = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "mypy-of-all"
+    with shared.with_suffix(".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not shared.is_dir():
+            _check_types(shared)
+    return Path(shutil.copytree(shared, base / "mypy"))
+
+
+def _check_types(cache: Path) -> None:
     left = ROOT / ".mypy_cache"
-    if left.is_dir():
-        shutil.copytree(left, cache, dirs_exist_ok=True)
-    return cache
+    if left.is_dir():  # by `make check`
+        shutil.copytree(left, cache)
+    Tree(ROOT).types(cache)
 
 
 @pytest.fixture

@@ -1,5 +1,6 @@
 """Schemathesis in process, with handlers that do nothing but answer: all that can fail is the enforcement."""
 
+import os
 from typing import Any
 
 import pytest
@@ -14,6 +15,8 @@ from tests.support.contracts import TOKENS, Lab, build
 KINDS = {kind.value: token for token, kind in TOKENS.items()}
 # Whose body is read by its handler is enforced there.
 ENFORCED = [one.id for one in document.load().operations if one.id in ANSWERS and not one.definition.get("x-raw-body")]
+# `make fuzz` goes on for longer.
+EXAMPLES = int(os.environ.get("FUZZ_EXAMPLES", "4"))
 MODES = list(schemathesis.GenerationMode)
 
 
@@ -56,7 +59,9 @@ def test_enforcement_lets_in_what_is_valid_and_nothing_else(fuzzed: Any, operati
     """Good data reaches the handler, bad data is answered as documented; openapi-core agrees about both."""
     operation = fuzzed.find_operation_by_id(operation_id)
 
-    @settings(max_examples=8, deadline=None, derandomize=True, database=None, suppress_health_check=list(HealthCheck))
+    @settings(
+        max_examples=EXAMPLES, deadline=None, derandomize=True, database=None, suppress_health_check=list(HealthCheck)
+    )
     @given(case=operation.as_strategy(generation_mode=mode))
     def cases(case: Any) -> None:
         status = insist(case)

@@ -12,7 +12,7 @@ from persistence.arrivals import Steps
 from persistence.database import Database, Follower, open_database
 from persistence.models import Contact
 from tests.support.following import until_quiet
-from tests.support.waiting import PATIENCE_SECONDS
+from tests.support.waiting import PATIENCE_SECONDS, patience
 
 NUMBERS = [f"+1416555{index:04}" for index in range(40)]
 
@@ -219,7 +219,7 @@ async def test_closing_waits_for_the_units_that_were_asked_for(database_url: str
     await asyncio.wait({closing}, timeout=0.2)
     is_over = closing.done()
     may_end.set()
-    async with asyncio.timeout(10):
+    async with patience():
         await asyncio.gather(closing, *writing)
     again = open_database(database_url)
     names = await again.read(lambda: {one.name for one in organizations.everyone()})

@@ -4,6 +4,7 @@ import pytest
 
 from domain.errors import Overloaded
 from persistence.gathering import Gathering, Job
+from tests.support.waiting import patience
 
 KEY = "one organization"
 
@@ -41,7 +42,7 @@ async def test_all_who_wait_are_served_however_many_they_are() -> None:
     asked = works.ask(*range(150))
     await asyncio.sleep(0)
     works.may_end.set()
-    async with asyncio.timeout(10):
+    async with patience():
         answers = await asyncio.gather(*asked)
 
     assert answers == list(range(150))
@@ -56,7 +57,7 @@ async def test_who_comes_while_the_last_group_is_at_work_is_served_next() -> Non
     second = works.ask(2)
     await asyncio.sleep(0)
     works.may_end.set()
-    async with asyncio.timeout(10):
+    async with patience():
         answers = await asyncio.gather(*first, *second)
         again = await asyncio.gather(*works.ask(3))
 

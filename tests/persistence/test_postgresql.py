@@ -19,7 +19,7 @@ from persistence.models import Organization
 from persistence.postgresql import ServerDatabase
 from persistence.statements import Given, Questions, Statement, answered
 from tests.support.following import until_quiet
-from tests.support.waiting import PATIENCE_SECONDS
+from tests.support.waiting import PATIENCE_SECONDS, patience
 
 R = TypeVar("R")
 
@@ -481,7 +481,7 @@ async def test_a_caller_that_goes_away_keeps_its_connection_until_its_unit_is_ov
     first.cancel()
     await asyncio.gather(first, return_exceptions=True)
     try:
-        async with asyncio.timeout(10):
+        async with patience():
             with pytest.raises(Overloaded, match="busy"):
                 await database.read(lambda: True)
     finally:
@@ -521,7 +521,7 @@ async def test_every_organization_of_a_unit_is_announced(database: Database, org
 async def until_it_waits(database_url: str, unit: "asyncio.Future[Any]") -> None:
     """Return when the unit waits for a lock; one that is over never did."""
     waiting = f"SELECT 1 {OTHERS} AND wait_event_type = 'Lock'"
-    async with asyncio.timeout(10), await psycopg.AsyncConnection.connect(database_url, autocommit=True) as stranger:
+    async with patience(), await psycopg.AsyncConnection.connect(database_url, autocommit=True) as stranger:
         while not unit.done():
             if await (await stranger.execute(waiting)).fetchall():
                 return

@@ -11,6 +11,8 @@ from urllib.parse import parse_qs, urlsplit
 from websockets.asyncio.server import ServerConnection, serve
 from websockets.exceptions import ConnectionClosed
 
+from tests.support.waiting import patience
+
 Said = Any  # a frame, a close code, or None to break off
 
 AT = "2026-05-15T09:10:00.000Z"
@@ -44,12 +46,12 @@ class Scripted:
 
     async def until(self, connections: int) -> None:
         """Wait until so many connections have said where to start."""
-        async with asyncio.timeout(20), self._moved:
+        async with patience(), self._moved:
             await self._moved.wait_for(lambda: len(self.since) >= connections)
 
     async def until_asked(self, times: int) -> None:
         """Wait until it was asked something that often."""
-        async with asyncio.timeout(20), self._moved:
+        async with patience(), self._moved:
             await self._moved.wait_for(lambda: len(self.heard) >= times)
 
     def break_off(self) -> None:

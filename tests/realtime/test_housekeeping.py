@@ -15,6 +15,7 @@ from persistence.database import Database
 from persistence.models import Event
 from realtime.limits import Limits
 from tests.realtime.conftest import Station, World, make_event
+from tests.support.waiting import patience
 
 
 @pytest.fixture(autouse=True)
@@ -41,7 +42,7 @@ class Failing:
 
 async def until(is_so: Callable[[], Awaitable[bool]]) -> None:
     """Ask until it is so."""
-    async with asyncio.timeout(10):
+    async with patience():
         while True:
             if await is_so():
                 return
@@ -157,13 +158,13 @@ async def health(station: Station) -> tuple[int, str]:
 async def test_who_has_yet_to_say_hello_does_not_hold_up_the_end(world: World) -> None:
     """A handshake that is half done is cut off at once."""
     limits = Limits(drain_seconds=0.1, auth_seconds=1000)
-    async with asyncio.timeout(30), contextlib.AsyncExitStack() as stack:
+    async with patience(), contextlib.AsyncExitStack() as stack:
         async with world.broadcaster(limits=limits) as station, station.listener() as radio:
             await radio.next()
             reader, writer = await asyncio.open_connection("127.0.0.1", station.port)
             stack.callback(writer.close)
             writer.write(b"GET /v1 HTTP/1.1\r\n")
             await station.get("/healthz")  # whoever came before has been taken in
-        async with asyncio.timeout(10):
+        async with patience():
             with contextlib.suppress(ConnectionError):
                 assert await reader.read() == b""

@@ -38,7 +38,7 @@ class Book:
 
     async def reached(self, count: int) -> None:
         """Wait until there are so many lines."""
-        async with asyncio.timeout(10):
+        async with patience():
             while len(self.lines) < count:
                 self._written.clear()
                 await self._written.wait()
@@ -68,7 +68,7 @@ async def test_sockets_beyond_the_quota_are_refused(world: World) -> None:
         assert refused.value.response.status_code == 429
         assert b"realtime_quota_refused_total 2.0" in (await station.get("/metrics"))[2]
         assert (await other.next())["type"] == "hello"
-        async with asyncio.timeout(10):
+        async with patience():
             while station.server.health()["listeners"] > 1:  # noqa: ASYNC110 - there is nothing to wait on
                 await asyncio.sleep(0.01)
         async with station.listener() as third:

@@ -857,7 +857,7 @@ async def test_who_is_being_brought_up_to_date_is_not_taken_for_silent(world: Wo
         radio.connection.transport.write(wire(b'{"type":"resume","since":0}' + b" " * 100))
         await until_metrics_say(station, r"realtime_listeners_behind 1\.0")
         beats = await heartbeats(station)
-        async with asyncio.timeout(10):
+        async with patience():
             while await heartbeats(station) < beats + 3:
                 pass
         await until_metrics_say(station, r"realtime_listeners_behind 1\.0")

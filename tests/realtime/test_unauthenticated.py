@@ -25,7 +25,7 @@ from tests.support.waiting import patience
 DESCRIPTORS = 256
 FLOOD = 800
 CHECKED_EVERY = 40
-PATIENCE_SECONDS = 4  # of a load balancer: less than the five seconds after which a connection without a token ends
+BALANCER_SECONDS = 4  # of a load balancer, before the five after which a connection without a token ends
 EMAIL = "ops@example.com"
 TRUSTED = "127.0.0.1/32"
 LOOPBACK = ip_network(TRUSTED)
@@ -41,7 +41,7 @@ SENT = (b"", UPGRADE[:40].encode(), UPGRADE.encode())
 async def get(port: str, path: str) -> tuple[int, str]:
     """Ask for a page on a connection of its own; status 0 if it is not answered."""
     try:
-        async with asyncio.timeout(PATIENCE_SECONDS):
+        async with asyncio.timeout(BALANCER_SECONDS):
             reader, writer = await asyncio.open_connection("127.0.0.1", int(port))
             writer.write(f"GET {path} HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n".encode())
             head, _, body = (await reader.read()).decode().partition("\r\n\r\n")

@@ -19,7 +19,9 @@ from unittest import mock
 
 import httpx
 import uvicorn
+from argon2 import PasswordHasher
 
+from actions import passwords
 from actions.administer import issue_token
 from actions.relay import Relay
 from actions.set_up_demo import Demo, set_up_demo
@@ -29,7 +31,7 @@ from domain.errors import Overloaded
 from handlers.protocol import HttpProtocol
 from persistence import organizations, outbox
 from persistence.database import open_database
-from tests.support import postgresql, second_opinion
+from tests.support import compiled, postgresql, second_opinion
 from tests.support.contract import CONTRACT
 from tests.support.randomness import encryption_key
 from tests.support.waiting import PATIENCE_SECONDS
@@ -103,20 +105,28 @@ async def running_api(data_dir: Path, **settings: Any) -> AsyncIterator[Api]:
         async with _opened(configured) as relay:
             (organization,) = await relay.database.read(organizations.everyone)
             token = await _token(relay, demo.superadmin_email)
-            async with serving(create_app(relay, CONTRACT)) as url, _client(url) as http:
+            with compiled.remembered():
+                app = create_app(relay, CONTRACT)
+            async with serving(app) as url, _client(url) as http:
                 yield Api(url, http, relay, demo, organization.id, token, data_dir)
 
 
 @contextlib.asynccontextmanager
 async def _opened(settings: Settings) -> AsyncIterator[Relay]:
     async with contextlib.AsyncExitStack() as stack:
-        with mock.patch.object(ssl, "create_default_context", _authorities):
+        with mock.patch.object(ssl, "create_default_context", _authorities), _quick_passwords():
             relay = await stack.enter_async_context(open_relay(settings))
         yield relay
 
 
 # Reading the certificate authorities takes 25 ms, which is longer than most tests.
 _authorities = functools.cache(ssl.create_default_context)
+
+
+def _quick_passwords() -> Any:
+    """Hash passwords with parameters that cost nothing; those of production are tested beside the passwords."""
+    quick = functools.partial(PasswordHasher, time_cost=1, memory_cost=8, parallelism=1)
+    return mock.patch.object(passwords, "PasswordHasher", quick)
 
 
 engine_of_api: ContextVar[str] = ContextVar("engine_of_api", default="sqlite")
@@ -165,7 +175,7 @@ async def _make_template(engine: str) -> _Template:
     database = open_database(configured.resolved_database_url)
     database.migrate()
     database.close()
-    async with open_relay(configured) as relay:
+    async with _opened(configured) as relay:
         demo = await set_up_demo(relay)
     assert demo is not None
     return _Template(folder, demo, settings)

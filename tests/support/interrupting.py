@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 from actions.relay import Relay
 from actions.turns import Turns
 from persistence.database import Database
+from tests.support.waiting import patience
 
 R = TypeVar("R")
 
@@ -57,7 +58,7 @@ class Interrupted:
 
     async def until_written(self, count: int) -> None:
         """Wait until so many writes are over."""
-        async with self._changed, asyncio.timeout(10):
+        async with self._changed, patience():
             await self._changed.wait_for(lambda: self._done >= count)
 
     def __getattr__(self, name: str) -> Any:
