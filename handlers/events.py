@@ -1,6 +1,6 @@
 """Events over plain HTTP."""
 
-from typing import Any
+from typing import Literal
 
 from actions import descriptions
 from actions.authenticate import is_revoked
@@ -20,14 +20,28 @@ async def get_events(
     *,
     since: int,
     epoch: str | None,
-    events: list[Any] | None,
+    events: list[
+        Literal[
+            "call_initiated",
+            "call_ended",
+            "call_recording_ready",
+            "fetch_messages",
+            "note_created",
+            "transfer_requested",
+            "message_status",
+            "voice_ai_webhook",
+            "contact_erased",
+            "erased",
+        ]
+    ]
+    | None,
     contact_id: str | None,
     conversation_id: str | None,
     wait: float,
     limit: int,
 ) -> GetEventsAnswer:
     """Read the events of the organization."""
-    names = None if events is None else frozenset(events)
+    names = None if events is None else frozenset[str](events)
     wanted = Wanted(since, limit, epoch, Filter(names, contact_id, conversation_id))
     page = await _page(request, wanted, wait)
     await noted_reading(request, AuditAction.EVENTS_READ, since=since, next=page.next)
