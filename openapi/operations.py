@@ -2291,7 +2291,7 @@ class GetOrganizationUsage(Protocol[R_contra]):
 # What the server reads at start
 
 OPERATIONS: Final = Bindings(
-    "77a7d6895a72ea8d05af01de9c0caf212fdcf2a38381d9e96bd05abadc99c50d",
+    "0250d6191b3a7f007ee39afa2090cfd9cb3414901a9a5952dae27f5d4f3262ff",
     {
         "POST /api/calls/ingest": Binding(
             handler="calls.post_calls_ingest",

@@ -16,11 +16,13 @@ from typing import Any
 
 from openapi import document
 from openapi.document import Contract, Operation
+from openapi.envelopes import Envelopes
 from openapi.generating import model_code, operation_code
 from openapi.generating.differences import Change, compare
 from openapi.generating.handler_code import Site, Stub, sites, with_stubs
 from openapi.generating.handler_fit import Misfit, lost_imports, misfits
 from openapi.references import InvalidDocument, identifier
+from openapi.schemas import Schemas
 
 MEND = "python manage.py contract generate"
 
@@ -50,7 +52,7 @@ class Report:
     `written` are the files that were (or, by `check`, would be) written, `created` the stubs among them; `stubs` are
     all operations nobody has written yet, `allowed` those of them that may stay so. `misfits` are handlers that cannot
     be called as their operation is. `open` are operations that ask for no token and give no reason, stubs included:
-    they are closed to everybody.
+    they are closed to everybody. `wordless` are answers that cannot say an error.
     """
 
     changes: list[Change] = field(default_factory=list)
@@ -62,6 +64,7 @@ class Report:
     renames: list[Rename] = field(default_factory=list)
     misfits: list[Misfit] = field(default_factory=list)
     open: list[str] = field(default_factory=list)
+    wordless: list[str] = field(default_factory=list)
 
     @property
     def drift(self) -> list[str]:
@@ -79,6 +82,7 @@ class Report:
                 f"{key} asks for no token; say who may call it, or why not (`x-public`), in the overlay."
                 for key in self.open
             ),
+            *(f"{answer}." for answer in self.wordless),
         ]
 
     def _unallowed(self) -> list[str]:
@@ -159,6 +163,7 @@ def plan(root: Path, published: bytes | None, name: str = "openapi.yaml") -> Pla
             *_lost_imports(root, {"openapi.models": models.text, "openapi.operations": operations}),
         ],
         open=[operation.key for operation in contract.operations if operation.is_open and not operation.is_public],
+        wordless=Envelopes(contract.served, Schemas(contract.served)).complaints(contract.operations),
     )
     return Plan(report, changed)
 

@@ -98,7 +98,7 @@ def _prepare(schema: Any, names: Mapping[str, str]) -> Any:
         return schema
     if isinstance(schema.get("$ref"), str):
         return {"$ref": _REFERENCE + names[schema["$ref"].removeprefix(_REFERENCE)]}
-    kept = {key: value for key, value in schema.items() if key not in _CONSTRAINTS and not _is_condition(schema, key)}
+    kept = {key: value for key, value in schema.items() if not _is_untyped(schema, key)}
     return {key: _prepared_value(key, value, names) for key, value in _typed(kept).items()}
 
 
@@ -115,9 +115,10 @@ def _schema_name(reference: str) -> str:
     return reference.removeprefix(_REFERENCE)
 
 
-def _is_condition(schema: Document, key: str) -> bool:
+def _is_untyped(schema: Document, key: str) -> bool:
     # "Either this value or those fields" beside the fields themselves restricts them; it adds no type.
-    return key in ("anyOf", "oneOf") and "properties" in schema
+    is_condition = key in ("anyOf", "oneOf") and "properties" in schema
+    return key in _CONSTRAINTS or key.startswith("x-") or is_condition
 
 
 def _typed(schema: Document) -> Document:

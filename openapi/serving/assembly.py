@@ -28,6 +28,7 @@ from connexion.resolver import Resolution, Resolver
 
 from domain.errors import ConfigurationError, NotFound
 from openapi.document import Contract, Operation
+from openapi.envelopes import Envelopes
 from openapi.exchange import Bindings, Handler
 from openapi.references import Document
 from openapi.schemas import Schemas
@@ -36,6 +37,7 @@ from openapi.serving.bodies import BodyRooms
 from openapi.serving.description import describe
 from openapi.serving.layers import Addresses, App, Enforcement, Envelope, Pages, Receive, Scope, Send, noted
 from openapi.serving.operation import Enforced, HeavyWork, Limits, Shared
+from openapi.serving.problems import Problems
 from openapi.serving.routing import Routes
 
 R = TypeVar("R")
@@ -85,6 +87,7 @@ def build(
     if bindings.generated_from != contract.served_digest:
         raise ConfigurationError("The generated types are of another document; run `make generate`.")
     schemas = Schemas(contract.served)
+    envelopes = _insist_on_words(contract, schemas)
     shared = Shared(
         relay,
         limits,
@@ -101,6 +104,7 @@ def build(
             schemas,
             bindings.operations[operation.key],
             handlers[operation.key],
+            Problems(operation, envelopes.of(operation)),
             shared,
         )
         for operation in contract.operations
@@ -125,6 +129,15 @@ def build(
     )
     app.add_api(_skeleton(contract))
     return app
+
+
+def _insist_on_words(contract: Contract, schemas: Schemas) -> Envelopes:
+    envelopes = Envelopes(contract.served, schemas)
+    complaints = envelopes.complaints(contract.operations)
+    if complaints:
+        listed = "\n".join(f"  {complaint}" for complaint in complaints)
+        raise ConfigurationError(f"Not every answer can say an error; say in the overlay where its words go:\n{listed}")
+    return envelopes
 
 
 async def not_found(scope: Scope, receive: Receive, send: Send) -> None:
