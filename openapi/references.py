@@ -85,5 +85,5 @@ def class_name(name: str) -> str:
 
 
 # Modules in handlers/ that hold no handlers.
-_HANDLER_MODULES = frozenset({"health", "observation", "own_paths", "responses", "security"})
+_HANDLER_MODULES = frozenset({"health", "observation", "own_paths", "responses", "security", "swagger_pages"})
 _BUILTINS = frozenset(dir(builtins))
