@@ -29,7 +29,8 @@ for name in names:
     try:
         importlib.import_module(name)
     except BaseException as error:
-        sys.exit(f"{name}: {type(error).__name__}: {error}"[:500])
+        print(f"{name}: {type(error).__name__}: {error}"[:500].replace("\\n", " "), file=sys.stderr)
+        sys.exit(1)
 """
 
 
@@ -65,11 +66,12 @@ def _insist_on_import(root: Path, texts: Mapping[str, bytes]) -> None:
     with tempfile.TemporaryDirectory() as folder:
         for name, text in texts.items():
             Path(folder, f"{name}.py").write_bytes(text)
-        done = subprocess.run(  # noqa: S603 - our own interpreter and our own words
-            [sys.executable, "-c", _IMPORT, folder, *texts], cwd=root, capture_output=True, text=True, check=False
-        )
-    if done.returncode:
-        reason = done.stderr.strip().splitlines() or [f"it ended with {done.returncode}"]
-        raise InvalidDocument(
-            f"What would be generated cannot be imported ({reason[-1]}); rename what is named there in the overlay."
-        )
+        try:
+            subprocess.check_output(  # noqa: S603 - our own interpreter and our own words
+                [sys.executable, "-c", _IMPORT, folder, *texts], cwd=root, stderr=subprocess.STDOUT, text=True
+            )
+        except subprocess.CalledProcessError as error:
+            reason = str(error.output).strip().splitlines() or [f"it ended with {error.returncode}"]
+            raise InvalidDocument(
+                f"What would be generated cannot be imported ({reason[-1]}); rename what is named there in the overlay."
+            ) from error
