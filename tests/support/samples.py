@@ -58,5 +58,4 @@ def _text(node: Any) -> str:
 @cache
 def _matching(pattern: str, shortest: int, longest: int) -> str:
     texts = strategies.from_regex(pattern, alphabet=strategies.characters(codec="ascii"))
-    found: str = find(texts, lambda text: shortest <= len(text) <= longest and text.isprintable(), settings=_QUIET)
-    return found
+    return str(find(texts, lambda text: shortest <= len(text) <= longest and text.isprintable(), settings=_QUIET))
