@@ -51,7 +51,7 @@ def _of_kind(document: Document, node: Any) -> Any:
 
 def _text(node: Any) -> str:
     if "pattern" not in node:
-        return _TEXTS.get(node.get("format", ""), "x" * max(1, node.get("minLength", 1)))
+        return str(_TEXTS.get(node.get("format", ""), "x" * max(1, node.get("minLength", 1))))
     return _matching(node["pattern"], node.get("minLength", 0), node.get("maxLength", 1 << 20))
 
 
