@@ -23,19 +23,23 @@ from actions.relay import Relay, Rules
 from actions.tokens import Key, Tokens, private_key, public_key, shared_key
 from actions.vault import Vault
 from config import Settings
+from domain.addresses import Proxies
 from domain.errors import ConfigurationError, InvalidRequest
 from domain.messages import TextProvider
 from domain.origins import HTTPS_ONLY
+from handlers.client_addresses import ClientAddresses
 from handlers.connections import Connections
 from handlers.cross_origin import CrossOrigin
 from handlers.health import Health
 from handlers.observation import Observation, Refusals
 from handlers.own_paths import OwnPaths, Page, fixed, nowhere
 from handlers.page_headers import PageHeaders
+from handlers.swagger_pages import swagger_pages
 from openapi import document
 from openapi.document import Contract
 from openapi.operations import OPERATIONS
 from openapi.serving import assembly
+from openapi.serving.assembly import documents_of
 from openapi.serving.registry import find_handlers
 from persistence.database import Database, open_database
 from providers.console import Console
@@ -90,10 +94,16 @@ def create_app(relay: Relay, contract: Contract | None = None) -> ASGIApp:
     return create_apps(relay, contract).public
 
 
-def create_apps(relay: Relay, contract: Contract | None = None, connections: Connections | None = None) -> Apps:
+def create_apps(
+    relay: Relay,
+    contract: Contract | None = None,
+    connections: Connections | None = None,
+    proxies: Proxies | None = None,
+) -> Apps:
     """Build the application, and the one that answers health, readiness and metrics alone.
 
-    `connections` are those of the server, whose figures stand among the metrics.
+    `connections` are those of the server, whose figures stand among the metrics; `proxies` are trusted to name the
+    client of a request.
     """
     registry = CollectorRegistry()
     if connections is not None:
@@ -105,9 +115,13 @@ def create_apps(relay: Relay, contract: Contract | None = None, connections: Con
     health, rules = Health(relay, registry), relay.rules
     probes: dict[str, Page] = {"/healthz": health.healthz, "/readyz": health.readyz, "/metrics": health.metrics}
     shown = pages.load(rules.realtime_url, for_people=rules.serves_pages)
-    own = {path: fixed(*page) for path, page in shown.items()} | ({} if rules.has_management_port else probes)
-    operations = assembly.build(
-        contract or document.load(),
+    loaded = contract or document.load()
+    own = {path: fixed("application/json", body) for path, body in documents_of(loaded, OPERATIONS).items()}
+    own |= {path: fixed(*page) for path, page in shown.items()} | ({} if rules.has_management_port else probes)
+    own |= swagger_pages() if rules.serves_pages else {}
+    is_https = (rules.public_url or "").lower().startswith("https:")
+    public = assembly.build(
+        loaded,
         relay,
         partial(authenticate, relay),
         bindings=OPERATIONS,
@@ -119,13 +133,14 @@ def create_apps(relay: Relay, contract: Contract | None = None, connections: Con
         heavy_work=relay.heavy_work,
         held_body_bytes=rules.held_body_bytes,
         held_unverified_body_bytes=rules.held_unverified_body_bytes,
-        beyond=OwnPaths(assembly.not_found, own),
-        has_docs=rules.serves_pages,
+        client_addresses=None if proxies is None else partial(ClientAddresses, proxies=proxies),
+        observation=partial(Observation, registry=registry, headers=[_HTTPS_ONLY] if is_https else []),
+        cross_origin=partial(CrossOrigin, allowed=rules.allowed_origins),
+        page_headers=partial(PageHeaders, realtime_url=rules.realtime_url),
+        own_paths=partial(OwnPaths, pages=own),
     )
     registry.register(Refusals(relay.quotas.refused, "relay_quota_refused", "Refused because of a quota.", "quota"))
-    is_https = (rules.public_url or "").lower().startswith("https:")
-    guarded = CrossOrigin(PageHeaders(operations, rules.realtime_url), rules.allowed_origins)
-    return Apps(Observation(guarded, registry, [_HTTPS_ONLY] if is_https else []), OwnPaths(nowhere, probes))
+    return Apps(public, OwnPaths(nowhere, probes))
 
 
 def _relay(settings: Settings, database: Database, http: httpx.AsyncClient) -> Relay:

@@ -15,7 +15,7 @@ from openapi import document
 from openapi.document import Contract
 from openapi.generating import generate
 from openapi.generating.differences import Change, Severity, compare
-from openapi.generating.generate import Report
+from openapi.generating.generate import Report, UnfitUpdate
 from openapi.references import InvalidDocument
 
 T = TypeVar("T")
@@ -26,20 +26,23 @@ _ROOT = Path(__file__).resolve().parent.parent
 _COLOURS = {Severity.BREAKING: "red", Severity.ADDITIVE: "green", Severity.TEXT: "dim"}
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print the report as JSON.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Report what would be done, and write nothing.")]
 
 
 @contract.command()
 def update(
-    new: Annotated[Path, typer.Argument(help="The newly published OpenAPI document.")], as_json: AsJson = False
+    new: Annotated[Path, typer.Argument(help="The newly published OpenAPI document.")],
+    as_json: AsJson = False,
+    dry_run: DryRun = False,
 ) -> None:
     """Take a newly published document: replace ours, generate code, add stubs, and report."""
-    _run(lambda: generate.update(_ROOT, _bytes(new), new.name), as_json)
+    _run(lambda: generate.update(_ROOT, _bytes(new), new.name, is_preview=dry_run), as_json, is_preview=dry_run)
 
 
 @contract.command(name="generate")
-def generate_command(as_json: AsJson = False) -> None:
+def generate_command(as_json: AsJson = False, dry_run: DryRun = False) -> None:
     """Generate models, operations and missing stubs from the documents as they are."""
-    _run(lambda: generate.generate(_ROOT), as_json)
+    _run(lambda: generate.generate(_ROOT, is_preview=dry_run), as_json, is_preview=dry_run)
 
 
 @contract.command()
@@ -69,18 +72,28 @@ def show_command() -> None:
     show_json(_or_exit(document.load, False).served, indent=2)
 
 
-def _run(work: Callable[[], Report], as_json: bool, *, checks: bool = False) -> Report:
+def _run(work: Callable[[], Report], as_json: bool, *, checks: bool = False, is_preview: bool = False) -> Report:
     report = _or_exit(work, as_json)
     if as_json:
         show_json(report.to_json(), indent=2)
     else:
-        _print(report, checks=checks)
+        _print(report, checks=checks, is_preview=is_preview)
     return report
 
 
 def _or_exit(work: Callable[[], T], as_json: bool) -> T:
     try:
         return work()
+    except UnfitUpdate as error:
+        changes = [_change(change) for change in error.changes]
+        if as_json:
+            show_json({"error": str(error), "broken": error.broken, "changes": changes}, indent=2)
+        else:
+            _print_changes(error.changes)
+        complain("The overlay does not fit the new document:")
+        for broken in error.broken:
+            complain(f"  {broken}")
+        raise typer.Exit(1) from error
     except (InvalidDocument, OSError) as error:
         if as_json:
             show_json({"error": str(error)})
@@ -106,10 +119,10 @@ def _change(change: Change) -> dict[str, str]:
 # On a terminal
 
 
-def _print(report: Report, *, checks: bool) -> None:
+def _print(report: Report, *, checks: bool, is_preview: bool) -> None:
     _print_changes(report.changes)
     if not checks:
-        _print_list("Wrote", report.written)
+        _print_list("Would write" if is_preview else "Wrote", report.written)
     _print_list("New stubs", report.created)
     renames = [f"{r.operation} is now {r.operation_id}, served by {r.handler}" for r in report.renames]
     _print_list("Renamed", renames)

@@ -34,7 +34,6 @@ from commands.terminal import show
 from config import Settings
 from domain.addresses import Proxies
 from domain.errors import ConfigurationError, facts_of
-from handlers.client_addresses import ClientAddresses
 from handlers.connections import Connections
 from handlers.protocol import HttpProtocol, limited
 from persistence.database import open_database
@@ -158,9 +157,9 @@ async def _serve(
     proxies = Proxies(settings.trusted_proxies)
     connections = Connections(most_connections, settings.max_connections_per_address, proxies)
     async with open_relay(settings) as relay:
-        apps = create_apps(relay, connections=connections)
+        apps = create_apps(relay, connections=connections, proxies=proxies)
         config = uvicorn.Config(
-            ClientAddresses(apps.public, proxies),
+            apps.public,
             loop="none",
             http=limited(
                 settings.request_head_seconds, settings.request_body_seconds, settings.answer_seconds, connections

@@ -17,6 +17,8 @@ from rich.table import Column, Table
 from rich.text import Text
 
 _out = Console(highlight=False, markup=False)
+# Wider than any line: what reads a report from a file or a pipe cannot put a broken path together again.
+_pipe = Console(highlight=False, markup=False, width=1_000_000)
 _errors = Console(stderr=True, highlight=False, markup=False)
 
 # A part of a line, and its style.
@@ -64,11 +66,11 @@ def show_table(
     title: str | None = None,
     lines: bool = False,
 ) -> None:
-    """Print a table; a cell is a text, or a text with its style."""
+    """Print a table; a cell is a text, or a text with its style. Off a terminal no cell is cut or broken."""
     table = Table(*columns, title=title, title_justify="left", show_lines=lines)
     for row in rows:
         table.add_row(*(_cell(cell) for cell in row))
-    _out.print(table)
+    (_out if _out.is_terminal else _pipe).print(table)
 
 
 def _cell(cell: str | Part) -> Text:

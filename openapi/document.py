@@ -19,7 +19,7 @@ from jsonpath_rfc9535.selectors import NameSelector
 from domain import documents
 from domain.lengths import LENGTHS
 from openapi import media, validity
-from openapi.references import METHODS, Document, InvalidDocument, follow, operation_id, resource
+from openapi.references import METHODS, Document, InvalidDocument, UnfitOverlay, follow, operation_id, resource
 from openapi.yaml_text import parse as parse
 
 HERE = Path(__file__).parent
@@ -156,7 +156,8 @@ def _refuse(problems: list[str], name: str) -> None:
 
 def operations_of(document: Document) -> Iterator[Operation]:
     """Yield every operation in the order of the document."""
-    for path, item in document.get("paths", {}).items():
+    for path, node in document.get("paths", {}).items():
+        item = follow(document, node)
         shared = item.get("parameters", [])
         for method, definition in item.items():
             if method in METHODS:
@@ -190,14 +191,22 @@ def apply_overlay(document: Document, overlay: Document, name: str) -> tuple[Doc
     """Return `document` with the actions of `overlay` applied in order, and where each of them matched.
 
     Raises:
-        InvalidDocument: when the overlay is malformed, or an action matches nothing.
+        InvalidDocument: when the overlay is malformed.
+        UnfitOverlay: when actions match nothing, or cannot be applied; names all of them.
     """
     if not isinstance(overlay.get("overlay"), str) or not isinstance(overlay.get("actions"), list):
         raise InvalidDocument(f"{name} is not an OpenAPI Overlay: it needs `overlay` and `actions`.")
     result = copy.deepcopy(document)
-    return result, tuple(
-        _apply(result, action, f"{name}, action {i}") for i, action in enumerate(overlay["actions"], 1)
-    )
+    applied: list[Action] = []
+    broken: list[str] = []
+    for number, action in enumerate(overlay["actions"], 1):
+        try:
+            applied.append(_apply(result, action, f"{name}, action {number}"))
+        except InvalidDocument as error:
+            broken.append(str(error))
+    if broken:
+        raise UnfitOverlay(broken)
+    return result, tuple(applied)
 
 
 def _set_lengths(node: Any, name: str) -> None:

@@ -2291,7 +2291,7 @@ class GetOrganizationUsage(Protocol[R_contra]):
 # What the server reads at start
 
 OPERATIONS: Final = Bindings(
-    "f8260eac7273abb9680714108a0b1d2aaacf3ffca326b82929c43bdcfc0d69c8",
+    "bd00f1657ec2b9e8d06f7ce9815f57f8c30bb83e34522ab9d2b6fd5bc9b94bd1",
     {
         "POST /api/calls/ingest": Binding(
             handler="calls.post_calls_ingest",

@@ -16,6 +16,14 @@ class InvalidDocument(ConfigurationError):
     """Raised when a contract document cannot be used; the message says which, where and why."""
 
 
+class UnfitOverlay(InvalidDocument):
+    """Raised when actions of the overlay do not fit the published document; `broken` says which, one sentence each."""
+
+    def __init__(self, broken: list[str]) -> None:
+        super().__init__("\n".join(broken))
+        self.broken = broken
+
+
 def follow(document: Document, node: Any) -> Any:
     """Return `node`, or what it refers to if it is a reference within `document`.
 
@@ -77,5 +85,5 @@ def class_name(name: str) -> str:
 
 
 # Modules in handlers/ that hold no handlers.
-_HANDLER_MODULES = frozenset({"health", "observation", "own_paths", "responses", "security"})
+_HANDLER_MODULES = frozenset({"health", "observation", "own_paths", "responses", "security", "swagger_pages"})
 _BUILTINS = frozenset(dir(builtins))

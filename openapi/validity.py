@@ -27,7 +27,15 @@ def problems(document: Document) -> list[str]:
     if not isinstance(version, str) or not version.startswith("3.0."):
         return [f"openapi: this server understands OpenAPI 3.0, not {version!r}"]
     shape = [f"{_place(error.instance_path)}: {_brief(error.message)}" for error in _schema().iter_errors(document)]
-    return shape[:20] or [*_dangling(document), *_unclear_operations(document)]
+    return (
+        shape[:20]
+        or [*_dangling(document)]
+        or [
+            *_partial(document),
+            *_circular(document),
+            *_unclear_operations(document),
+        ]
+    )
 
 
 @lru_cache(maxsize=1)
@@ -53,6 +61,49 @@ def _dangling(document: Document) -> Iterator[str]:
             yield f"{'/'.join(place)}: the reference {reference} leads nowhere"
 
 
+_SCHEMA_KEYS = frozenset({"schema", "items", "not", "additionalProperties"})
+_SCHEMA_GROUPS = frozenset({"properties", "schemas", "allOf", "oneOf", "anyOf"})
+_WHOLE_SCHEMA = re.compile(r"#/components/schemas/[^/]+")
+
+
+def _partial(document: Document) -> Iterator[str]:
+    """Yield references to schemas that are not components: a model is made of a component, and of nothing less."""
+    for place, reference in _references(document, ()):
+        is_schema = place[-1] in _SCHEMA_KEYS or (place[-2:-1] and place[-2] in _SCHEMA_GROUPS)
+        if is_schema and not _WHOLE_SCHEMA.fullmatch(reference):
+            yield (
+                f"{'/'.join(place)}: the reference {reference} leads to no component; "
+                "give that schema a name of its own among the components"
+            )
+
+
+def _circular(document: Document) -> Iterator[str]:
+    """Yield schemas that are held against a value by being held against it, through `allOf` and the like."""
+    schemas = document.get("components", {}).get("schemas", {})
+    done: set[str] = set()
+    for name in schemas:
+        trail: list[tuple[str, Iterator[str]]] = [(name, iter(_in_place(schemas[name])))] if name not in done else []
+        while trail:
+            step = next(trail[-1][1], None)
+            open_names = [each for each, _ in trail]
+            if step is None:
+                done.add(trail.pop()[0])
+            elif step in open_names:
+                yield f"components/schemas/{step}: contains itself: {' → '.join([*open_names, step])}"
+            elif step not in done and step in schemas:
+                trail.append((step, iter(_in_place(schemas[step]))))
+
+
+def _in_place(schema: Any) -> list[str]:
+    """Return the components that are held against the same value as `schema`."""
+    if not isinstance(schema, dict):
+        return []
+    if isinstance(schema.get("$ref"), str):
+        return [schema["$ref"].removeprefix("#/components/schemas/")]
+    options = [option for key in ("allOf", "oneOf", "anyOf") for option in schema.get(key, [])]
+    return [name for option in [*options, schema.get("not")] for name in _in_place(option)]
+
+
 def _references(node: Any, place: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], str]]:
     if isinstance(node, dict):
         reference = node.get("$ref")
@@ -70,7 +121,8 @@ def _references(node: Any, place: tuple[str, ...]) -> Iterator[tuple[tuple[str, 
 def _unclear_operations(document: Document) -> Iterator[str]:
     ids: dict[str, str] = {}
     shapes: dict[str, str] = {}
-    for path, item in document["paths"].items():
+    for path, node in document["paths"].items():
+        item = follow(document, node)
         shape = _TEMPLATE.sub("{}", path)
         if shapes.setdefault(shape, path) != path:
             yield f"paths/{path}: is the same path as {shapes[shape]}"

@@ -5,6 +5,7 @@ words can be anything but a string.
 """
 
 import copy
+import json
 import re
 from typing import Any
 
@@ -28,12 +29,52 @@ def parse(text: bytes, name: str) -> Document:
         InvalidDocument: when `text` is not YAML, repeats a key, or is not an object; the message gives line and column.
     """
     try:
-        document = _Reader().read(text)
+        document = _json(text, name)
+        if document is None:
+            document = _Reader().read(text)
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise InvalidDocument(f"{name} is not YAML: {_place(error)}") from error
     if not isinstance(document, dict):
         raise InvalidDocument(f"{name} is not an object at its root.")
     return document
+
+
+def _json(text: bytes, name: str) -> Any:
+    """Return the JSON document that `text` is, or None if it is none: YAML is read then."""
+    if not text.lstrip().startswith(b"{"):
+        return None
+    try:
+        read = json.loads(text.decode("utf-8"), object_pairs_hook=_pairs, parse_constant=_constant)
+        # What JSON may write and no text may hold: half of a pair of surrogates.
+        json.dumps(read, ensure_ascii=False).encode("utf-8")
+    except UnicodeEncodeError as error:
+        raise InvalidDocument(f"{name} contains half of a surrogate pair: {_around(error)}.") from error
+    except _Repeated as error:
+        raise InvalidDocument(f"{name} repeats the key {error.args[0]!r} in one object.") from error
+    except (ValueError, RecursionError):
+        return None
+    return read
+
+
+class _Repeated(Exception):
+    pass
+
+
+def _pairs(pairs: list[tuple[str, Any]]) -> Document:
+    made: Document = {}
+    for key, value in pairs:
+        if key in made:
+            raise _Repeated(key)
+        made[key] = value
+    return made
+
+
+def _constant(word: str) -> Any:
+    raise ValueError(word)
+
+
+def _around(error: UnicodeEncodeError) -> str:
+    return ascii(error.object[max(0, error.start - 20) : error.end + 20])
 
 
 class _Reader:

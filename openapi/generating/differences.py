@@ -2,10 +2,12 @@
 
 Every change is breaking (a client or a handler that worked may stop working), additive, or text. What a change is
 depends on which way the value travels: a new word in an enumeration is a gift in a request and a surprise in a
-response. The rules are the table below; a change it does not know is taken for breaking.
+response. The rules are the table below. They are those oasdiff publishes (its version 1.40), except for what
+`DEVIATIONS` lists with a reason.
 """
 
 import json
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
@@ -49,8 +51,15 @@ RULES: Mapping[str, tuple[Severity, Severity]] = {
     "status removed": (BREAKING, BREAKING),
     "media type added": (ADDITIVE, ADDITIVE),
     "media type removed": (BREAKING, BREAKING),
-    "header changed": (ADDITIVE, ADDITIVE),
+    "header added": (ADDITIVE, ADDITIVE),
+    "header removed": (BREAKING, BREAKING),
+    "header no longer required": (BREAKING, BREAKING),
+    "header now required": (ADDITIVE, ADDITIVE),
+    "path parameter renamed": (ADDITIVE, ADDITIVE),
     "link changed": (ADDITIVE, ADDITIVE),
+    "servers changed": (ADDITIVE, ADDITIVE),
+    "callbacks changed": (BREAKING, BREAKING),
+    "extension changed": (ADDITIVE, ADDITIVE),
     "property added": (ADDITIVE, ADDITIVE),
     "property removed": (BREAKING, BREAKING),
     "now required": (BREAKING, ADDITIVE),
@@ -69,9 +78,25 @@ RULES: Mapping[str, tuple[Severity, Severity]] = {
     "unknown properties now allowed": (ADDITIVE, BREAKING),
     "alternative added": (ADDITIVE, BREAKING),
     "alternative removed": (BREAKING, ADDITIVE),
-    "default changed": (BREAKING, ADDITIVE),
+    "default changed": (ADDITIVE, ADDITIVE),
     "changed": (BREAKING, BREAKING),
     "text changed": (TEXT, TEXT),
+}
+
+# Where the table is deliberately stricter than oasdiff, and why.
+DEVIATIONS: Mapping[str, str] = {
+    "parameter removed": "a handler takes it by name, and its callers rely on what it did",
+    "property removed": "handlers and clients are generated from the schema and use it, required or not",
+    "status removed": "handlers answer with it, whether it tells a success or a failure",
+    "body removed": "handlers take it by name",
+    "header removed": "documents rarely call a header required, and clients rely on Retry-After all the same",
+    "security changed": "whether more or fewer may call is for a person to say, either way",
+    "limit or treatment changed": "extensions of an operation change what this server accepts",
+    "parameter style changed": "the same text is read as another value",
+    "callbacks changed": "what is sent to clients is not compared in detail",
+    "extension changed": "oasdiff does not look; this server acts on some",
+    "servers changed": "oasdiff does not look; clients generated from the document call another address",
+    "changed": "a change the table does not know is taken for breaking",
 }
 
 _TEXTS = frozenset(
@@ -119,17 +144,31 @@ class _Comparison:
         self._seen: set[tuple[int, int, int]] = set()
 
     def changes(self) -> Iterator[Change]:
-        old = {operation.key: operation for operation in operations_of(self._old)}
-        new = {operation.key: operation for operation in operations_of(self._new)}
-        for key in old.keys() - new.keys():
-            yield _change(key, "operation removed", old[key].id)
-        for key in new.keys() - old.keys():
-            yield _change(key, "operation added", new[key].id)
-        for key in old.keys() & new.keys():
-            yield from self._operation(key, old[key], new[key])
-        for key in ("info", "servers", "tags", "externalDocs"):
+        # What a path calls its parameters is no part of what it matches.
+        old = {_shape(operation): operation for operation in operations_of(self._old)}
+        new = {_shape(operation): operation for operation in operations_of(self._new)}
+        for shape in old.keys() - new.keys():
+            yield _change(old[shape].key, "operation removed", old[shape].id)
+        for shape in new.keys() - old.keys():
+            yield _change(new[shape].key, "operation added", new[shape].id)
+        for shape in old.keys() & new.keys():
+            yield from self._operation(new[shape].key, old[shape], new[shape])
+            yield from self._path(new[shape].path, self._item(self._old, old[shape]), self._item(self._new, new[shape]))
+        for key in ("info", "tags", "externalDocs"):
             if self._old.get(key) != self._new.get(key):
                 yield _change(key, "text changed")
+        yield from self._path("document", self._old, self._new)
+
+    def _item(self, document: Document, operation: Operation) -> Document:
+        item: Document = follow(document, document["paths"][operation.path])
+        return item
+
+    def _path(self, place: str, old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[Change]:
+        if old.get("servers") != new.get("servers"):
+            yield _change(place, "servers changed")
+        if any(old.get(key) != new.get(key) for key in ("summary", "description")):
+            yield _change(place, "text changed")
+        yield from _extensions(place, old, new)
 
     def _operation(self, key: str, old: Operation, new: Operation) -> Iterator[Change]:
         if old.id != new.id:
@@ -139,6 +178,9 @@ class _Comparison:
         extensions = {name for name in {*old.definition, *new.definition} if name.startswith("x-")}
         if any(old.definition.get(name) != new.definition.get(name) for name in extensions):
             yield _change(key, "limit or treatment changed", ", ".join(sorted(extensions)))
+        for name in ("servers", "callbacks"):
+            if old.definition.get(name) != new.definition.get(name):
+                yield _change(key, f"{name} changed")
         yield from self._texts(key, old.definition, new.definition)
         yield from self._parameters(key, old, new)
         yield from self._body(f"{key} request", old.body, new.body)
@@ -154,7 +196,10 @@ class _Comparison:
             yield _change(place, "text changed")
 
     def _parameters(self, key: str, old: Operation, new: Operation) -> Iterator[Change]:
-        before = {(node["in"], node["name"]): node for node in old.parameters}
+        names = dict(zip(_TEMPLATE.findall(old.path), _TEMPLATE.findall(new.path), strict=True))
+        for name in [name for name, other in names.items() if name != other]:
+            yield _change(key, "path parameter renamed", f"{name} → {names[name]}")
+        before = {(node["in"], _name_now(node, names)): node for node in old.parameters}
         after = {(node["in"], node["name"]): node for node in new.parameters}
         for place in before.keys() - after.keys():
             yield _change(key, "parameter removed", " ".join(place))
@@ -170,6 +215,7 @@ class _Comparison:
             yield _change(place, "parameter now required" if new.get("required") else "parameter no longer required")
         if any(old.get(name) != new.get(name) for name in ("style", "explode", "content", "allowReserved")):
             yield _change(place, "parameter style changed")
+        yield from _extensions(place, old, new)
         yield from self._schema(place, old.get("schema", {}), new.get("schema", {}), 0)
 
     def _body(self, place: str, old: Mapping[str, Any] | None, new: Mapping[str, Any] | None) -> Iterator[Change]:
@@ -194,9 +240,26 @@ class _Comparison:
             before, after, place = old.responses[status], new.responses[status], f"{key} response {status}"
             yield from self._texts(place, before, after)
             yield from self._content(place, before, after, 1)
-            for name in ("header", "link"):
-                if before.get(f"{name}s", {}) != after.get(f"{name}s", {}):
-                    yield _change(place, f"{name} changed")
+            yield from _extensions(place, before, after)
+            yield from self._headers(place, before.get("headers", {}), after.get("headers", {}))
+            if before.get("links", {}) != after.get("links", {}):
+                yield _change(place, "link changed")
+
+    def _headers(self, place: str, old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[Change]:
+        # Header names are compared whatever their case.
+        before = {name.lower(): follow(self._old, node) for name, node in old.items()}
+        after = {name.lower(): follow(self._new, node) for name, node in new.items()}
+        for name in before.keys() - after.keys():
+            yield _change(place, "header removed", name)
+        for name in after.keys() - before.keys():
+            yield _change(place, "header added", name)
+        for name in before.keys() & after.keys():
+            inner = f"{place} header {name}"
+            if bool(before[name].get("required")) != bool(after[name].get("required")):
+                is_required = after[name].get("required")
+                yield _change(inner, "header now required" if is_required else "header no longer required")
+            yield from self._texts(inner, before[name], after[name])
+            yield from self._schema(inner, before[name].get("schema", {}), after[name].get("schema", {}), 1)
 
     def _content(self, place: str, old: Mapping[str, Any], new: Mapping[str, Any], way: int) -> Iterator[Change]:
         before, after = old.get("content", {}), new.get("content", {})
@@ -205,6 +268,7 @@ class _Comparison:
         for media_type in after.keys() - before.keys():
             yield _change(place, "media type added", media_type)
         for media_type in before.keys() & after.keys():
+            yield from self._texts(place, before[media_type], after[media_type])
             yield from self._schema(
                 place, before[media_type].get("schema", {}), after[media_type].get("schema", {}), way
             )
@@ -222,6 +286,7 @@ class _Comparison:
         self._seen.add((id(old), id(new), way))
         old, new = _flat(self._old, old), _flat(self._new, new)
         yield from self._texts(place, old, new)
+        yield from _extensions(place, old, new)
         yield from self._type(place, old, new, way)
         yield from self._limits(place, old, new, way)
         yield from self._object(place, old, new, way)
@@ -280,7 +345,7 @@ class _Comparison:
             yield from self._schema(f"{place} {name}", before[name], after[name], way)
 
     def _alternatives(self, place: str, key: str, old: list[Any], new: list[Any], way: int) -> Iterator[Change]:
-        for before, after in zip(old, new, strict=False):
+        for before, after in _paired(old, new):
             yield from self._schema(f"{place} {key}", before, after, way)
         if len(old) != len(new):
             more = len(new) > len(old)
@@ -306,6 +371,42 @@ class _Comparison:
 
 def _change(place: str, what: str, particulars: str = "", way: int = 0) -> Change:
     return Change(RULES[what][way], place, what, particulars)
+
+
+_TEMPLATE = re.compile(r"\{([^{}]*)\}")
+
+
+def _shape(operation: Operation) -> str:
+    return f"{operation.method} {_TEMPLATE.sub('{}', operation.path)}"
+
+
+def _name_now(node: Mapping[str, Any], names: Mapping[str, str]) -> str:
+    name = str(node["name"])
+    return names.get(name, name) if node["in"] == "path" else name
+
+
+def _extensions(place: str, old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[Change]:
+    names = sorted(name for name in {*old, *new} if name.startswith("x-") and old.get(name) != new.get(name))
+    if names:
+        yield _change(place, "extension changed", ", ".join(names))
+
+
+def _paired(old: list[Any], new: list[Any]) -> Iterator[tuple[Any, Any]]:
+    """Yield the alternatives that belong together: those that are alike wherever they stand, then the rest in order."""
+    left = list(new)
+    unmatched = []
+    for before in old:
+        alike = next((after for after in left if _likeness(after) == _likeness(before)), None)
+        if alike is None:
+            unmatched.append(before)
+        else:
+            left.remove(alike)
+            yield before, alike
+    yield from zip(unmatched, left, strict=False)
+
+
+def _likeness(schema: Any) -> str:
+    return _name(schema) or json.dumps(_without_texts(schema), sort_keys=True)
 
 
 def _retyped(old: str | None, new: str | None) -> str:

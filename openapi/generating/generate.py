@@ -6,21 +6,20 @@ module is a stub behind everything it holds.
 """
 
 import ast
-import contextlib
-import os
-import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from openapi import document
 from openapi.document import Contract, Operation
-from openapi.generating import model_code, operation_code
+from openapi.envelopes import Envelopes
+from openapi.generating import model_code, operation_code, trial, writing
 from openapi.generating.differences import Change, compare
 from openapi.generating.handler_code import Site, Stub, sites, with_stubs
 from openapi.generating.handler_fit import Misfit, lost_imports, misfits
-from openapi.references import InvalidDocument, identifier
+from openapi.references import InvalidDocument, UnfitOverlay, identifier
+from openapi.schemas import Schemas
 
 MEND = "python manage.py contract generate"
 
@@ -50,7 +49,7 @@ class Report:
     `written` are the files that were (or, by `check`, would be) written, `created` the stubs among them; `stubs` are
     all operations nobody has written yet, `allowed` those of them that may stay so. `misfits` are handlers that cannot
     be called as their operation is. `open` are operations that ask for no token and give no reason, stubs included:
-    they are closed to everybody.
+    they are closed to everybody. `wordless` are answers that cannot say an error.
     """
 
     changes: list[Change] = field(default_factory=list)
@@ -62,6 +61,7 @@ class Report:
     renames: list[Rename] = field(default_factory=list)
     misfits: list[Misfit] = field(default_factory=list)
     open: list[str] = field(default_factory=list)
+    wordless: list[str] = field(default_factory=list)
 
     @property
     def drift(self) -> list[str]:
@@ -79,6 +79,7 @@ class Report:
                 f"{key} asks for no token; say who may call it, or why not (`x-public`), in the overlay."
                 for key in self.open
             ),
+            *(f"{answer}." for answer in self.wordless),
         ]
 
     def _unallowed(self) -> list[str]:
@@ -97,31 +98,46 @@ class Plan:
     files: Mapping[Path, bytes] = field(repr=False)
 
 
-def update(root: Path, published: bytes, name: str = "openapi.yaml") -> Report:
+class UnfitUpdate(UnfitOverlay):
+    """Raised when the overlay does not fit a new document; `changes` is what that changes about the present one."""
+
+    def __init__(self, broken: list[str], changes: list[Change]) -> None:
+        super().__init__(broken)
+        self.changes = changes
+
+
+def update(root: Path, published: bytes, name: str = "openapi.yaml", *, is_preview: bool = False) -> Report:
     """Make `published` the contract of the tree at `root`; `name` is what error messages call it.
 
+    A preview does everything but write.
+
     Raises:
-        InvalidDocument: when it is no usable document, or the overlay does not fit it; nothing was written.
+        InvalidDocument: when it is no usable document, the overlay does not fit it (`UnfitUpdate`), or its code cannot
+            be imported; nothing was written.
+        OSError: when a file cannot be written; all are as they were.
     """
-    return _carry_out(plan(root, published, name))
+    return _carry_out(root, lambda: plan(root, published, name), is_preview=is_preview)
 
 
-def generate(root: Path) -> Report:
+def generate(root: Path, *, is_preview: bool = False) -> Report:
     """Bring the generated files of the tree at `root` up to date.
 
     Raises:
-        InvalidDocument: as `update`.
+        InvalidDocument, OSError: as `update`.
     """
-    return _carry_out(plan(root, None))
+    return _carry_out(root, lambda: plan(root, None), is_preview=is_preview)
 
 
 def check(root: Path) -> Report:
     """Say what `generate` would do; writes nothing.
 
     Raises:
-        InvalidDocument: as `update`.
+        InvalidDocument: as `update`, or when an update was cut short.
     """
-    return plan(root, None).report
+    with writing.locked(root, shared=True):
+        if writing.is_pending(root):
+            raise InvalidDocument(f"An update was cut short; run `{MEND}`, which finishes or undoes it.")
+        return plan(root, None).report
 
 
 def plan(root: Path, published: bytes | None, name: str = "openapi.yaml") -> Plan:
@@ -129,7 +145,7 @@ def plan(root: Path, published: bytes | None, name: str = "openapi.yaml") -> Pla
     folder = root / "openapi"
     present = _read(folder / "openapi.yaml")
     documents = present if published is None else published, _read(folder / "overlay.yaml")
-    contract = document.assemble(*documents, names=(name, "overlay.yaml"))
+    contract = _assembled(*documents, present, name)
     written = sites(root / "handlers")
     recorded = _recorded(folder / "operations.py")
     handlers = _names(contract, written, recorded)
@@ -159,8 +175,17 @@ def plan(root: Path, published: bytes | None, name: str = "openapi.yaml") -> Pla
             *_lost_imports(root, {"openapi.models": models.text, "openapi.operations": operations}),
         ],
         open=[operation.key for operation in contract.operations if operation.is_open and not operation.is_public],
+        wordless=Envelopes(contract.served, Schemas(contract.served)).complaints(contract.operations),
     )
     return Plan(report, changed)
+
+
+def _assembled(published: bytes, overlay: bytes, present: bytes, name: str) -> Contract:
+    try:
+        return document.assemble(published, overlay, names=(name, "overlay.yaml"))
+    except UnfitOverlay as error:
+        changes = compare(document.parse(present, "openapi.yaml"), document.parse(published, name))
+        raise UnfitUpdate(error.broken, changes) from error
 
 
 # What is there
@@ -285,39 +310,11 @@ def _stubs(
 # Doing it
 
 
-def _carry_out(made: Plan) -> Report:
-    """Write every file of the plan, or none.
-
-    Raises:
-        OSError: when one cannot be written; those before it are put back.
-    """
-    with contextlib.ExitStack() as staged:
-        drafts = {path: _draft(path, content, staged) for path, content in made.files.items()}
-        before = {path: path.read_bytes() if path.exists() else None for path in drafts}
-        done: list[Path] = []
-        try:
-            for path, draft in drafts.items():
-                draft.replace(path)
-                done.append(path)
-        except OSError:
-            for path in done:
-                _put_back(path, before[path])
-            raise
+def _carry_out(root: Path, make: Callable[[], Plan], *, is_preview: bool) -> Report:
+    with writing.locked(root):
+        writing.recover(root)
+        made = make()
+        trial.insist(root, made.files)
+        if not is_preview:
+            writing.write(root, made.files)
     return made.report
-
-
-def _draft(path: Path, content: bytes, staged: contextlib.ExitStack) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    staged.callback(Path(name).unlink, missing_ok=True)
-    with os.fdopen(handle, "wb") as file:
-        file.write(content)
-    Path(name).chmod(path.stat().st_mode & 0o777 if path.exists() else 0o644)
-    return Path(name)
-
-
-def _put_back(path: Path, content: bytes | None) -> None:
-    if content is None:
-        path.unlink(missing_ok=True)
-    else:
-        path.write_bytes(content)

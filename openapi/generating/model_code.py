@@ -75,15 +75,30 @@ def _bodies(operation: Operation) -> Iterator[tuple[str, Mapping[str, Any]]]:
             yield status, schema
 
 
+# What the generated module imports itself, and Python's own words.
+_TAKEN = frozenset(
+    {
+        "Any", "Annotated", "Literal", "Optional", "Union", "Enum", "Body", "Moment", "BaseModel", "RootModel", "Field",
+        "ConfigDict", "None", "True", "False",
+    }
+)  # fmt: skip
+
+
 def _class_names(schemas: Document) -> dict[str, str]:
+    """Return the class of each schema: what its `x-model-name` says, or its own name as Python writes it."""
     names: dict[str, str] = {}
-    for name in schemas:
-        made = class_name(name) or "Schema"
-        names[name] = f"N{made}" if made[0].isdigit() else made
+    for name, schema in schemas.items():
+        given = schema.get("x-model-name") if isinstance(schema, dict) else None
+        made = given if isinstance(given, str) and given.isidentifier() else class_name(name) or "Schema"
+        made = f"N{made}" if made[0].isdigit() else made
+        names[name] = f"{made}Model" if made in _TAKEN else made
     taken = list(names.values())
     doubled = sorted(name for name, made in names.items() if taken.count(made) > 1)
     if doubled:
-        raise InvalidDocument(f"These schemas would share one class name: {', '.join(doubled)}.")
+        raise InvalidDocument(
+            f"These schemas would share one class name: {', '.join(doubled)}. "
+            "Give one an `x-model-name` in the overlay."
+        )
     return names
 
 
@@ -98,7 +113,7 @@ def _prepare(schema: Any, names: Mapping[str, str]) -> Any:
         return schema
     if isinstance(schema.get("$ref"), str):
         return {"$ref": _REFERENCE + names[schema["$ref"].removeprefix(_REFERENCE)]}
-    kept = {key: value for key, value in schema.items() if key not in _CONSTRAINTS and not _is_condition(schema, key)}
+    kept = {key: value for key, value in schema.items() if not _is_untyped(schema, key)}
     return {key: _prepared_value(key, value, names) for key, value in _typed(kept).items()}
 
 
@@ -115,9 +130,10 @@ def _schema_name(reference: str) -> str:
     return reference.removeprefix(_REFERENCE)
 
 
-def _is_condition(schema: Document, key: str) -> bool:
+def _is_untyped(schema: Document, key: str) -> bool:
     # "Either this value or those fields" beside the fields themselves restricts them; it adds no type.
-    return key in ("anyOf", "oneOf") and "properties" in schema
+    is_condition = key in ("anyOf", "oneOf") and "properties" in schema
+    return key in _CONSTRAINTS or key.startswith("x-") or is_condition
 
 
 def _typed(schema: Document) -> Document:

@@ -44,6 +44,7 @@ def render_operations(
     (`calls.post_calls_ingest`), by operation key; `stubs` are those that nobody has written yet.
     """
     _insist_on_distinct(handlers)
+    _insist_on_free(contract, handlers)
     chapters = [_OPERATIONS_HEAD]
     chapters += [
         _chapter(contract.served, operation, types, handlers[operation.key]) for operation in contract.operations
@@ -67,6 +68,28 @@ def _insist_on_distinct(handlers: Mapping[str, str]) -> None:
         other = stems.setdefault(stem_of(name), key)
         if other != key:
             raise InvalidDocument(f"{other} and {key} would share the name {stem_of(name)}; rename one operationId.")
+
+
+# What the generated module imports and defines itself.
+_TAKEN = frozenset(
+    {
+        "Any", "ClassVar", "Final", "Literal", "Protocol", "TypeAlias", "TypeVar",
+        "Binding", "Bindings", "Request", "Response",
+    }
+)  # fmt: skip
+
+
+def _insist_on_free(contract: Contract, handlers: Mapping[str, str]) -> None:
+    owners = dict.fromkeys(_TAKEN, "the generated module itself")
+    for operation in contract.operations:
+        stem = stem_of(handlers[operation.key])
+        for name in (stem, f"{stem}Answer", *(f"{stem}{status}" for status in _statuses(operation))):
+            if name in owners:
+                raise InvalidDocument(
+                    f"{operation.key} ({operation.id}) needs the type name {name}, which belongs to {owners[name]}; "
+                    "give it another operationId in the overlay."
+                )
+            owners[name] = operation.key
 
 
 def stem_of(handler: str) -> str:
@@ -150,7 +173,10 @@ def parameter_names(operation: Operation) -> dict[tuple[str, str], str]:
     for node in operation.parameters:
         name = identifier(node["name"])
         name = f"{name}_" if name in ("request", "body", "self") else name
-        names[_place(node)] = f"{node['in']}_{name}" if name in names.values() else name
+        name = f"{node['in']}_{name}" if name in names.values() else name
+        while name in names.values():
+            name += "_"
+        names[_place(node)] = name
     return names
 
 

@@ -1,15 +1,8 @@
-"""The one middleware that enforces the served document, and the stack it stands in.
+"""Every layer a request passes, in one list, and what they are made of.
 
-    Envelope           answers every error in the operation's own envelope; nothing internal leaves
-    └── Addresses      from where, and whether too often; every request counts, whatever its path
-        └── Routes           which operation
-            └── Security         whose token (Connexion's decision)
-                └── Enforcement      count, parse, validate, call the handler, validate the answer, serialise
-                    └── Pages            /openapi.json, /docs, and `beyond` for what else is not an operation
-
-Everything about an operation is compiled once, in `build`; what cannot be compiled stops the server there. What is not
-an operation passes the layers untouched. A layer that only passes on is a plain function that returns what the next one
-does: a coroutine less for every request.
+`build` lists them from the outside in: those of `handlers/` that see every request, the contract's own between
+Connexion's routing and security, and last the paths that are no operations. Everything about an operation is compiled
+once, here; what cannot be compiled stops the server. What is not an operation passes the contract's layers untouched.
 """
 
 import asyncio
@@ -28,14 +21,16 @@ from connexion.resolver import Resolution, Resolver
 
 from domain.errors import ConfigurationError, NotFound
 from openapi.document import Contract, Operation
+from openapi.envelopes import Envelopes
 from openapi.exchange import Bindings, Handler
 from openapi.references import Document
 from openapi.schemas import Schemas
 from openapi.serving.authentication import Authenticate, Security, security_map
 from openapi.serving.bodies import BodyRooms
 from openapi.serving.description import describe
-from openapi.serving.layers import Addresses, App, Enforcement, Envelope, Pages, Receive, Scope, Send, noted
+from openapi.serving.layers import Addresses, App, Enforcement, Envelope, Layer, Receive, Scope, Send, noted
 from openapi.serving.operation import Enforced, HeavyWork, Limits, Shared
+from openapi.serving.problems import Problems
 from openapi.serving.routing import Routes
 
 R = TypeVar("R")
@@ -63,21 +58,22 @@ def build(
     heavy_work: HeavyWork | None = None,
     held_body_bytes: int = 192 * 1024 * 1024,
     held_unverified_body_bytes: int = 144 * 1024 * 1024,
-    pages: Mapping[str, bytes] | None = None,
     lifespan: Lifespan | None = None,
-    beyond: App | None = None,
-    has_docs: bool = True,
+    client_addresses: Layer | None = None,
+    observation: Layer | None = None,
+    cross_origin: Layer | None = None,
+    page_headers: Layer | None = None,
+    own_paths: Layer | None = None,
 ) -> ConnexionMiddleware:
     """Return the ASGI application that serves `contract`.
 
     `relay` is handed to every handler; `authenticate` believes a bearer token of a kind, or raises Unauthenticated.
-    `bindings` are the generated ones and `handlers` the functions (see `registry`), both by METHOD and path. `pages`
-    are further JSON documents by path, served as they are, and `beyond` answers what is neither. `limits` says who
-    asks too often, `max_body_bytes` how long a body may be, `max_document_bytes` the JSON of it that is parsed in one
-    go, `max_document_values` how many values it may hold, `heavy_work` runs what takes long, and `held_body_bytes` how
-    much of large bodies is held at once, and `held_unverified_body_bytes` how much of those whose sender is not known
-    yet; whoever brings more is asked to come back. `has_docs` says whether Swagger UI is served. Nothing is opened or
-    connected here.
+    `bindings` are the generated ones and `handlers` the functions (see `registry`), both by METHOD and path. `limits`
+    says who asks too often, `max_body_bytes` how long a body may be, `max_document_bytes` the JSON of it that is parsed
+    in one go, `max_document_values` how many values it may hold, `heavy_work` runs what takes long, and
+    `held_body_bytes` how much of large bodies is held at once, and `held_unverified_body_bytes` how much of those whose
+    sender is not known yet; whoever brings more is asked to come back. The layers that are not of the contract are
+    given by name; they stand in the one list below. Nothing is opened or connected here.
 
     Raises:
         ConfigurationError: when the generated types are not of this contract, or an operation cannot be enforced.
@@ -85,6 +81,7 @@ def build(
     if bindings.generated_from != contract.served_digest:
         raise ConfigurationError("The generated types are of another document; run `make generate`.")
     schemas = Schemas(contract.served)
+    envelopes = _insist_on_words(contract, schemas)
     shared = Shared(
         relay,
         limits,
@@ -101,30 +98,53 @@ def build(
             schemas,
             bindings.operations[operation.key],
             handlers[operation.key],
+            Problems(operation, envelopes.of(operation)),
             shared,
         )
         for operation in contract.operations
     }
-    own = {"/openapi.json": contract.served, "/contract": describe(contract, bindings)}
-    served = {path: orjson.dumps(body) for path, body in own.items()} | dict(pages or {})
+    layers: list[Layer | None] = [
+        client_addresses,  # handlers/client_addresses.py: the client, where a trusted proxy names it
+        observation,  # handlers/observation.py: an id, a log line, figures, headers of every answer
+        cross_origin,  # handlers/cross_origin.py: which pages may read the answer
+        page_headers,  # handlers/page_headers.py: what pages may do
+        functools.partial(Envelope, enforced=enforced),  # every error in the operation's own envelope
+        functools.partial(Addresses, limits=limits) if limits is not None else None,  # whether too often
+        Routes,  # which operation
+        Security,  # whose token (Connexion's decision)
+        functools.partial(Enforcement, enforced=enforced),  # count, parse, validate, handle, validate, serialise
+        functools.partial(_noting, own_paths) if own_paths is not None else None,  # documents, pages, health, metrics
+        LifespanMiddleware,
+    ]
     app = ConnexionMiddleware(
-        noted(beyond or not_found),
+        noted(not_found),
         lifespan=lifespan,
-        middlewares=[
-            functools.partial(Envelope, enforced=enforced),
-            *([functools.partial(Addresses, limits=limits)] if limits is not None else []),
-            Routes,
-            Security,
-            functools.partial(Enforcement, enforced=enforced),
-            functools.partial(Pages, documents=served, has_docs=has_docs),
-            LifespanMiddleware,
-        ],
+        middlewares=[layer for layer in layers if layer is not None],
         resolver=_Resolver(handlers),
         security_map=security_map(authenticate),
-        swagger_ui_options=SwaggerUIOptions(serve_spec=False, spec_path="/openapi.json", swagger_ui_path="/docs"),
+        swagger_ui_options=SwaggerUIOptions(swagger_ui=False, serve_spec=False),
     )
     app.add_api(_skeleton(contract))
     return app
+
+
+def documents_of(contract: Contract, bindings: Bindings) -> dict[str, bytes]:
+    """Return the JSON documents the server shows about its contract, by path."""
+    shown = {"/openapi.json": contract.served, "/contract": describe(contract, bindings)}
+    return {path: orjson.dumps(document) for path, document in shown.items()}
+
+
+def _noting(own_paths: Layer, app: App) -> App:
+    return noted(own_paths(app))
+
+
+def _insist_on_words(contract: Contract, schemas: Schemas) -> Envelopes:
+    envelopes = Envelopes(contract.served, schemas)
+    complaints = envelopes.complaints(contract.operations)
+    if complaints:
+        listed = "\n".join(f"  {complaint}" for complaint in complaints)
+        raise ConfigurationError(f"Not every answer can say an error; say in the overlay where its words go:\n{listed}")
+    return envelopes
 
 
 async def not_found(scope: Scope, receive: Receive, send: Send) -> None:

@@ -5,7 +5,7 @@ from typing import Any
 
 from openapi.document import Action, Contract, Operation
 from openapi.exchange import Bindings
-from openapi.references import Document, lookup
+from openapi.references import Document, follow, lookup
 
 _COMPONENTS = "#/components/"
 
@@ -42,8 +42,14 @@ def _operation(contract: Contract, operation: Operation, bindings: Bindings) -> 
         "path": operation.path,
         "operationId": operation.id,
         "state": "stub" if bindings.operations[operation.key].is_stub else "implemented",
-        "published": operation.method.lower() in contract.published["paths"].get(operation.path, {}),
+        "published": operation.method.lower()
+        in follow(contract.published, contract.published["paths"].get(operation.path, {})),
     }
+
+
+def _is_published(contract: Contract, operation: Operation) -> bool:
+    item = contract.published["paths"].get(operation.path, {})
+    return operation.method.lower() in follow(contract.published, item)
 
 
 def _deviations(actions: Iterable[Action]) -> list[dict[str, str]]:
@@ -61,17 +67,13 @@ def _is_inside(place: tuple[str | int, ...], operation: Operation) -> bool:
 def _used(contract: Contract, operation: Operation) -> Iterator[tuple[str | int, ...]]:
     """Yield the components an operation refers to, however indirectly."""
     yield from (("securitySchemes", name) for one in operation.security for name in one)
-    pending, seen = [_definition(contract, operation)], set[str]()
+    pending, seen = [operation.definition], set[str]()
     while pending:
         for reference in _references(pending.pop()):
             if reference.startswith(_COMPONENTS) and reference not in seen:
                 seen.add(reference)
                 pending.append(lookup(contract.served, reference))
                 yield tuple(reference.removeprefix(_COMPONENTS).split("/"))[:2]
-
-
-def _definition(contract: Contract, operation: Operation) -> Any:
-    return contract.served["paths"][operation.path][operation.method.lower()]
 
 
 def _references(node: Any) -> Iterator[str]:

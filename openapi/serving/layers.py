@@ -10,7 +10,6 @@ from typing import Any
 
 import structlog
 from connexion.middleware.abstract import RoutedAPI, RoutedMiddleware
-from connexion.middleware.swagger_ui import SwaggerUIMiddleware
 from connexion.operations import AbstractOperation
 from starlette.exceptions import HTTPException
 
@@ -26,8 +25,7 @@ Scope = Any
 Receive = Any
 Send = Any
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
-
-_SOURCE_MAP = ".map"
+Layer = Callable[[Any], App]
 
 _log = structlog.get_logger()
 
@@ -82,27 +80,6 @@ class Addresses:
                 self.app.route(scope)
                 raise
         await self.app(scope, receive, send)
-
-
-class Pages(SwaggerUIMiddleware):  # type: ignore[misc]  # Connexion is untyped
-    """Swagger UI at /docs, without its source maps, and JSON documents at their paths; everything else is passed on."""
-
-    def __init__(self, app: Any, documents: Mapping[str, bytes], *, has_docs: bool = True) -> None:
-        super().__init__(app)
-        self._documents = documents
-        self._has_docs = has_docs
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve a page, or pass the request on."""
-        path = scope.get("path", "")
-        if path in self._documents:
-            if scope["method"] not in ("GET", "HEAD"):
-                raise MethodNotAllowed(("GET", "HEAD"))
-            await send_answer(Answer(200, self._documents[path]), scope, send)
-        elif self._has_docs and (path == "/docs" or path.startswith("/docs/")) and not path.endswith(_SOURCE_MAP):
-            await super().__call__(scope, receive, _noting(scope, send))
-        else:
-            await self.app(scope, receive, send)
 
 
 class Envelope:

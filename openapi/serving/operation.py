@@ -86,10 +86,11 @@ class Enforced:
         schemas: Schemas,
         binding: Binding,
         handler: Handler,
+        problems: Problems,
         shared: Shared,
     ) -> None:
         self.operation = operation
-        self.problems = Problems(document, operation, schemas)
+        self.problems = problems
         self._handler = handler
         self._shared = shared
         self._parameters = Parameters(document, operation, schemas, binding.parameters)

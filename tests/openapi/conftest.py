@@ -12,13 +12,14 @@ from openapi.exchange import Request, Response
 from tests.support import second_opinion
 from tests.support.api import serving
 from tests.support.contracts import Lab, build
+from tests.support.samples import sample
 from tests.support.waiting import PATIENCE_SECONDS
 
 CREATED = {"success": True, "callId": "a" * 24, "contactId": "b" * 24, "conversationId": "c" * 24}
 
 
 def _answers() -> dict[str, Response[Any]]:
-    """Return an answer of every operation that answers in JSON: what its document gives as an example."""
+    """Return an answer of every operation that answers in JSON: what its document gives as an example, or might."""
     contract = document.load()
     schemas = contract.served["components"]["schemas"]
     answers: dict[str, Response[Any]] = {
@@ -31,7 +32,7 @@ def _answers() -> dict[str, Response[Any]]:
         made = min(operations.OPERATIONS.operations[operation.key].responses, key=lambda each: each.status)
         (body,) = get_args(made.__orig_bases__[0])  # type: ignore[attr-defined]
         if operation.id not in answers and body is not bytes:
-            answers[operation.id] = made(body.model_validate(schemas[body.__name__]["example"]))
+            answers[operation.id] = made(body.model_validate(sample(contract.served, schemas[body.__name__])))
     return answers
 
 

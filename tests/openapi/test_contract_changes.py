@@ -6,6 +6,7 @@ import json
 import os
 import re
 import shutil
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -386,12 +387,108 @@ def test_overlay_that_no_longer_fits_is_an_error_with_its_reason(tree: Tree, pub
     """The action is named, and nothing on disk changes."""
     before = tree.files()
     del published["components"]["schemas"]["CallsIngestExternalCallRequest"]["properties"]["duration"]
-    run = tree.update(published, "--json")
+    del published["components"]["schemas"]["ElevenLabsCreateNoteResponse"]
+    success = published["paths"]["/api/webhook/elevenlabs/tools/create-note"]["post"]["responses"]["200"]
+    del success["content"]
+    run, words = tree.update(published, "--json"), tree.update(published, "--")
 
-    assert run.code == 1
+    assert run.code == words.code == 1
     assert "The page says the duration is non-negative." in run.err
     assert "properties.duration" in run.report["error"]
+    assert len(run.report["broken"]) >= 2
+    assert any("ElevenLabsCreateNoteResponse" in broken for broken in run.report["broken"])
+    assert "property removed" in {change["what"] for change in run.report["changes"]}
+    assert "property removed (duration)" in words.out
     assert tree.files() == before
+
+
+@pytest.mark.parametrize("names", [("größe", "gr__e"), ("a-b", "a_b")])
+def test_parameters_that_are_one_name_in_python_change_nothing(
+    tree: Tree, published: dict[str, Any], names: tuple[str, str]
+) -> None:
+    """Code that cannot be imported is never written."""
+    before = tree.files()
+    parameters = [{"name": name, "in": "query", "schema": {"type": "string"}} for name in names]
+    published["paths"]["/api/calls/recent"] = {"get": HISTORY["get"] | {"parameters": parameters}}
+    run = tree.update(published, "--json")
+
+    if run.code:
+        assert "rename" in run.report["error"]
+        assert tree.files() == before
+    else:
+        assert tree.request("GET", "/api/calls/recent", "JWT").out.startswith("500 ")
+
+
+@pytest.mark.parametrize("operation_id", ["binding", "request", "final", "models", "class_var"])
+def test_operation_id_that_is_a_word_of_the_generator_leaves_a_tree_that_starts(
+    tree: Tree, published: dict[str, Any], operation_id: str
+) -> None:
+    """Taken and served, or refused with every file as it was."""
+    before = tree.files()
+    published["paths"]["/api/calls/recent"] = {"get": HISTORY["get"] | {"operationId": operation_id}}
+    run = tree.update(published, "--json")
+
+    if run.code:
+        assert operation_id in run.report["error"]
+        assert tree.files() == before
+    else:
+        assert tree.request("GET", "/api/calls/recent", "JWT").out.startswith("500 ")
+
+
+def test_preview_writes_nothing(tree: Tree, published: dict[str, Any]) -> None:
+    """It reports what an update would."""
+    before = tree.files()
+    published["paths"] |= {"/api/calls/recent": HISTORY}
+    preview, words = tree.update(published, "--json", "--dry-run").report, tree.update(published, "--dry-run")
+
+    assert "Would write:" in words.out
+    assert tree.files() == before
+    assert tree.update(published).report == preview
+    assert tree.files() != before
+
+
+def test_report_off_a_terminal_cuts_nothing(tree: Tree, published: dict[str, Any]) -> None:
+    """Each change is one line with its whole path, however narrow the terminal was said to be."""
+    path = "/api/calls/" + "/".join(f"a-long-word-{number}" for number in range(20))
+    published["paths"] |= {path: HISTORY}
+    new = tree.root.parent / "new.yaml"
+    new.write_text(json.dumps(published))
+    run = tree.contract("update", str(new), COLUMNS="40")
+
+    assert any(path in line and "operation added" in line for line in run.out.splitlines())
+
+
+def test_update_that_was_killed_is_finished_by_the_next_run(tree: Tree, published: dict[str, Any]) -> None:
+    """The check says so and leaves it alone; generating finishes it."""
+    published["paths"] |= {"/api/calls/recent": HISTORY}
+    new = tree.root.parent / "new.yaml"
+    new.write_text(json.dumps(published))
+    killed = tree.run("-c", _KILLED_AT_THE_SECOND_FILE, str(new))
+    checked = tree.contract("check")
+    finished = tree.contract("generate", "--json")
+
+    assert killed.code == -signal.SIGKILL
+    assert (checked.code, "cut short" in checked.err) == (1, True)
+    assert finished.code == 0
+    assert not (tree.root / "openapi" / ".update").exists()
+    assert tree.update(published).report["written"] == []
+
+
+_KILLED_AT_THE_SECOND_FILE = """
+import os, signal, sys
+from pathlib import Path
+from openapi.generating import generate
+
+renamed = []
+def step(event, given):
+    if event == "os.rename" and str(given[0]).endswith(".new"):
+        renamed.append(given)
+        if len(renamed) == 2:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+sys.addaudithook(step)
+generate.update(Path.cwd(), Path(sys.argv[1]).read_bytes())
+"""
 
 
 @pytest.mark.parametrize(

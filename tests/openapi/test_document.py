@@ -206,6 +206,73 @@ def test_actions_apply_in_order_and_later_ones_see_earlier_ones() -> None:
     assert result["info"]["x-a"] == {"b": 1, "c": 2}
 
 
+def minimal(paths: dict[str, Any], **schemas: Any) -> bytes:
+    document = {"openapi": "3.0.3", "info": {"title": "t", "version": "1"}, "paths": paths}
+    return json.dumps(document | {"components": {"schemas": schemas}}).encode()
+
+
+EMPTY = b"{overlay: 1.0.0, info: {title: t, version: '1'}, actions: []}"
+
+
+def ref(name: str) -> dict[str, str]:
+    return {"$ref": f"#/components/schemas/{name}"}
+
+
+@pytest.mark.parametrize(
+    ("schemas", "words"),
+    [
+        (
+            {"A": {"properties": {"x": ref("B/properties/y")}}, "B": {"properties": {"y": {"type": "string"}}}},
+            "components/schemas/A/properties/x: the reference #/components/schemas/B/properties/y leads to",
+        ),
+        ({"A": ref("B/properties/y"), "B": {"properties": {"y": {}}}}, "components/schemas/A: the reference"),
+        ({"A": {"allOf": [ref("B")]}, "B": {"allOf": [ref("A")]}}, "components/schemas/A: contains itself: A → B → A"),
+        ({"A": {"anyOf": [{"not": ref("A")}]}}, "components/schemas/A: contains itself: A → A"),
+        ({"C": ref("A"), "A": {"allOf": [{"oneOf": [ref("A")]}]}}, "components/schemas/A: contains itself: C → A → A"),
+    ],
+)
+def test_schema_that_no_code_can_be_made_of_is_refused_with_its_place(schemas: dict[str, Any], words: str) -> None:
+    """And with its reason."""
+    with pytest.raises(InvalidDocument) as caught:
+        assemble(minimal({}, **schemas), EMPTY)
+    assert words in str(caught.value)
+
+
+def test_schema_may_contain_itself_further_inside() -> None:
+    """A tree is a tree."""
+    tree = {"type": "object", "properties": {"children": {"type": "array", "items": ref("Tree")}}}
+    assert assemble(minimal({}, Tree=tree, Twig={"allOf": [ref("Tree")]}), EMPTY).operations == ()
+
+
+def test_path_that_is_a_reference_is_served() -> None:
+    """Its operations are those of what it refers to."""
+    operation = {"operationId": "get_a", "responses": {"200": {"description": "ok"}}}
+    other = {"operationId": "get_a", "responses": {"200": {"description": "ok"}}}
+    paths = {"/api/a": {"$ref": "#/components/x-items/shared"}}
+    text = json.loads(minimal(paths))
+    text["components"]["x-items"] = {"shared": {"get": operation}}
+    contract = assemble(json.dumps(text).encode(), EMPTY)
+
+    assert [each.key for each in contract.operations] == ["GET /api/a"]
+    assert contract.operations[0].definition == other
+
+
+def test_json_may_write_any_character_as_an_escape() -> None:
+    """A pair of surrogates is one character; half of one is refused, with what stands around it."""
+    whole = minimal({}).replace(b'"t"', b'"\\ud83d\\ude00 \\/"')
+    half = minimal({}).replace(b'"t"', b'"title: \\ud83d!"')
+
+    assert document.parse(whole, "new.json")["info"]["title"] == "😀 /"
+    with pytest.raises(InvalidDocument, match=r"new\.json contains half of a surrogate pair: .*title: .ud83d"):
+        document.parse(half, "new.json")
+
+
+def test_json_that_repeats_a_key_is_refused() -> None:
+    """As YAML is."""
+    with pytest.raises(InvalidDocument, match=r"new\.json repeats the key 'a' in one object"):
+        document.parse(b'{"openapi": "3.0.3", "a": 1, "a": 2}', "new.json")
+
+
 def test_the_documents_given_are_left_alone(contract: Contract) -> None:
     """What an overlay adds is nobody else's to change: two matches get two copies."""
     shared = {"x-list": [1]}

@@ -1,11 +1,12 @@
 import ast
+import sys
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
 
-from openapi.generating import generate, model_code, operation_code
-from openapi.generating.generate import Plan, Report
+from openapi.generating import model_code, operation_code
 from openapi.generating.handler_code import Stub, sites, with_stubs
 from openapi.generating.handler_fit import misfits
 from openapi.references import InvalidDocument, class_name, derived_id, identifier, resource
@@ -51,29 +52,6 @@ def test_missing_operation_id_is_what_tether_would_derive() -> None:
     assert (
         derived_id("POST", "/api/webhook/elevenlabs/tools/create-note") == "post_webhook_elevenlabs_tools_create_note"
     )
-
-
-def test_plan_is_carried_out_whole_or_not_at_all(tmp_path: Path) -> None:
-    """A file that cannot be written puts back the ones before it, and leaves no draft behind."""
-    kept, blocked, new = tmp_path / "kept.py", tmp_path / "blocked.py", tmp_path / "new.py"
-    kept.write_text("before")
-    (blocked / "child").mkdir(parents=True)
-    plan = Plan(Report(), {kept: b"after", new: b"after", blocked: b"after"})
-
-    with pytest.raises(OSError, match="blocked"):
-        generate._carry_out(plan)
-
-    assert kept.read_text() == "before"
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["blocked.py", "kept.py"]
-
-
-def test_permissions_of_a_file_survive(tmp_path: Path) -> None:
-    """Generating changes what is in a file, not who may read it."""
-    path = tmp_path / "models.py"
-    path.touch(mode=0o600)
-    generate._carry_out(Plan(Report(), {path: b"after"}))
-
-    assert (path.read_bytes(), path.stat().st_mode & 0o777) == (b"after", 0o600)
 
 
 def test_stub_brings_only_the_imports_that_are_missing(tmp_path: Path) -> None:
@@ -171,6 +149,55 @@ def test_operations_that_would_share_a_type_name_are_refused() -> None:
 
     with pytest.raises(InvalidDocument, match=r"GET /api/p0 and GET /api/p1 would share the name GetA"):
         operation_code.render_operations(contract, {}, {"GET /api/p0": "p0.get_a", "GET /api/p1": "p1.get__a"})
+
+
+@pytest.mark.parametrize("operation_id", ["binding", "class_var", "get_a_answer", "get_a200"])
+def test_operation_whose_types_have_a_taken_name_is_refused(operation_id: str) -> None:
+    """The generated module's own names are not for an operation, and neither are those made for another one."""
+    contract = contract_of(paths("get_a", operation_id))
+    handlers = {"GET /api/p0": "p0.get_a", "GET /api/p1": f"p1.{operation_id}"}
+
+    with pytest.raises(InvalidDocument, match=rf"\({operation_id}\) needs the type name"):
+        operation_code.render_operations(contract, {}, handlers)
+
+
+@pytest.mark.parametrize(
+    "name", ["Body", "Field", "None", "Any", "Literal", "Moment", "BaseModel", "RootModel", "List"]
+)
+def test_schema_may_have_any_name(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    """Also one that the generated module has given to something else."""
+    schema = {
+        "type": "object",
+        "required": ["at", "kind", "rest"],
+        "properties": {
+            "at": {"type": "string", "format": "date-time"},
+            "kind": {"type": "string", "enum": ["a", "b"]},
+            "rest": {"type": "array", "items": {"type": "object", "additionalProperties": True}},
+        },
+    }
+    answer = {"200": {"description": "ok", "content": {"application/json": {"schema": reference_to(name)}}}}
+    contract = contract_of(
+        {"/api/x": {"get": {"responses": answer}}}, schemas={name: schema, "other": reference_to(name)}
+    )
+    models = model_code.render(contract)
+    made = ModuleType("made")
+    monkeypatch.setitem(sys.modules, "made", made)
+    exec(compile(models.text, "models.py", "exec"), vars(made))
+    model = getattr(made, models.types["GET /api/x", "200"])
+
+    value = model.model_validate({"at": "2026-01-01T00:00:00Z", "kind": "a", "rest": [{}]})
+    assert value.model_dump(mode="json") == {"at": "2026-01-01T00:00:00.000Z", "kind": "a", "rest": [{}]}
+
+
+def reference_to(name: str) -> dict[str, Any]:
+    return {"$ref": f"#/components/schemas/{name}"}
+
+
+def test_owner_may_rename_a_model() -> None:
+    """By `x-model-name`, where two schemas would share a class."""
+    schemas = {"pet-shop": {"type": "object", "x-model-name": "Shop"}, "PetShop": {"type": "object"}}
+
+    assert "class Shop(" in model_code.render(contract_of(paths("get_a"), schemas=schemas)).text
 
 
 def test_schemas_that_would_share_a_class_are_refused() -> None:

@@ -45,7 +45,7 @@ def work_of(act: Callable[[bytes], None], resources: int) -> Mapping[str, int]:
     ("act", "counted"),
     [
         (start, {"documents parsed", "validators compiled", "references followed", "references looked up"}),
-        (plan_update, {"documents parsed", "references followed", "references looked up"}),
+        (plan_update, {"documents parsed", "validators compiled", "references followed", "references looked up"}),
     ],
 )
 def test_work_of_a_contract_grows_no_faster_than_its_operations(
@@ -58,5 +58,6 @@ def test_work_of_a_contract_grows_no_faster_than_its_operations(
     assert none["documents parsed"] == some["documents parsed"] == twice_as_many["documents parsed"]
     for what in counted - {"documents parsed"}:
         added = some[what] - none[what]
-        assert added > 0, what
+        # What proves that an envelope can say an error is compiled once, however many operations share it.
+        assert added > 0 or (act, what) == (plan_update, "validators compiled"), what
         assert twice_as_many[what] - none[what] <= 2 * added, what

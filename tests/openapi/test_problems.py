@@ -5,6 +5,7 @@ import pytest
 
 from domain import errors
 from openapi import document
+from openapi.envelopes import Envelopes
 from openapi.schemas import Schemas
 from openapi.serving.problems import Problems
 from tests.support.contracts import contract_of
@@ -22,11 +23,19 @@ def problems_of(invalid: int | None = None, /, **responses: Any) -> Problems:
     }
     operation: dict[str, Any] = {"responses": declared} | ({} if invalid is None else {"x-invalid-request": invalid})
     contract = contract_of({"/api/things": {"post": operation}})
-    return Problems(contract.served, contract.operations[0], Schemas(contract.served))
+    envelopes = Envelopes(contract.served, Schemas(contract.served))
+    complaints = envelopes.complaints(contract.operations)
+    if complaints:
+        raise errors.ConfigurationError("; ".join(complaints))
+    return Problems(contract.operations[0], envelopes.of(contract.operations[0]))
 
 
-def obj(*required: str, **properties: Any) -> dict[str, Any]:
-    return {"type": "object", "properties": properties} | ({"required": list(required)} if required else {})
+def obj(*required: str, says: Any = None, **properties: Any) -> dict[str, Any]:
+    schema: dict[str, Any] = {"type": "object", "properties": properties}
+    return schema | ({"required": list(required)} if required else {}) | ({"x-error-field": says} if says else {})
+
+
+ERROR = {"error": "message"}
 
 
 SAID = "Missing required field: a"
@@ -38,16 +47,34 @@ BAD = errors.InvalidRequest(SAID, [{"field": "a", "code": "required", "message":
     ("schema", "body"),
     [
         (
-            obj("success", "error", success={"type": "boolean", "enum": [False]}, error=TEXT),
+            obj(
+                "success",
+                "error",
+                says={"success": False, "error": "message"},
+                success={"type": "boolean", "enum": [False]},
+                error=TEXT,
+            ),
             {"success": False, "error": SAID},
         ),
-        (obj(error=TEXT, message=TEXT, code=TEXT), {"error": SAID}),
+        (obj(says=ERROR, error=TEXT, message=TEXT, code=TEXT), {"error": SAID}),
         (
-            obj(error=obj("code", "message", code=TEXT, message=TEXT)),
+            obj(
+                says={"error.code": "code", "error.message": "message"},
+                error=obj("code", "message", code=TEXT, message=TEXT),
+            ),
             {"error": {"code": "VALIDATION_ERROR", "message": SAID}},
         ),
         (
             obj(
+                says=[
+                    {"success": False, "error": "message"},
+                    {
+                        "success": False,
+                        "error.code": "code",
+                        "error.message": "message",
+                        "error.details": "details",
+                    },
+                ],
                 success={"type": "boolean", "enum": [False]},
                 error={"oneOf": [TEXT, obj(code=TEXT, message=TEXT, details={"type": "array", "items": {}})]},
             ),
@@ -60,22 +87,40 @@ BAD = errors.InvalidRequest(SAID, [{"field": "a", "code": "required", "message":
                 },
             },
         ),
-        (obj(success={"type": "boolean"}, message=TEXT), {"success": False, "message": SAID}),
         (
-            obj("status", "title", type=TEXT, title=TEXT, status={"type": "integer"}, detail=TEXT),
+            obj(says={"success": False, "message": "message"}, success={"type": "boolean"}, message=TEXT),
+            {"success": False, "message": SAID},
+        ),
+        (
+            obj(
+                "status",
+                "title",
+                says={"status": "status", "title": "message"},
+                type=TEXT,
+                title=TEXT,
+                status={"type": "integer"},
+                detail=TEXT,
+            ),
             {"title": SAID, "status": 400},
         ),
-        ({"allOf": [obj("error", error=TEXT), obj(code=TEXT)]}, {"error": SAID}),
+        ({"allOf": [obj("error", error=TEXT), obj(code=TEXT)], "x-error-field": ERROR}, {"error": SAID}),
         (
-            obj("error", "code", error=TEXT, code=TEXT),
+            obj("error", "code", says={"error": "message", "code": "code"}, error=TEXT, code=TEXT),
             {"error": SAID, "code": "VALIDATION_ERROR"},
         ),
         (
-            obj("error", "kind", error=TEXT, kind={"type": "string", "enum": ["bad"]}),
-            {"error": SAID, "kind": "bad"},
+            obj(
+                "errors",
+                says={"title": "message", "errors": "details"},
+                title=TEXT,
+                errors={"type": "array", "items": {"type": "object"}},
+            ),
+            {"title": SAID, "errors": [BAD.details[0]]},
         ),
-        (obj("errors", errors={"type": "array", "items": {"type": "object"}}), {"errors": [BAD.details[0]]}),
-        ({"oneOf": [obj("error", error=TEXT), obj("other", other=TEXT)]}, {"error": SAID}),
+        (
+            {"oneOf": [obj("error", error=TEXT), obj("other", other=TEXT)], "x-error-field": {"other": "message"}},
+            {"other": SAID},
+        ),
     ],
 )
 def test_error_fills_the_envelope_of_its_status(schema: dict[str, Any], body: Any) -> None:
@@ -92,10 +137,37 @@ def test_answer_without_content_has_no_body() -> None:
     assert (answer.status, answer.body, answer.media_type) == (400, b"", None)
 
 
-def test_envelope_nobody_can_fill_stops_the_server() -> None:
+@pytest.mark.parametrize(
+    ("schema", "complaint"),
+    [
+        (obj("error", error=TEXT), "has no `x-error-field`"),
+        (obj(says={"error": "sentence"}, error=TEXT), "has no `x-error-field`"),
+        (obj(says={"code": "code"}, code=TEXT), "has an `x-error-field` without a place for the message"),
+        (
+            obj(says={"errors": "message"}, error=TEXT),
+            "has an `x-error-field` that names what it does not have",
+        ),
+        (obj("when", says=ERROR, error=TEXT, when=TEXT), "requires more than its `x-error-field` says"),
+        (obj(says=ERROR, error={"type": "integer"}), "requires more than its `x-error-field` says, or other values"),
+        (
+            obj(says=[ERROR, {"error": "message", "list": "details"}], error=TEXT, list=TEXT),
+            "requires more than its `x-error-field` says, or other values",
+        ),
+    ],
+)
+def test_envelope_nobody_can_fill_stops_the_server(schema: dict[str, Any], complaint: str) -> None:
     """It is found at start, and not when the first error comes."""
-    with pytest.raises(errors.ConfigurationError, match=r"POST /api/things declares an answer 400"):
-        problems_of(s400=obj("when", when={"type": "string", "format": "date-time"}))
+    with pytest.raises(errors.ConfigurationError, match=rf"The schema of POST /api/things 400 {complaint}"):
+        problems_of(s400=schema)
+
+
+def test_bad_request_is_never_answered_with_a_fact() -> None:
+    """An answer 200 without a place for words is refused, not filled with whatever its schema accepts."""
+    is_open = obj("is_open", is_open={"type": "boolean"})
+    with pytest.raises(errors.ConfigurationError, match=r"The schema of POST /api/things 200 has no `x-error-field`"):
+        problems_of(200, s200=is_open)
+    with pytest.raises(errors.ConfigurationError, match=r"requires more than its `x-error-field` says"):
+        problems_of(200, s200=obj("is_open", says=ERROR, is_open={"type": "boolean"}, error=TEXT))
 
 
 @pytest.mark.parametrize(
@@ -115,7 +187,7 @@ def test_envelope_nobody_can_fill_stops_the_server() -> None:
 )
 def test_undeclared_status_becomes_the_nearest_declared(declared: list[str], error: Exception, status: int) -> None:
     """And a caller's mistake never becomes a fault of ours."""
-    problems = problems_of(**{f"s{key}": obj("error", error=TEXT) for key in declared})
+    problems = problems_of(**{f"s{key}": obj("error", says=ERROR, error=TEXT) for key in declared})
 
     assert problems.answer(error).status == status
 
@@ -125,14 +197,16 @@ def test_undeclared_status_becomes_the_nearest_declared(declared: list[str], err
 )
 def test_when_to_come_back_is_told_whatever_status_says_so(error: Exception, status: int, seconds: str) -> None:
     """Also where the document has no status of its own for it."""
-    answer = problems_of(s400=obj("error", error=TEXT), s500=obj("error", error=TEXT)).answer(error)
+    answer = problems_of(s400=obj(says=ERROR, error=TEXT), s500=obj(says=ERROR, error=TEXT)).answer(error)
 
     assert (answer.status, answer.headers["retry-after"]) == (status, seconds)
 
 
 def test_range_of_statuses_comes_before_the_default() -> None:
     """A caller's mistake is answered in the envelope declared for mistakes, a fault of ours in the other."""
-    problems = problems_of(sdefault=obj("fault", fault=TEXT), s4XX=obj("error", error=TEXT))
+    problems = problems_of(
+        sdefault=obj("fault", says={"fault": "message"}, fault=TEXT), s4XX=obj("error", says=ERROR, error=TEXT)
+    )
 
     assert json.loads(problems.answer(BAD).body) == {"error": SAID}
     assert json.loads(problems.answer(RuntimeError()).body) == {"fault": "Internal server error"}
@@ -140,8 +214,9 @@ def test_range_of_statuses_comes_before_the_default() -> None:
 
 def test_speakable_answer_needs_the_operations_leave() -> None:
     """Only an operation that says so answers bad requests with 200."""
-    result = obj("success", success={"type": "boolean"}, error=TEXT)
-    tool, other = problems_of(200, s200=result), problems_of(s200=result, s400=obj(error=TEXT))
+    words = {"success": False, "error": "message"}
+    result = obj("success", says=words, success={"type": "boolean"}, error=TEXT)
+    tool, other = problems_of(200, s200=result), problems_of(s200=result, s400=obj(says=ERROR, error=TEXT))
     said = errors.Speakable("I could not find that.")
 
     assert json.loads(tool.answer(said).body) == {"success": False, "error": "I could not find that."}
@@ -156,13 +231,14 @@ def test_every_status_of_every_operation_can_be_answered() -> None:
     """The whole of the served document: each operation, each error, in a body its own schema accepts."""
     contract = document.load()
     schemas = Schemas(contract.served)
+    envelopes = Envelopes(contract.served, schemas)
     raised: list[Exception] = [
         BAD, errors.Unauthenticated(), errors.NotFound(), errors.PayloadTooLarge(1), errors.UnsupportedMediaType("x"),
         errors.RateLimited("x", 1), errors.Overloaded(), errors.StorageUnavailable(), RuntimeError("x"),
     ]  # fmt: skip
 
     for operation in contract.operations:
-        problems = Problems(contract.served, operation, schemas)
+        problems = Problems(operation, envelopes.of(operation))
         for error in raised:
             answer = problems.answer(error)
             response = operation.response(answer.status)

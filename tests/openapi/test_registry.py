@@ -5,16 +5,17 @@ from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 
+import httpx
 import pytest
 
 import handlers as handlers_of_ours
 from domain.errors import ConfigurationError
 from openapi import document, models
-from openapi.exchange import Binding, Bindings
+from openapi.exchange import Binding, Bindings, Request
 from openapi.operations import OPERATIONS
 from openapi.serving import assembly
 from openapi.serving.registry import find_handlers
-from tests.support.contracts import Lab, bindings_of, build, contract_of
+from tests.support.contracts import Answered, Lab, bindings_of, build, contract_of
 
 PETS = """
 from openapi import exchange
@@ -130,6 +131,21 @@ def test_types_of_another_document_stop_the_server() -> None:
     """What was generated must have been generated from what is served."""
     with pytest.raises(ConfigurationError, match="make generate"):
         build(document.load(), Lab(), {}, Bindings("another", OPERATIONS.operations))
+
+
+@pytest.mark.parametrize(("public", "status"), [({}, 401), ({"x-public": "Everybody may look."}, 200)])
+async def test_open_operation_is_closed_until_its_document_says_why(public: dict[str, str], status: int) -> None:
+    """A new document that forgets the security of an operation opens it to nobody, not even with a good token."""
+
+    async def see(request: Request[Lab]) -> Answered:
+        return Answered({})
+
+    contract = contract_of({"/api/x": {"get": {"responses": {"200": {"description": "ok"}}} | public}})
+    app = build(contract, Lab(), {"GET /api/x": see}, bindings_of(contract))
+    transport = httpx.ASGITransport(app)
+    async with httpx.AsyncClient(transport=transport, base_url="http://relay") as http:
+        headers: list[dict[str, str]] = [{}, {"Authorization": "Bearer jwt-of-org-1"}]
+        assert [(await http.get("/api/x", headers=given)).status_code for given in headers] == [status, status]
 
 
 def test_nothing_happens_until_the_application_is_called() -> None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, ClassVar
 
 from connexion import ConnexionMiddleware
@@ -9,11 +10,14 @@ from connexion import ConnexionMiddleware
 from domain import documents
 from domain.errors import Unauthenticated
 from domain.principals import Principal, TokenKind
+from handlers.own_paths import OwnPaths, fixed
+from handlers.swagger_pages import swagger_pages
 from openapi import document
 from openapi.document import Contract
 from openapi.exchange import Binding, Bindings, Handler, Response
 from openapi.generating.operation_code import parameter_names
 from openapi.serving import assembly
+from openapi.serving.assembly import documents_of
 
 TOKENS = {"jwt-of-org-1": TokenKind.JWT, "key-of-org-1": TokenKind.API_KEY, "secret-of-org-1": TokenKind.TOOL_SECRET}
 
@@ -81,4 +85,6 @@ def build(
     contract: Contract, lab: Lab, handlers: Mapping[str, Handler], bindings: Bindings, **options: Any
 ) -> ConnexionMiddleware:
     """Return the application that serves `contract`."""
+    pages = {path: fixed("application/json", body) for path, body in documents_of(contract, bindings).items()}
+    options.setdefault("own_paths", partial(OwnPaths, pages=pages | swagger_pages()))
     return assembly.build(contract, lab, lab.authenticate, bindings=bindings, handlers=handlers, **options)
