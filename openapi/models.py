@@ -766,6 +766,28 @@ class ConversationMessagesResponse(Body):
     """
 
 
+class EventGap(Body):
+    """
+    What came after `since` is missing, up to `oldest`. Reload what you show and go on with `next` and the answer's `epoch`.
+    """
+
+    model_config = ConfigDict(
+        extra="allow",
+    )
+    since: int
+    """
+    The sequence that was asked with.
+    """
+    oldest: int
+    """
+    The sequence from which events are there again.
+    """
+    reason: Literal["pruned", "hole", "epoch", "ahead"]
+    """
+    `pruned`: the beginning of the log is no longer kept. `hole`: events in the middle are missing. `epoch`: the log was replaced. `ahead`: `since` is beyond the newest event.
+    """
+
+
 class EventFrame(Body):
     """
     One event, as it goes over the socket; `data` is described in `/events.json`.
@@ -1149,7 +1171,7 @@ class EventsResponse(Body):
     events: list[EventFrame]
     next: int
     """
-    What to give as `since` next time.
+    What to give as `since` next time; it moves on past events that the filters leave out.
     """
     oldest: int
     """
@@ -1158,6 +1180,14 @@ class EventsResponse(Body):
     head: int
     """
     The newest sequence of the organization.
+    """
+    epoch: str
+    """
+    The identity of the organization's log. It changes whenever it cannot be proved that the log is the continuation of the one before.
+    """
+    gap: Annotated[EventGap | None, Field(...)]
+    """
+    What is missing before the first event of this page; null when nothing is.
     """
 
 

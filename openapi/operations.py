@@ -1964,7 +1964,7 @@ GetEventsAnswer: TypeAlias = GetEvents200 | GetEvents400 | GetEvents401 | GetEve
 class GetEvents(Protocol[R_contra]):
     """Read the events of the organization."""
 
-    async def __call__(self, request: Request[R_contra], *, since: int, limit: int) -> GetEventsAnswer: ...
+    async def __call__(self, request: Request[R_contra], *, since: int, epoch: str | None, events: list[Literal["call_initiated", "call_ended", "call_recording_ready", "fetch_messages", "note_created", "transfer_requested", "message_status", "voice_ai_webhook", "contact_erased", "erased"]] | None, contact_id: str | None, conversation_id: str | None, wait: float, limit: int) -> GetEventsAnswer: ...
 
 
 # GET /api/user/api-keys
@@ -2291,7 +2291,7 @@ class GetOrganizationUsage(Protocol[R_contra]):
 # What the server reads at start
 
 OPERATIONS: Final = Bindings(
-    "fec79a601ba589289f5a280d4db567398711d594207fa0dd1754b7f693c8c7d9",
+    "32f16a7078a00058deb4a81b9b4360e62110f157be790a3f476b881d0b0782eb",
     {
         "POST /api/calls/ingest": Binding(
             handler="calls.post_calls_ingest",
@@ -2684,7 +2684,7 @@ OPERATIONS: Final = Bindings(
         "GET /api/events": Binding(
             handler="events.get_events",
             body=None,
-            parameters={('query', 'since'): 'since', ('query', 'limit'): 'limit'},
+            parameters={('query', 'since'): 'since', ('query', 'epoch'): 'epoch', ('query', 'events'): 'events', ('query', 'contactId'): 'contact_id', ('query', 'conversationId'): 'conversation_id', ('query', 'wait'): 'wait', ('query', 'limit'): 'limit'},
             responses=(
                 GetEvents200,
                 GetEvents400,
