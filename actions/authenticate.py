@@ -7,11 +7,11 @@ import structlog
 
 from actions.relay import Relay
 from actions.vault import digest
-from domain.errors import RelayError, Unauthenticated
+from domain.errors import Overloaded, RelayError, Unauthenticated
 from domain.principals import KeyKind, Principal, Role, TokenKind
 from domain.statuses import UserStatus
 from domain.times import from_wire, later
-from persistence import api_keys, tool_secrets, users
+from persistence import api_keys, readiness, tool_secrets, users
 
 API_KEY_PREFIX = "tk_live_"
 
@@ -46,16 +46,25 @@ async def identify(relay: Relay, token: str) -> Principal:
     return await authenticate(relay, TokenKind.JWT, token)
 
 
-async def revoked(relay: Relay, principals: Collection[Principal]) -> list[Principal]:
-    """Return those listeners whose tokens would not be accepted any more, whenever they expire.
+async def is_revoked(relay: Relay, principal: Principal) -> bool:
+    """Tell whether the token of a caller whose request took long would not be accepted any more."""
+    has_expired = principal.expires_at is not None and principal.expires_at <= time.time()
+    return has_expired or bool(await revoked(relay, [principal], KeyKind.INGEST))
+
+
+async def revoked(relay: Relay, principals: Collection[Principal], wanted: KeyKind = KeyKind.LISTEN) -> list[Principal]:
+    """Return those whose tokens would not be accepted any more for what keys of that kind open, whenever they expire.
 
     Three queries, however many there are; the caller sees to it that there are not too many.
+
+    Raises:
+        Overloaded: when that cannot be told just now.
     """
     people = {one.person for one in principals}
     of_keys = {one.credential for one in principals if one.kind is TokenKind.API_KEY}
 
     def unit() -> tuple[dict[str, int], set[str]]:
-        return users.token_versions(people), api_keys.among(of_keys, KeyKind.LISTEN)
+        return users.token_versions(people), api_keys.among(of_keys, wanted)
 
     versions, keys = await relay.database.read(unit)
 
@@ -64,13 +73,17 @@ async def revoked(relay: Relay, principals: Collection[Principal]) -> list[Princ
             return one.credential in keys and one.person in versions
         return str(versions.get(one.person)) == one.credential
 
-    return [one for one in principals if not is_valid(one)]
+    named = [one for one in principals if not is_valid(one)]
+    if named:
+        await _confirm(relay)
+    return named
 
 
 async def _by_jwt(relay: Relay, token: str) -> Principal:
     claims = relay.tokens.verify(token)
     user = await relay.database.read(lambda: users.get(claims.user_id))
     if user is None or user.token_version != claims.token_version or user.status != UserStatus.ACTIVE:
+        await _confirm(relay)
         raise Unauthenticated("Invalid token")
     return Principal(
         TokenKind.JWT,
@@ -87,10 +100,21 @@ async def _by_api_key(relay: Relay, token: str, wanted: KeyKind) -> Principal:
     hashed = digest(token)
     key = await relay.database.read(lambda: api_keys.by_digest(hashed))
     if key is None or not KeyKind(key.kind).opens(wanted):
+        await _confirm(relay)
         raise Unauthenticated("Invalid API key")
     _note_use(relay, key.id)
     expires_at = None if key.expires_at is None else from_wire(key.expires_at).timestamp()
     return Principal(TokenKind.API_KEY, key.organization_id, key.user_id, expires_at=expires_at, credential=hashed)
+
+
+async def _confirm(relay: Relay) -> None:
+    """Make sure that what was not found is not there, before a token is refused for it.
+
+    Raises:
+        Overloaded: while a backup is being restored, when rows that belong there may have yet to come.
+    """
+    if not await relay.database.read(readiness.is_complete):
+        raise Overloaded("The database is being restored")
 
 
 def _note_use(relay: Relay, key_id: str) -> None:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+from actions.begin_new_epochs import begin_new_epochs
 from domain.errors import ConfigurationError
 from persistence import tables
 from persistence.database import Database
@@ -27,7 +28,7 @@ class Progress:
 
 @dataclass(frozen=True, slots=True)
 class Compared:
-    """What a table holds on both sides; a digest covers every value of every row, in the order of the keys."""
+    """What a table holds on both sides; a digest covers every row, in the order of the keys, but for epochs."""
 
     table: str
     source_rows: int
@@ -60,7 +61,8 @@ async def prepare_target(source: Database, target: Database) -> None:
 async def copy_database(source: Database, target: Database) -> AsyncIterator[Progress]:
     """Copy every row that the target does not have yet, in batches; run again, it goes on where it stopped.
 
-    Call `prepare_target` first. Nothing may write to either database meanwhile.
+    Call `prepare_target` first. Nothing may write to either database meanwhile. What was copied begins new epochs: the
+    logs of the source may go on without it.
 
     Raises:
         ConfigurationError: if the two have not had the same migrations, or a text is too long to be copied.
@@ -71,6 +73,7 @@ async def copy_database(source: Database, target: Database) -> AsyncIterator[Pro
         rows = await source.read(lambda table=table: tables.count(table))  # type: ignore[misc]
         async for copied in _copy_table(source, target, table):
             yield Progress(table, copied, rows)
+    await begin_new_epochs(target)
 
 
 async def compare_databases(source: Database, target: Database) -> list[Compared]:

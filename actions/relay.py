@@ -9,6 +9,7 @@ from pydantic import SecretStr
 
 from actions.background import Background
 from actions.heavy_work import HeavyWork
+from actions.new_events import NewEvents
 from actions.passwords import Passwords
 from actions.places import Places
 from actions.quotas import Quotas
@@ -59,7 +60,8 @@ class Relay:
 
     `text_provider` makes the client of an SMS provider by its name and opened credentials, `elevenlabs` the client for
     an API key. `refusals` counts, by vendor, what came with a signature that proves nothing. `noted_keys` says when the
-    use of an API key was last noted by this process, `background` holds what no request waits for.
+    use of an API key was last noted by this process, `background` holds what no request waits for, `new_events` the
+    requests that wait for an event.
     """
 
     database: Database
@@ -77,5 +79,6 @@ class Relay:
     passwords: Passwords = field(default_factory=Passwords)
     rates: Rates = field(default_factory=Rates)
     background: Background = field(default_factory=Background)
+    new_events: NewEvents = field(default_factory=NewEvents)
     refusals: Counter[str] = field(default_factory=Counter)
     noted_keys: dict[str, float] = field(default_factory=dict)

@@ -10,6 +10,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import fields
 from functools import partial
+from types import FrameType
 
 import httpx
 import structlog
@@ -22,6 +23,7 @@ import supervisor
 from actions.audit_reading import note_socket
 from actions.authenticate import identify, revoked
 from actions.configure_voice_ai import resume_webhook_setups
+from actions.new_events import NewEvents
 from actions.relay import Relay
 from actions.text_caller import recover_stranded
 from app import create_apps, open_relay
@@ -133,6 +135,15 @@ def _bind(host: str, port: int, name: str) -> socket.socket:
 class _Server(uvicorn.Server):
     """Stops on SIGTERM and SIGINT like uvicorn's own, but returns, so that what we opened is closed."""
 
+    def __init__(self, config: uvicorn.Config, new_events: NewEvents) -> None:
+        super().__init__(config)
+        self._new_events = new_events
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """Answer the requests that wait for events, so that nobody waits for them."""
+        self._new_events.close()
+        super().handle_exit(sig, frame)
+
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
         loop = asyncio.get_running_loop()
@@ -168,7 +179,7 @@ async def _serve(
         house = asyncio.create_task(_keep_house(relay))
         try:
             async with _managed(apps.management, management):
-                await _Server(config).serve(sockets=[listening])
+                await _Server(config, relay.new_events).serve(sockets=[listening])
         finally:
             house.cancel()
             await asyncio.wait({house})

@@ -1,19 +1,53 @@
 """Events over plain HTTP."""
 
+from typing import Any
+
 from actions import descriptions
-from actions.read_events import read_events
+from actions.authenticate import is_revoked
+from actions.read_events import EventPage, Wanted, await_events, read_events
 from actions.relay import Relay
 from domain.audit import AuditAction
+from domain.errors import Unauthenticated
+from domain.filters import Filter
 from handlers.acting import noted_reading, written
 from openapi import models
 from openapi.exchange import Request
 from openapi.operations import GetEvents200, GetEventsAnswer
 
 
-async def get_events(request: Request[Relay], *, since: int, limit: int) -> GetEventsAnswer:
+async def get_events(
+    request: Request[Relay],
+    *,
+    since: int,
+    epoch: str | None,
+    events: list[Any] | None,
+    contact_id: str | None,
+    conversation_id: str | None,
+    wait: float,
+    limit: int,
+) -> GetEventsAnswer:
     """Read the events of the organization."""
-    page = await read_events(request.relay, request.caller.organization_id, since=since, limit=limit)
+    names = None if events is None else frozenset(events)
+    wanted = Wanted(since, limit, epoch, Filter(names, contact_id, conversation_id))
+    page = await _page(request, wanted, wait)
     await noted_reading(request, AuditAction.EVENTS_READ, since=since, next=page.next)
-    body = {"success": True, "events": page.events, "next": page.next, "oldest": page.oldest, "head": page.head}
+    body = {
+        "success": True,
+        "events": page.events,
+        "next": page.next,
+        "oldest": page.oldest,
+        "head": page.head,
+        "epoch": page.epoch,
+        "gap": page.gap._asdict() if page.gap else None,
+    }
     is_heavy = descriptions.is_heavy_page(page.events)
     return GetEvents200(await written(request, models.EventsResponse, body, is_heavy=is_heavy), is_heavy=is_heavy)
+
+
+async def _page(request: Request[Relay], wanted: Wanted, wait: float) -> EventPage:
+    if not wait:
+        return await read_events(request.relay, request.caller.organization_id, wanted)
+    page, has_waited = await await_events(request.relay, request.caller.organization_id, wanted, wait)
+    if has_waited and await is_revoked(request.relay, request.caller):
+        raise Unauthenticated("The token was revoked")
+    return page

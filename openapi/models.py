@@ -766,9 +766,9 @@ class ConversationMessagesResponse(Body):
     """
 
 
-class EventGap(Body):
+class EventsResponseGap(Body):
     """
-    What came after `since` is missing, up to `oldest`. Reload what you show and go on with `next` and the answer's `epoch`.
+    What is missing before the first event of this page, null when nothing is: what came after `since`, up to `oldest`. Reload what you show and go on with `next` and `epoch`.
     """
 
     model_config = ConfigDict(
@@ -1185,9 +1185,9 @@ class EventsResponse(Body):
     """
     The identity of the organization's log. It changes whenever it cannot be proved that the log is the continuation of the one before.
     """
-    gap: Annotated[EventGap | None, Field(...)]
+    gap: Annotated[EventsResponseGap | None, Field(...)]
     """
-    What is missing before the first event of this page; null when nothing is.
+    What is missing before the first event of this page, null when nothing is: what came after `since`, up to `oldest`. Reload what you show and go on with `next` and `epoch`.
     """
 
 

@@ -2291,7 +2291,7 @@ class GetOrganizationUsage(Protocol[R_contra]):
 # What the server reads at start
 
 OPERATIONS: Final = Bindings(
-    "32f16a7078a00058deb4a81b9b4360e62110f157be790a3f476b881d0b0782eb",
+    "3bee549054ce7a12cadb4d13f4380e44bcc0a43fae21f6535cc553597e0517b3",
     {
         "POST /api/calls/ingest": Binding(
             handler="calls.post_calls_ingest",

@@ -1,7 +1,8 @@
 """Query, path, header and cookie parameters: read from the request, typed as the document says, validated.
 
 Arrays and objects arrive in the styles OpenAPI 3.0 names: repeated or separated by commas, spaces or pipes, and
-`name[key]` for deep objects. Parameters the document does not know are ignored.
+`name[key]` for deep objects. Query parameters the document does not know are ignored, unless the operation says
+`x-unknown-parameters: refused`.
 """
 
 import re
@@ -37,6 +38,9 @@ class Parameters:
             _Parameter(document, node, schemas, names[node["in"], node["name"]]) for node in operation.parameters
         ]
         self._places = {parameter.place for parameter in self._parameters}
+        refuses_unknown = operation.definition.get("x-unknown-parameters") == "refused"
+        in_query = [node["name"] for node in operation.parameters if node["in"] == "query"]
+        self._known = frozenset(in_query) if refuses_unknown else None
 
     def read(self, scope: Scope) -> dict[str, Any]:
         """Return every declared parameter by its keyword; an absent one is its default, or None.
@@ -47,6 +51,8 @@ class Parameters:
         if not self._parameters:
             return {}
         given = {place: _given(place, scope) for place in self._places}
+        if self._known is not None and (unknown := sorted(given["query"].keys() - self._known)):
+            raise Refused([Finding((unknown[0][:40],), "unknown", "is not known")], "query parameter")
         return {parameter.keyword: parameter.read(given[parameter.place]) for parameter in self._parameters}
 
 

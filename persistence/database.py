@@ -75,6 +75,14 @@ class Database(Protocol):
         """Listen for commits of every process on this database."""
         ...
 
+    async def place(self) -> str:
+        """Return what tells this database from one that was put in its place: its file, or its server and timeline.
+
+        Raises:
+            Overloaded: when the database cannot say so just now.
+        """
+        ...
+
     async def scrub(self) -> None:
         """See to it that what was deleted or replaced stands in no file of an embedded database any more.
 

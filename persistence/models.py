@@ -13,6 +13,7 @@ from peewee import (
     TextField,
 )
 
+from domain.epochs import new_epoch
 from domain.identifiers import new_id
 from domain.lengths import LENGTHS
 from domain.times import now
@@ -37,6 +38,8 @@ def Belongs(model: type[Row], **options: Any) -> Any:  # noqa: N802
 class Organization(Row):
     """A tenant. `event_sequence` is the sequence of its newest event, `call_count` the number of its calls.
 
+    `epoch` is the identity of its log of events.
+
     `recording_bytes` is the size of its recordings, those that wait for their call included. `audit_count` and
     `audit_digest` are the length of its audit log and the digest of the newest entry. The limit columns are quotas of
     its own; None is everybody's.
@@ -49,6 +52,7 @@ class Organization(Row):
     name = CharField(max_length=LENGTHS["name"])
     default_region = CharField(max_length=LENGTHS["region"], null=True)
     event_sequence = BigIntegerField(default=0)
+    epoch = CharField(max_length=LENGTHS["id"], default=new_epoch)
     call_count = BigIntegerField(default=0)
     recording_bytes = BigIntegerField(default=0)
     audit_count = BigIntegerField(default=0)
@@ -414,6 +418,18 @@ class Event(Row):
         )
 
 
+class LogCheckpoint(Row):
+    """What a broadcaster wrote down to recognise the database by. It belongs to this database and is never copied.
+
+    `mark` is new at every writing, and only the broadcaster knows it; `place` says where the database was.
+    """
+
+    id = Id()
+    mark = CharField(max_length=LENGTHS["id"])
+    place = CharField(max_length=LENGTHS["digest"])
+    written_at = Moment(default=now)
+
+
 class AuditEntry(Row):
     """Who did what, for good: the database refuses to change or remove an entry. `details` is JSON text.
 
@@ -476,6 +492,7 @@ MODELS = (
     TransferRequest,
     ToolInvocation,
     Event,
+    LogCheckpoint,
     AuditEntry,
     AuditChain,
     SignInAttempts,

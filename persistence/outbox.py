@@ -16,10 +16,11 @@ from typing import Any, NamedTuple
 from peewee import fn
 
 from domain.documents import dump
+from domain.epochs import Standing
 from domain.events import Event, StoredEvent
 from domain.times import now
 from persistence import models
-from persistence.statements import Given, Insertion, Questions, Statement, answered
+from persistence.statements import Among, Given, Insertion, Questions, Statement, answered
 from persistence.units import announce, ids_follow_commits
 
 _EVENT = Insertion(models.Event)
@@ -74,6 +75,22 @@ def heads() -> dict[str, int]:
     return dict(_HEADS.run().fetchall())
 
 
+def standing(organization_id: str) -> Standing | None:
+    """Return where the organization's log stands, None when there is no such organization."""
+    row = _STANDING.row(organization=organization_id)
+    return Standing(*row) if row else None
+
+
+def standings() -> dict[str, Standing]:
+    """Return where every organization's log stands."""
+    return {organization_id: Standing(*found) for organization_id, *found in _STANDINGS.run().fetchall()}
+
+
+def standings_of(organization_ids: Collection[str]) -> dict[str, Standing]:
+    """Return where the logs of these organizations stand."""
+    return {organization_id: Standing(*found) for organization_id, *found in _STANDINGS_OF.find(organization_ids)}
+
+
 def oldest(organization_id: str) -> int | None:
     """Return the lowest sequence still held for the organization, None when nothing is."""
     query = models.Event.select(fn.MIN(models.Event.sequence))
@@ -101,20 +118,36 @@ def following(cursor: Cursor, limit: int, among: Collection[str] | None = None) 
 
 
 def prune(before: str, limit: int) -> int:
-    """Delete at most `limit` events older than `before`, never an organization's newest; return how many went.
+    """Delete at most `limit` events that are older than `before` from the beginnings of logs; return how many went.
 
     An organization that says for itself how long it keeps events is left alone.
     """
-    newest = models.Event.organization.in_(
-        models.Organization.select(models.Organization.id).where(
-            models.Organization.event_sequence == models.Event.sequence
-        )
-    )
-    everybodys = models.Event.organization.in_(
-        models.Organization.select(models.Organization.id).where(models.Organization.event_retention_days.is_null())
-    )
-    old = models.Event.select(models.Event.id).where(models.Event.at < before, ~newest, everybodys).limit(limit)
-    return int(models.Event.delete().where(models.Event.id.in_(old)).execute())
+    deleted = 0
+    for (organization_id,) in _TO_PRUNE.run(before=before).fetchall():
+        deleted += prune_one(organization_id, before, limit - deleted)
+        if deleted >= limit:
+            break
+    return deleted
+
+
+def prune_one(organization_id: str, before: str, limit: int) -> int:
+    """Delete at most `limit` events from the beginning of the log, up to the first that is not older than `before`.
+
+    The newest event is kept. Whatever the clock said when an event was written, no hole comes into the log.
+
+    Returns:
+        how many were deleted.
+    """
+    event = models.Event
+    query: Any = event.select(event.sequence, event.at).where(event.organization == organization_id)
+    oldest = list(query.order_by(event.sequence).limit(limit + 1).tuples())
+    young = next((index for index, (_, at) in enumerate(oldest) if at >= before), len(oldest))
+    # The one more that was looked at is kept: it may be the newest there is.
+    gone = oldest[: min(young, len(oldest) - 1, limit)] if oldest else []
+    if not gone:
+        return 0
+    chosen = (event.organization == organization_id) & (event.sequence <= gone[-1][0])
+    return int(event.delete().where(chosen).execute())
 
 
 def _last_id() -> int:
@@ -172,6 +205,18 @@ def _advancing() -> Any:
     return this.update({counter: counter + Given("by")}).where(this.id == Given("organization")).returning(counter)
 
 
+def _to_prune() -> Any:
+    this, event = models.Organization, models.Event
+    oldest = event.select(event.at).where(event.organization == this.id, event.sequence < this.event_sequence)
+    is_everybodys = this.event_retention_days.is_null()
+    return this.select(this.id).where(is_everybodys, oldest.order_by(event.sequence).limit(1) < Given("before"))
+
+
+def _standing() -> Any:
+    this = models.Organization
+    return this.select(this.event_sequence, this.epoch).where(this.id == Given("organization"))
+
+
 def _reading() -> Any:
     event = models.Event
     chosen = (event.sequence > Given("after")) & (event.sequence <= Given("last"))
@@ -192,4 +237,12 @@ _NO_LAST = 2**63 - 1
 _ADVANCE = Statement(_advancing)
 _AFTER = Statement(_reading)
 _AFTER_ID = Statement(_reading_all)
+_TO_PRUNE = Statement(_to_prune)
 _HEADS = Statement(lambda: models.Organization.select(models.Organization.id, models.Organization.event_sequence))
+_STANDING = Statement(_standing)
+_STANDINGS_OF = Among(models.Organization, "id", "id", "event_sequence", "epoch")
+_STANDINGS = Statement(
+    lambda: models.Organization.select(
+        models.Organization.id, models.Organization.event_sequence, models.Organization.epoch
+    )
+)

@@ -37,6 +37,9 @@ _TRIES = 3
 _OPTIONS = "-c statement_timeout=10s -c lock_timeout=5s -c idle_in_transaction_session_timeout=15s"
 _CONNECTING: dict[str, Any] = {"connect_timeout": 5, "options": _OPTIONS, "application_name": "tether-relay"}
 
+_PLACE = """SELECT system_identifier, pg_walfile_name(pg_current_wal_lsn()), 'event'::regclass::oid
+FROM pg_control_system()"""
+
 # SQLSTATE 40001 and 40P01: the server undid the transaction and asks for it to be tried again.
 _TRY_AGAIN = ("40001", "40P01")
 
@@ -81,6 +84,15 @@ class ServerDatabase:
     def follow(self) -> contextlib.AbstractAsyncContextManager[Follower]:
         """Listen for NOTIFY; the server's own transaction counter, polled, is the truth."""
         return listening(self._url, self._engine, **_CONNECTING)
+
+    async def place(self) -> str:
+        """Return the server's identifier, its timeline, and the number of the table of events.
+
+        A restored base backup and a promoted standby have another timeline, and a restored dump another table. The
+        control file learns of a promotion only with the next checkpoint of the server; the name of a segment of the
+        write-ahead log says it at once.
+        """
+        return await self.read(_place)
 
     async def scrub(self) -> None:
         """Do nothing: the server removes old versions of rows itself."""
@@ -273,6 +285,11 @@ def _inside(engine: peewee.PostgresqlDatabase) -> Iterator[None]:
         yield
     finally:
         engine.pop_transaction()
+
+
+def _place() -> str:
+    server, segment, table = units.engine().execute_sql(_PLACE).fetchone()
+    return f"{server}-{segment[:8]}-{table}"
 
 
 def _overloaded(error: BaseException) -> Overloaded:

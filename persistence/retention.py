@@ -8,6 +8,7 @@ from typing import Any
 
 from peewee import fn
 
+from persistence import outbox
 from persistence.models import Call, Event, HeldRecording, Organization, Recording, ToolInvocation
 
 
@@ -80,23 +81,16 @@ def clear_transcripts(organization_id: str, before: str, limit: int) -> int:
 
 
 def count_events(organization_id: str, before: str) -> int:
-    """Return how many events are older than that moment, the newest of all not counted."""
-    newest = Organization.select(Organization.event_sequence).where(Organization.id == organization_id)
-    old = (Event.organization == organization_id) & (Event.at < before) & (Event.sequence < newest)
-    return _count(Event, old)
+    """Return how many events stand before the first that is not older than that moment and before the newest."""
+    of_this = Event.organization == organization_id
+    newest = Organization.select(Organization.event_sequence).where(Organization.id == organization_id).scalar() or 0
+    young = Event.select(fn.MIN(Event.sequence)).where(of_this, Event.at >= before).scalar()
+    return _count(Event, of_this & (Event.sequence < (newest if young is None else min(young, newest))))
 
 
 def prune_events(organization_id: str, before: str, limit: int) -> int:
-    """Delete at most `limit` of the oldest events, as long as they are older than that moment; return how many went."""
-    query: Any = Event.select(Event.sequence, Event.at).where(Event.organization == organization_id)
-    oldest = list(query.order_by(Event.sequence).limit(limit + 1).tuples())
-    young = next((index for index, (_, at) in enumerate(oldest) if at >= before), len(oldest))
-    # The one more that was looked at is kept: it may be the newest there is.
-    gone = oldest[: min(young, len(oldest) - 1, limit)] if oldest else []
-    if not gone:
-        return 0
-    chosen = (Event.organization == organization_id) & (Event.sequence <= gone[-1][0])
-    return int(Event.delete().where(chosen).execute())
+    """Delete at most `limit` events from the beginning of the log, up to the first that is not older than `before`."""
+    return outbox.prune_one(organization_id, before, limit)
 
 
 # Tool calls, by which repeats are recognised. What came of them stays.

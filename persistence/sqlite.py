@@ -101,6 +101,13 @@ class EmbeddedDatabase:
         self._jobs.put(_Job(unit, done))
         return await future
 
+    async def place(self) -> str:
+        """Return the file's number in its file system."""
+        try:
+            return str(self._path.stat().st_ino)
+        except OSError as error:
+            raise Overloaded(f"The database {self._path} is not there: {error.strerror}") from error
+
     async def scrub(self) -> None:
         """Move the write-ahead log into the database and cut it off: until then it holds pages as they were."""
         await self._scrubber.scrub()

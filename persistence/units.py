@@ -15,6 +15,11 @@ from domain.errors import Overloaded
 # What an engine raises when it, and not the query, is in trouble.
 TROUBLE = (peewee.OperationalError, peewee.InterfaceError)
 
+# SQLSTATE 3F000, 42P01 and 42703: a schema, a table or a column is missing, as while a dump is being restored.
+_ABSENT = ("3F000", "42P01", "42703")
+
+_WHOLE_LOG = 7_302_212_214
+
 _current = threading.local()
 
 
@@ -54,12 +59,20 @@ def running_on(engine: peewee.Database) -> Iterator[None]:
     _current.engine, _current.announced = engine, set()
     try:
         yield
+    except peewee.ProgrammingError as error:
+        if not _is_absent(error):
+            raise
+        raise Overloaded("The database is not complete just now: a table or a column is missing") from error
     except TROUBLE as error:
         # The first line says what is wrong; those that follow may quote a row.
         what = str(error).partition("\n")[0]
         raise Overloaded(f"The database cannot be used just now: {what}") from error
     finally:
         _current.engine = before
+
+
+def _is_absent(error: peewee.ProgrammingError) -> bool:
+    return getattr(error.__cause__ or error.__context__, "sqlstate", None) in _ABSENT
 
 
 def engine() -> Any:
@@ -82,6 +95,12 @@ def take_announcements() -> set[str]:
     announced: set[str] = getattr(_current, "announced", set())
     _current.announced = set()
     return announced
+
+
+def take_whole_log() -> None:
+    """Keep every other unit that does this waiting until the running one is over."""
+    if isinstance(_current.engine, peewee.PostgresqlDatabase):
+        _current.engine.execute_sql(f"SELECT pg_advisory_xact_lock({_WHOLE_LOG})")
 
 
 def sequences_after(model: type[Row]) -> None:

@@ -10,7 +10,10 @@ What it guarantees, and why:
    that already knows more than we do (it comes from a broadcaster that is ahead of this one) waits until we get there.
 4. No frame outlives the erasure of its person: it is dropped from memory, and the outbox no longer tells. Only what a
    round that is under way has yet to hand over still goes, before the erasure, as it was committed.
-5. Sequences of an organization have no gaps. Where one shows nevertheless, listeners are told with a `gap` frame.
+5. Sequences of an organization have no gaps. Where one shows nevertheless, in what is published or replayed, listeners
+   are told with a `gap` frame exactly there.
+6. Everything here belongs to one log, which its epoch identifies. When the log was replaced, `restart` drops all of it,
+   and what was read from the log before, and comes later, is not used.
 
 `publish` writes to nobody: it makes rows due, and `deliver` hands over one row after the other, round and round. What
 is published while a round is under way goes along, in one write, to those it has not come to yet; so nobody waits
@@ -21,41 +24,13 @@ from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
-from typing import Generic, NamedTuple, Protocol, TypeVar
+from typing import Generic, NamedTuple, TypeVar
 
+from domain.epochs import Standing
 from domain.events import EventName, StoredEvent
+from domain.filters import EVERYTHING, Filter
+from domain.gaps import Gap, Reason, steps
 from realtime import frames
-
-
-class Filterable(Protocol):
-    """What a filter looks at."""
-
-    @property
-    def name(self) -> str | None: ...  # noqa: D102
-    @property
-    def contact_id(self) -> str | None: ...  # noqa: D102
-    @property
-    def conversation_id(self) -> str | None: ...  # noqa: D102
-
-
-@dataclass(frozen=True, slots=True)
-class Filter:
-    """What a listener wants to see; None admits all. What has no name is for everybody."""
-
-    events: frozenset[str] | None = None
-    contact_id: str | None = None
-    conversation_id: str | None = None
-
-    def admits(self, event: Filterable) -> bool:
-        """Tell whether `event` passes."""
-        return event.name is None or (
-            (self.events is None or event.name in self.events)
-            and (self.contact_id is None or event.contact_id == self.contact_id)
-            and (self.conversation_id is None or event.conversation_id == self.conversation_id)
-        )
-
-
-EVERYTHING = Filter()
 
 # Takes frames and returns how many bytes of them it took; fewer than all is for the shell to deal with.
 Send = Callable[[bytes], int]
@@ -111,6 +86,7 @@ class Below:
     """A listener needs events older than the ring holds: those after `after`, up to and including `up_to`."""
 
     organization_id: str
+    epoch: str
     after: int
     up_to: int
 
@@ -156,6 +132,7 @@ class Feed:
     __slots__ = (
         "ahead",
         "due",
+        "epoch",
         "fresh",
         "head",
         "is_filled",
@@ -170,9 +147,10 @@ class Feed:
         "size",
     )
 
-    def __init__(self, organization_id: str, head: int) -> None:
+    def __init__(self, organization_id: str) -> None:
         self.organization_id = organization_id
-        self.head = head
+        self.head = 0
+        self.epoch = ""
         self.ring: deque[_Held] = deque()
         self.size = 0
         self.is_warm = False
@@ -217,6 +195,22 @@ class Feed:
                 row.members.clear()  # it may be due
             rows[:] = kept
 
+    def restart(self, standing: Standing) -> None:
+        """Drop everything that may be of another log, and take every listener out of live delivery, where it is."""
+        for rows in self.rows.values():
+            for row in rows:
+                for listener in row.members:
+                    listener.position, listener.row = row.position, None
+                row.members.clear()
+        self.head, self.epoch = standing
+        self.rows.clear()
+        self.due.clear()
+        self.fresh.clear()
+        self.joined.clear()
+        self.ahead.clear()
+        self.cool()
+        self.is_warm = self.members > 0
+
     def cool(self) -> None:
         """Forget the frames."""
         self.ring.clear()
@@ -240,11 +234,47 @@ class Broadcaster(Generic[L]):
 
     # What the tail calls.
 
-    def start(self, heads: Mapping[str, int]) -> None:
-        """Take the newest sequence of every organization, as the tail's cursor stands."""
-        for organization_id, head in heads.items():
+    def start(self, standings: Mapping[str, Standing]) -> None:
+        """Take where every log stands, as the tail's cursor does."""
+        for organization_id, standing in standings.items():
             feed = self._feed(organization_id)
-            feed.head = max(feed.head, head)
+            feed.head, feed.epoch = max(feed.head, standing.sequence), standing.epoch
+
+    def restart(self, standings: Mapping[str, Standing]) -> dict[str, bool]:
+        """Take where every log stands after the database may have gone back, or the tail has jumped ahead.
+
+        A log that was replaced or goes on further ahead loses everything in memory, and its listeners are no longer
+        live: the shell takes each of them on with `advance`, and before that `rewind`s those of a replaced log. A log
+        that is no longer there counts as replaced by an empty one.
+
+        Returns:
+            for each log whose listeners are no longer live, whether it was replaced.
+        """
+        restarted = {}
+        for organization_id in {*self._feeds, *standings}:
+            feed = self._feed(organization_id)
+            standing = standings.get(organization_id, Standing(0, ""))
+            is_replaced = feed.epoch not in ("", standing.epoch)
+            if is_replaced or standing.sequence > feed.head:
+                feed.restart(standing)
+                restarted[organization_id] = is_replaced
+            feed.epoch = standing.epoch
+        self._due = deque(feed for feed in self._due if feed.due)
+        return restarted
+
+    def learn(self, organization_id: str, standing: Standing) -> None:
+        """Take the epoch of a log that is new since the tail looked; nothing is changed if one is known."""
+        feed = self._feed(organization_id)
+        feed.epoch = feed.epoch or standing.epoch
+
+    def epoch(self, organization_id: str) -> str:
+        """Return the epoch of the organization's log, empty while it is not known."""
+        feed = self._feeds.get(organization_id)
+        return feed.epoch if feed else ""
+
+    def standings(self) -> dict[str, Standing]:
+        """Return where every log stands, as far as it was published."""
+        return {feed.organization_id: Standing(feed.head, feed.epoch) for feed in self._feeds.values()}
 
     def head(self, organization_id: str) -> int:
         """Return the newest sequence published for the organization; 0 when there was none."""
@@ -312,16 +342,27 @@ class Broadcaster(Generic[L]):
             self._attach(feed, listener)
             return None
         if listener.position < feed.floor:
-            return Below(feed.organization_id, listener.position, feed.floor)
+            return Below(feed.organization_id, feed.epoch, listener.position, feed.floor)
         return self._page(feed, listener)
 
-    def supply(self, listener: L, below: Below, events: Sequence[StoredEvent]) -> bytes:
-        """Turn what the outbox holds of `below`, from its beginning, into frames; says `gap` for what is gone."""
-        if listener.feed is None or listener.is_live or listener.position != below.after:
+    def supply(self, listener: L, below: Below, events: Sequence[StoredEvent], reason: Reason = Reason.PRUNED) -> bytes:
+        """Turn what the outbox holds of `below`, from its beginning, into frames; says `gap` where some are missing.
+
+        `reason` is why the first of them is not there, if it is not; what is missing further on is a hole. What was
+        read of a log that was replaced meanwhile is not used.
+        """
+        feed = listener.feed
+        if feed is None or listener.is_live or (listener.position, feed.epoch) != (below.after, below.epoch):
             return b""
-        first = events[0].sequence if events else below.up_to + 1
-        parts = [frames.gap(below.after, first)] if first > below.after + 1 else []
-        parts += [frames.event(event) for event in events if listener.filter.admits(event)]
+        parts = []
+        for event, since in steps(below.after, events):
+            if since is not None:
+                why = reason if since == below.after else Reason.HOLE
+                parts.append(frames.gap(feed.epoch, Gap(since, event.sequence, why)))
+            if listener.filter.admits(event):
+                parts.append(frames.event(event))
+        if not events:
+            parts.append(frames.gap(feed.epoch, Gap(below.after, below.up_to + 1, reason)))
         listener.position = events[-1].sequence if events else below.up_to
         return b"".join(parts)
 
@@ -359,12 +400,12 @@ class Broadcaster(Generic[L]):
             room = min(room, (self._ring_bytes - feed.size) * len(feed.ring) // feed.size)
         if not feed.is_warm or feed.is_filled or feed.floor == 0 or room <= 0:
             return None
-        return Below(organization_id, max(0, feed.floor - room), feed.floor)
+        return Below(organization_id, feed.epoch, max(0, feed.floor - room), feed.floor)
 
-    def fill(self, organization_id: str, events: Sequence[StoredEvent]) -> None:
+    def fill(self, missing: Below, events: Sequence[StoredEvent]) -> None:
         """Put older events under the ring, as many as fit; those that do not end where it begins are not used."""
-        feed = self._feed(organization_id)
-        if feed.is_filled:
+        feed = self._feed(missing.organization_id)
+        if feed.is_filled or feed.epoch != missing.epoch:
             return
         feed.is_filled = True
         for event in reversed(events):
@@ -389,7 +430,7 @@ class Broadcaster(Generic[L]):
     def _feed(self, organization_id: str) -> Feed:
         feed = self._feeds.get(organization_id)
         if feed is None:
-            feed = self._feeds[organization_id] = Feed(organization_id, 0)
+            feed = self._feeds[organization_id] = Feed(organization_id)
         return feed
 
     def _publish(self, feed: Feed, batch: list[StoredEvent]) -> None:
@@ -420,7 +461,7 @@ class Broadcaster(Generic[L]):
     def _admit_hole(self, feed: Feed, before: StoredEvent) -> None:
         feed.ring.clear()
         feed.size = 0
-        notice = frames.gap(feed.head, before.sequence)
+        notice = frames.gap(feed.epoch, Gap(feed.head, before.sequence, Reason.HOLE))
         self._move_on(feed, before.sequence - 1, [_Held(before.sequence - 1, None, None, None, notice, before.at)])
 
     def _move_on(self, feed: Feed, head: int, held: list[_Held]) -> None:

@@ -13,6 +13,7 @@ from pydantic.alias_generators import to_camel
 from domain import documents, times
 from domain.errors import InvalidRequest
 from domain.events import EventName, StoredEvent
+from domain.gaps import Gap
 
 MAX_SEQUENCE = 2**63 - 1
 
@@ -48,12 +49,20 @@ def event(stored: StoredEvent) -> bytes:
 
 
 def hello(
-    *, sequence: int, since: int, expires_at: str | None, retention_hours: float, heartbeat: float, jitter: float
+    *,
+    epoch: str,
+    sequence: int,
+    since: int,
+    expires_at: str | None,
+    retention_hours: float,
+    heartbeat: float,
+    jitter: float,
 ) -> bytes:
     """Build the frame that says where the listener stands; every event that follows it is newer than `since`."""
     return _frame(
         {
             "type": "hello",
+            "epoch": epoch,
             "sequence": sequence,
             "since": since,
             "serverTime": times.now(),
@@ -65,9 +74,9 @@ def hello(
     )
 
 
-def gap(since: int, oldest: int) -> bytes:
-    """Build the frame that admits a loss: what follows `since` is gone, delivery goes on with `oldest`."""
-    return _frame({"type": "gap", "since": since, "oldest": oldest})
+def gap(epoch: str, missing: Gap) -> bytes:
+    """Build the frame that admits a loss in the log `epoch`."""
+    return _frame({"type": "gap", "epoch": epoch, **missing._asdict()})
 
 
 def subscribed(filters: dict[str, Any], sequence: int) -> bytes:
@@ -117,9 +126,13 @@ class Wanted(_Message):
 
 
 class Start(Wanted):
-    """Where and with which filters a connection starts; `since` None means from now on."""
+    """Where and with which filters a connection starts; `since` None means from now on.
+
+    `epoch` is that of the log `since` belongs to; without one it is taken to be this log.
+    """
 
     since: Sequence | None = None
+    epoch: Identifier | None = None
 
 
 class Auth(Start):
@@ -134,6 +147,7 @@ class Resume(_Message):
 
     type: Literal["resume"]
     since: Sequence
+    epoch: Identifier | None = None
 
 
 class Subscribe(Wanted):
@@ -169,7 +183,7 @@ def parse(raw: str | bytes) -> Message:
 
 
 def parse_query(parameters: list[tuple[str, str]]) -> Start:
-    """Read the query of a connection's address: `since`, `events` (comma-separated), `contactId`, `conversationId`.
+    """Read the query of a connection's address: `since`, `epoch`, `events` (by commas), `contactId`, `conversationId`.
 
     Raises:
         InvalidRequest: when a parameter is unknown, repeated or malformed; a token in an address is always refused.

@@ -18,13 +18,15 @@ from websockets.exceptions import ConnectionClosed
 
 from domain import times
 from domain.addresses import network_of
-from domain.errors import InvalidRequest, RelayError, Unauthenticated
+from domain.errors import InvalidRequest, Overloaded, RelayError, Unauthenticated
+from domain.filters import Filter
+from domain.gaps import Gap, Reason
 from domain.principals import Principal, TokenKind
 from persistence import outbox
 from persistence.database import Database
 from realtime import frames
 from realtime.arrivals import Arrivals
-from realtime.broadcaster import Broadcaster, Delivery, Filter, Send
+from realtime.broadcaster import Broadcaster, Delivery, Send
 from realtime.frames import Close
 from realtime.handshake import Handshake, Refused
 from realtime.keeping import Keeping
@@ -139,7 +141,7 @@ class Reception:
 
     async def serve(self, connection: Peer, asked: Handshake, principal: Principal | None) -> None:
         """Look after one connection until it ends."""
-        session = self._admit(connection)
+        session = self._let_in(connection)
         try:
             if principal:
                 await self._welcome(session, principal, asked.start)
@@ -163,7 +165,7 @@ class Reception:
             session.close(code, reason)
         self._forget(session)
 
-    def _admit(self, connection: Peer) -> Session:
+    def _let_in(self, connection: Peer) -> Session:
         session = self._sessions[connection] = Session(connection, self._limits.unsent_bytes)
         self._addresses[session.address] += 1
         return session
@@ -209,7 +211,7 @@ class Reception:
         elif session.principal is None:
             session.write(frames.error("unauthenticated", "Send an auth message first."))
         elif isinstance(message, frames.Resume):
-            await self._resume(session, session.principal.organization_id, message.since)
+            await self._resume(session, session.principal.organization_id, message)
         elif isinstance(message, frames.Subscribe):
             self._subscribe(session, message)
         else:
@@ -292,9 +294,9 @@ class Reception:
     # Its place in the stream.
 
     async def _welcome(self, session: Session, principal: Principal, start: frames.Start) -> None:
-        organization_id, since = principal.organization_id, start.since
+        organization_id = principal.organization_id
         try:
-            is_beyond = since is not None and await self._is_beyond(organization_id, since)
+            is_beyond = await self._is_beyond(organization_id, start)
             hours = await self._keeping.hours(organization_id)
             is_full = await self._is_full(principal)
             if not is_full and session.is_open:
@@ -317,32 +319,77 @@ class Reception:
         self._arrivals.remove(session.connection)
         self._organizations[organization_id] += 1
         self._bind(session, principal)
-        self._broadcaster.join(session, organization_id, _filter(start), None if is_beyond else since)
-        self._set_out(session, hours, beyond=since if is_beyond else None)
+        gap = self._gap(organization_id, start, is_beyond=is_beyond)
+        self._broadcaster.join(session, organization_id, _filter(start), None if gap else start.since)
+        self._set_out(session, hours, gap)
 
-    async def _resume(self, session: Session, organization_id: str, since: int) -> None:
-        is_beyond = await self._is_beyond(organization_id, since)
+    async def _resume(self, session: Session, organization_id: str, asked: frames.Resume) -> None:
+        is_beyond = await self._is_beyond(organization_id, asked)
         hours = await self._keeping.hours(organization_id)
-        self._broadcaster.rewind(session, self._broadcaster.head(organization_id) if is_beyond else since)
-        self._set_out(session, hours, beyond=since if is_beyond else None)
+        gap = self._gap(organization_id, asked, is_beyond=is_beyond)
+        self._broadcaster.rewind(session, gap.oldest - 1 if gap else asked.since)
+        self._set_out(session, hours, gap)
 
-    async def _is_beyond(self, organization_id: str, since: int) -> bool:
-        # Another broadcaster may be ahead of this one; only the outbox knows what was never committed.
-        if since <= self._broadcaster.head(organization_id):
+    async def _is_beyond(self, organization_id: str, asked: frames.Start | frames.Resume) -> bool:
+        """Tell whether a position is beyond the log's head; see to it that the log's epoch is known.
+
+        Raises:
+            Overloaded: if the position is in a log that this broadcaster will take over in a moment.
+        """
+        epoch = self._broadcaster.epoch(organization_id)
+        is_ahead = asked.since is not None and asked.since > self._broadcaster.head(organization_id)
+        if epoch and not is_ahead and asked.epoch in (None, epoch):
             return False
-        return since > await self._database.read(lambda: outbox.head(organization_id))
+        # Another broadcaster may be ahead of this one; only the outbox knows what was never committed.
+        standing = await self._database.read(lambda: outbox.standing(organization_id))
+        if standing is None:
+            raise Overloaded("The organization's log is not there.")
+        self._broadcaster.learn(organization_id, standing)
+        if asked.epoch == standing.epoch != self._broadcaster.epoch(organization_id):
+            raise Overloaded("The log was replaced just now.")
+        return asked.since is not None and asked.since > standing.sequence
 
-    def _set_out(self, session: Session, hours: float, beyond: int | None) -> None:
+    def _gap(self, organization_id: str, asked: frames.Start | frames.Resume, *, is_beyond: bool) -> Gap | None:
+        """Say what a listener missed for good because its position is in no part of this log."""
+        if asked.since is None:
+            return None
+        is_other = asked.epoch not in (None, self._broadcaster.epoch(organization_id))
+        if not is_other and not is_beyond:
+            return None
+        oldest = self._broadcaster.head(organization_id) + 1
+        return Gap(asked.since, oldest, Reason.EPOCH if is_other else Reason.AHEAD)
+
+    def _set_out(self, session: Session, hours: float, gap: Gap | None) -> None:
         self._greet(session, hours)
-        if beyond is not None:
-            self._metrics.gaps.inc()
-            session.write(frames.gap(beyond, session.sequence + 1))
+        if gap is not None:
+            self._admit(session, gap)
         self._replay.start(session)
+
+    def restarted(self, logs: Mapping[str, bool]) -> None:
+        """Take on the listeners of logs that are elsewhere now; tell those whose log was replaced."""
+        for session in self.sessions:
+            feed = session.feed
+            if feed is None or feed.organization_id not in logs:
+                continue
+            if not feed.epoch:
+                self.close(session, Close.TRY_LATER, "the organization's log is not there; come back and resume")
+                continue
+            if logs[feed.organization_id]:
+                since = session.sequence
+                self._broadcaster.rewind(session, feed.head)
+                self._admit(session, Gap(since, feed.head + 1, Reason.EPOCH))
+            self._replay.start(session)
+
+    def _admit(self, session: Session, gap: Gap) -> None:
+        self._metrics.gaps.inc()
+        if session.feed:
+            session.write(frames.gap(session.feed.epoch, gap))
 
     def _greet(self, session: Session, hours: float) -> None:
         expires_at = session.principal.expires_at if session.principal else None
         session.write(
             frames.hello(
+                epoch=session.feed.epoch if session.feed else "",
                 sequence=max(session.sequence, session.feed.head if session.feed else 0),
                 since=session.sequence,
                 expires_at=None if expires_at is None else times.to_wire(datetime.fromtimestamp(expires_at, UTC)),

@@ -18,6 +18,7 @@ from websockets.exceptions import ConnectionClosed
 
 from domain.errors import facts_of
 from domain.events import StoredEvent
+from domain.gaps import Reason, reason_below, steps
 from persistence import outbox
 from persistence.database import Database
 from realtime.broadcaster import Below, Broadcaster
@@ -109,10 +110,9 @@ class Replay:
         """Replay that many events from the outbox; return how many of their size make a page."""
         if await self._fill(below.organization_id):
             return events
-        page = await self._read(below, events)
-        if not page or page[0].sequence > below.after + 1:
-            self._metrics.gaps.inc()
-        self._write(session, self._broadcaster.supply(session, below, page), "outbox")
+        page, reason = await self._read_on(below, events)
+        self._metrics.gaps.inc(sum(since is not None for _, since in steps(below.after, page)) if page else 1)
+        self._write(session, self._broadcaster.supply(session, below, page, reason), "outbox")
         size = sum(len(event.data) for event in page)
         return max(1, min(_PAGE_EVENTS, _PAGE_BYTES * len(page) // max(1, size)))
 
@@ -134,12 +134,25 @@ class Replay:
     async def _fill_ring(self, missing: Below) -> None:
         try:
             events = await self._read(missing, missing.up_to - missing.after)
-            self._broadcaster.fill(missing.organization_id, events)
+            self._broadcaster.fill(missing, events)
         finally:
             # In the same step, or whoever looks in between would wait for what is over, again and again.
             del self._fills[missing.organization_id]
 
     async def _read(self, below: Below, limit: int) -> list[StoredEvent]:
-        return await self._database.read(
-            lambda: outbox.after(below.organization_id, below.after, limit, up_to=below.up_to)
-        )
+        return await self._database.read(lambda: _page(below, limit))
+
+    async def _read_on(self, below: Below, limit: int) -> tuple[list[StoredEvent], Reason]:
+        """Return a page, and why what stands before it is missing, if it is."""
+
+        def unit() -> tuple[list[StoredEvent], Reason]:
+            page = _page(below, limit)
+            if page and page[0].sequence == below.after + 1:
+                return page, Reason.PRUNED
+            return page, reason_below(below.after, outbox.oldest(below.organization_id))
+
+        return await self._database.read(unit)
+
+
+def _page(below: Below, limit: int) -> list[StoredEvent]:
+    return outbox.after(below.organization_id, below.after, limit, up_to=below.up_to)

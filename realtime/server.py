@@ -33,6 +33,7 @@ from persistence.database import Database
 from realtime import handshake, pages
 from realtime.arrivals import Arrivals
 from realtime.broadcaster import Broadcaster
+from realtime.continuity import Continuity
 from realtime.frames import Close
 from realtime.handshake import Refused
 from realtime.heartbeat import Heartbeat
@@ -40,6 +41,7 @@ from realtime.keeping import Keeping
 from realtime.limits import Limits
 from realtime.metrics import Metrics
 from realtime.reception import Authenticate, Quota, Reception, Watch, no_quota, no_room, unwatched
+from realtime.recollection import Recollection
 from realtime.revocation import Revocation, Revoked
 from realtime.session import Peer, Session
 from realtime.tail import Tail
@@ -80,6 +82,7 @@ async def serve(
     is_https: bool = False,
     quota: Quota = no_quota,
     watch: Watch = unwatched,
+    recollection: Recollection | None = None,
 ) -> None:
     """Run the broadcaster until SIGTERM or SIGINT, then let every listener go with 1012, spread over a few seconds.
 
@@ -99,6 +102,7 @@ async def serve(
         is_https=is_https,
         quota=quota,
         watch=watch,
+        recollection=recollection,
     )
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -142,6 +146,7 @@ class RealtimeServer:
         is_https: bool = False,
         quota: Quota = no_quota,
         watch: Watch = unwatched,
+        recollection: Recollection | None = None,
     ) -> None:
         self._database = database
         self._allowed_origins = normalised(allowed_origins)
@@ -176,7 +181,15 @@ class RealtimeServer:
         )
         self._heartbeat = Heartbeat(lambda: self._reception.sessions, self._reception.close, self._metrics.heartbeats)
         self._revocation = Revocation(revoked, lambda: self._reception.sessions, self._reception.close)
-        self._tail = Tail(database, self._broadcaster, self._reception.deliver, self._metrics)
+        self._recollection = recollection
+        self._tail = Tail(
+            database,
+            self._broadcaster,
+            self._reception.deliver,
+            self._metrics,
+            restarted=self._reception.restarted,
+            continuity=Continuity(database, recollection),
+        )
 
     @contextlib.asynccontextmanager
     async def running(self, host: str, port: int) -> AsyncIterator[int]:
@@ -192,6 +205,7 @@ class RealtimeServer:
             listening.listen(_KERNEL_BACKLOG)
             work = (
                 self._tail.run(),
+                self._tail.watch(),
                 self._heartbeat.run(self._limits.heartbeat_seconds),
                 self._revocation.run(self._limits.revocation_seconds),
                 self._keep_house(),
@@ -270,7 +284,7 @@ class RealtimeServer:
             deleted = await self._database.write(lambda: outbox.prune(before, _PRUNE_ROWS))
 
     def _tail_idle(self) -> float:
-        return time.monotonic() - self._tail.last_pass
+        return time.monotonic() - min(self._tail.last_pass, self._tail.last_look)
 
     # The way in.
 

@@ -10,6 +10,7 @@ from playhouse.migrations import Runner
 from playhouse.schema_diff import diff_models
 
 from domain.audit import Actor, AuditAction
+from domain.identifiers import new_id
 from persistence import audit, lengths, units
 from persistence.audit import Head
 from persistence.database import Database, open_database
@@ -305,8 +306,9 @@ async def test_migration_that_fails_is_told_as_it_failed_and_leaves_the_lengths_
     monkeypatch.setattr("playhouse.migrations.Runner.up", failing)
     with pytest.raises(RuntimeError, match="what went wrong"):
         database.migrate()
+    insert = "INSERT INTO organization (id, name, created_at) VALUES (?, ?, '')"
     with pytest.raises(peewee.IntegrityError, match=r"too long for organization\.name"):
-        await database.write(lambda: Organization.create(name="x" * 201))
+        await database.write(lambda: units.engine().execute_sql(insert, (new_id(), "x" * 201)))
     monkeypatch.undo()
     database.migrate()
     with pytest.raises(peewee.IntegrityError, match=r"too long for organization\.name"):

@@ -2,9 +2,11 @@ import asyncio
 from functools import partial
 
 from domain.events import Event, EventName
-from persistence import organizations, outbox
+from persistence import models, organizations, outbox
 from persistence.database import Database
 from persistence.statements import answered
+
+OLD, BEFORE = "2020-01-01T00:00:00.000Z", "2021-01-01T00:00:00.000Z"
 
 
 def happened(index: int) -> Event:
@@ -85,3 +87,36 @@ async def test_two_organizations_in_one_read_are_both_moved_on(database: Databas
             assert passage.has_more or seen == {organization_id: [1, 2, 3, 4, 5], quiet: [1]}
 
         assert seen == {organization_id: [1, 2, 3, 4, 5], quiet: [1]}
+
+
+def set_time(sequence: int, at: str) -> None:
+    models.Event.update(at=at).where(models.Event.sequence == sequence).execute()
+
+
+async def test_pruning_removes_nothing_but_the_beginning_when_the_clock_was_wrong(
+    database: Database, organization_id: str
+) -> None:
+    """Events in the middle that seem to be old stay as long as one before them does: no hole comes into the log."""
+    await append(database, organization_id, *range(10))
+    wrong = {1: OLD, 2: OLD, 5: OLD, 6: OLD, 9: OLD}
+    for sequence, at in wrong.items():
+        await database.write(partial(set_time, sequence, at))
+
+    removed = [await database.write(lambda: outbox.prune(BEFORE, 100)) for _ in range(2)]
+    kept = await database.read(lambda: outbox.after(organization_id, 0, 100))
+
+    assert removed == [2, 0]
+    assert [event.sequence for event in kept] == list(range(3, 11))
+
+
+async def test_a_bounded_round_of_pruning_goes_on_with_the_next_organization(
+    database: Database, organization_id: str
+) -> None:
+    """The limit is for all of them together."""
+    other = (await database.write(lambda: organizations.add("another", None))).id
+    await append(database, organization_id, *range(5))
+    await append(database, other, *range(5))
+
+    removed = [await database.write(lambda: outbox.prune("9999", 3)) for _ in range(4)]
+
+    assert removed == [3, 3, 2, 0]

@@ -121,6 +121,7 @@ class Deaf:
         self._database = database
         self.read = database.read
         self.write = database.write
+        self.place = database.place
 
     @contextlib.asynccontextmanager
     async def follow(self) -> AsyncIterator["DeafFollower"]:

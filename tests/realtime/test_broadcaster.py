@@ -2,9 +2,13 @@ from typing import Any
 
 from hypothesis import settings
 
+from domain.epochs import Standing
 from domain.events import StoredEvent
-from realtime.broadcaster import Below, Broadcaster, Delivery, Filter, Listener
+from domain.filters import Filter
+from realtime.broadcaster import Below, Broadcaster, Delivery, Listener
 from tests.realtime.model import BroadcasterMachine, decode
+
+EPOCH = "0" * 24
 
 TestBroadcasterMachine: Any = BroadcasterMachine.TestCase
 TestBroadcasterMachine.settings = settings(max_examples=150, stateful_step_count=60, deadline=None)
@@ -260,29 +264,31 @@ def test_a_crowd_that_comes_back_shares_its_pages() -> None:
 def test_no_frame_outlives_the_erasure_of_its_person() -> None:
     """What was in memory is dropped, and so is what was read for it before; the outbox is asked again."""
     broadcaster: Broadcaster[Listener] = Broadcaster()
-    broadcaster.start({"org": 3})
+    broadcaster.start({"org": Standing(3, EPOCH)})
     live(broadcaster)
     broadcaster.publish([event(4, contact="c")])
     read_before = broadcaster.unfilled("org")
     broadcaster.publish([event(5, "contact_erased", contact="c")])
-    broadcaster.fill("org", [event(number, contact="c") for number in (1, 2, 3)])
+    assert read_before is not None
+    broadcaster.fill(read_before, [event(number, contact="c") for number in (1, 2, 3)])
     behind = Listener()
     broadcaster.join(behind, "org", since=0)
 
-    assert read_before == Below("org", 0, 3)
-    assert broadcaster.advance(behind) == Below("org", 0, 4)
+    assert read_before == Below("org", EPOCH, 0, 3)
+    assert broadcaster.advance(behind) == Below("org", EPOCH, 0, 4)
 
 
 def test_what_is_read_before_an_erasure_is_not_put_into_an_empty_memory() -> None:
     """Even where it would fit exactly."""
     broadcaster: Broadcaster[Listener] = Broadcaster()
-    broadcaster.start({"org": 3})
+    broadcaster.start({"org": Standing(3, EPOCH)})
     live(broadcaster)
     read_before = broadcaster.unfilled("org")
     broadcaster.publish([event(4, "contact_erased", contact="c")])
-    broadcaster.fill("org", [event(number, contact="c") for number in (1, 2, 3)])
+    assert read_before is not None
+    broadcaster.fill(read_before, [event(number, contact="c") for number in (1, 2, 3)])
     behind = Listener()
     broadcaster.join(behind, "org", since=0)
 
-    assert read_before == Below("org", 0, 3)
-    assert broadcaster.advance(behind) == Below("org", 0, 3)
+    assert read_before == Below("org", EPOCH, 0, 3)
+    assert broadcaster.advance(behind) == Below("org", EPOCH, 0, 3)

@@ -30,7 +30,7 @@ class Failing:
     def __init__(self, database: Database, times: int) -> None:
         self._database = database
         self.times = times
-        self.read, self.follow = database.read, database.follow
+        self.read, self.follow, self.place = database.read, database.follow, database.place
 
     async def write(self, unit: Callable[[], Any]) -> Any:
         if self.times:

@@ -1,5 +1,6 @@
 """The tests are tested: faults that would break the promise are planted, one at a time, and must be noticed."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -7,6 +8,7 @@ from hypothesis import Phase, seed, settings
 from hypothesis.stateful import run_state_machine_as_test
 
 from domain.events import StoredEvent
+from domain.gaps import Reason
 from realtime.broadcaster import Below, Broadcaster, Feed, Listener
 from tests.realtime.model import BroadcasterMachine, Client
 
@@ -23,14 +25,20 @@ QUICK = settings(
 class CatchUpPassesTheHead(Broadcaster[Any]):
     """Replays whatever the outbox holds, also what the tail has not published yet, and goes live after it."""
 
-    def supply(self, listener: Any, below: Below, events: Any) -> bytes:
-        data = super().supply(listener, below, events)
+    def supply(self, listener: Any, below: Below, events: Any, reason: Reason = Reason.PRUNED) -> bytes:
+        data = super().supply(listener, below, events, reason)
         if listener.feed:
             listener.position = min(listener.position, listener.feed.head)
         return data
 
 
-class UnboundedReads(BroadcasterMachine):
+class SoundLogs(BroadcasterMachine):
+    """Nothing but what happens on an ordinary day, so that faults in that are found sooner."""
+
+    logs_break = False
+
+
+class UnboundedReads(SoundLogs):
     make = CatchUpPassesTheHead
 
     def outbox(self, below: Below, limit: int) -> list[StoredEvent]:
@@ -53,7 +61,7 @@ class AttachesLater(Broadcaster[Any]):
         return super().advance(listener)
 
 
-class AwaitBeforeAttach(BroadcasterMachine):
+class AwaitBeforeAttach(SoundLogs):
     make = AttachesLater
 
     def step_client(self, where: int, client: Client) -> None:
@@ -67,7 +75,7 @@ class LowFloor(Broadcaster[Any]):
     """Believes that its ring begins one event earlier than it does."""
 
     def _feed(self, organization_id: str) -> Feed:
-        return self._feeds.setdefault(organization_id, _LowFeed(organization_id, 0))
+        return self._feeds.setdefault(organization_id, _LowFeed(organization_id))
 
 
 class _LowFeed(Feed):
@@ -78,11 +86,11 @@ class _LowFeed(Feed):
         return max(0, super().floor - 1)
 
 
-class RingFloorOffByOne(BroadcasterMachine):
+class RingFloorOffByOne(SoundLogs):
     make = LowFloor
 
 
-class RestartForgetsHeads(BroadcasterMachine):
+class RestartForgetsHeads(SoundLogs):
     knows_heads = False
 
 
@@ -95,7 +103,7 @@ class LiveBelowItsPosition(Broadcaster[Any]):
 
 
 @seed(2)  # from here the fault is caught in 0.2 s, from where its name leads in 37 s
-class AheadIsLive(BroadcasterMachine):
+class AheadIsLive(SoundLogs):
     make = LiveBelowItsPosition
 
 
@@ -107,38 +115,95 @@ class CountsOnPromptness(Broadcaster[Any]):
         feed.fresh.clear()
 
 
-class DueIsForgotten(BroadcasterMachine):
+class DueIsForgotten(SoundLogs):
     make = CountsOnPromptness
 
 
 class ForgetsFilters(Broadcaster[Any]):
     """Replays from the outbox without looking at the filter."""
 
-    def supply(self, listener: Any, below: Below, events: Any) -> bytes:
+    def supply(self, listener: Any, below: Below, events: Any, reason: Reason = Reason.PRUNED) -> bytes:
         wanted, listener.filter = listener.filter, type(listener.filter)()
         try:
-            return super().supply(listener, below, events)
+            return super().supply(listener, below, events, reason)
         finally:
             listener.filter = wanted
 
 
-class UnfilteredReplay(BroadcasterMachine):
+class UnfilteredReplay(SoundLogs):
     make = ForgetsFilters
 
 
 class KeepsQuiet(Broadcaster[Any]):
     """Skips what the outbox no longer holds without a word."""
 
-    def supply(self, listener: Any, below: Below, events: Any) -> bytes:
+    def supply(self, listener: Any, below: Below, events: Any, reason: Reason = Reason.PRUNED) -> bytes:
         first = events[0].sequence if events else below.up_to + 1
         if listener.feed and not listener.is_live and listener.position == below.after:
             listener.position = first - 1
-            below = Below(below.organization_id, first - 1, below.up_to)
-        return super().supply(listener, below, events)
+            below = replace(below, after=first - 1)
+        return super().supply(listener, below, events, reason)
 
 
-class SilentGap(BroadcasterMachine):
+class SilentGap(SoundLogs):
     make = KeepsQuiet
+
+
+class OverlooksHoles(Broadcaster[Any]):
+    """Looks at the first event of a page only."""
+
+    def supply(self, listener: Any, below: Below, events: Any, reason: Reason = Reason.PRUNED) -> bytes:
+        data, place = b"", below
+        for event in events:
+            data += super().supply(listener, place, [event], reason)
+            place = replace(place, after=event.sequence)
+            if listener.feed and (following := [one for one in events if one.sequence > event.sequence]):
+                place = replace(place, after=following[0].sequence - 1)
+                listener.position = place.after
+        return data if events else super().supply(listener, below, events, reason)
+
+
+class SilentHole(BroadcasterMachine):
+    make = OverlooksHoles
+
+
+class KeepsTheRing(Broadcaster[Any]):
+    """Keeps in memory what it knows of a log that was replaced."""
+
+    def restart(self, standings: Any) -> dict[str, bool]:
+        rings = {name: list(feed.ring) for name, feed in self._feeds.items()}
+        restarted = super().restart(standings)
+        for name, ring in rings.items():
+            kept = [held for held in ring if held.sequence <= self._feeds[name].head]
+            self._feeds[name].ring.extend(kept if kept and kept[-1].sequence == self._feeds[name].head else [])
+        return restarted
+
+
+class RolledBackFrames(BroadcasterMachine):
+    make = KeepsTheRing
+
+    def check(self, where: int, client: Client, up_to: int) -> None:
+        super().check(where, client, up_to)
+        # What is in memory is in the log, under the time at which it was committed there.
+        for name, feed in self.broadcasters[where]._feeds.items():
+            if self.noticed[where] == self.times:
+                times = {event.sequence: event.at for event in self.log[name]}
+                assert all(held.name is None or times.get(held.sequence) == held.at for held in feed.ring)
+
+
+class UsesOldReads(Broadcaster[Any]):
+    """Uses what was read of a log before it was replaced."""
+
+    def supply(self, listener: Any, below: Below, events: Any, reason: Reason = Reason.PRUNED) -> bytes:
+        if listener.feed:
+            below = replace(below, epoch=listener.feed.epoch)
+            if not listener.is_live:
+                listener.position = below.after
+        return super().supply(listener, below, events, reason)
+
+
+class LateReads(BroadcasterMachine):
+    make = UsesOldReads
 
 
 @pytest.mark.parametrize(
@@ -152,6 +217,9 @@ class SilentGap(BroadcasterMachine):
         DueIsForgotten,
         UnfilteredReplay,
         SilentGap,
+        SilentHole,
+        RolledBackFrames,
+        LateReads,
     ],
 )
 def test_planted_fault_is_caught(machine: type[BroadcasterMachine]) -> None:

@@ -294,7 +294,7 @@ async def test_what_is_gone_is_said(world: World) -> None:
             assert await radio.until(5) == [4, 5]
 
     assert hello["since"] == 1
-    assert gap == {"type": "gap", "since": 1, "oldest": 4}
+    assert gap == {"type": "gap", "epoch": hello["epoch"], "since": 1, "oldest": 4, "reason": "pruned"}
 
 
 async def test_a_sequence_that_never_was_is_a_gap(world: World) -> None:
@@ -305,7 +305,8 @@ async def test_a_sequence_that_never_was_is_a_gap(world: World) -> None:
         await world.commit(make_event())
         assert await radio.until(3) == [3]
 
-    assert (hello["since"], gap) == (2, {"type": "gap", "since": 99, "oldest": 3})
+    assert hello["since"] == 2
+    assert gap == {"type": "gap", "epoch": hello["epoch"], "since": 99, "oldest": 3, "reason": "ahead"}
 
 
 async def test_a_listener_starts_over_in_place(world: World) -> None:
@@ -778,7 +779,7 @@ class Reading:
 
     def __init__(self, database: Any) -> None:
         self._database = database
-        self.write, self.follow = database.write, database.follow
+        self.write, self.follow, self.place = database.write, database.follow, database.place
         self.is_held = False
         self.failures = 0
         self.asked = asyncio.Event()
