@@ -7,13 +7,15 @@ from typing import Annotated, Any
 
 import typer
 
-from clients.python.tether_relay_client import Follow, OptionError, Refused, TokenRefused, follow
+from clients.python.tether_relay_client import Follow, OptionError, Problem, Refused, TokenRefused, follow
 from commands import demo
 from commands.terminal import complain, one_line, show_json, show_parts
 from config import load_settings
 from domain.errors import ConfigurationError, InvalidRequest, Unauthenticated
 
 listening = typer.Typer()
+
+_FINAL = ("unauthenticated", "invalid_message")
 
 
 @listening.command()
@@ -49,7 +51,7 @@ def listen(
             fallback_url=fallback or None,
             on_gap=lambda gap: _show(gap, as_json=as_json),
             on_state=lambda name, detail: _say_state(name, detail, as_json=as_json),
-            on_error=lambda problem: complain(problem["message"], style="yellow"),
+            on_error=_say_problem,
         )
         asyncio.run(_print(following, as_json=as_json))
     except OptionError as error:
@@ -86,3 +88,8 @@ def _say_state(name: str, detail: Mapping[str, Any], *, as_json: bool) -> None:
         complain("Sockets are blocked here; events are read over HTTP.", style="yellow")
     elif name == "waiting":
         complain(f"{detail['reason']}; trying again in {detail['seconds']:.1f} s", style="yellow")
+
+
+def _say_problem(problem: Problem) -> None:
+    if problem["code"] not in _FINAL:  # the command ends with the same words
+        complain(problem["message"], style="yellow")

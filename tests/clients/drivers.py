@@ -181,7 +181,8 @@ def starter(kind: str) -> Start:
 
 @contextlib.asynccontextmanager
 async def _node(kind: str, options: dict[str, Any]) -> AsyncIterator[Client]:
-    npm.install(RUN.parent)
+    if kind == "ws":
+        npm.install(RUN.parent)
     process = await asyncio.create_subprocess_exec(
         *("node", "--experimental-websocket", "--no-warnings", str(RUN), json.dumps({"socket": kind, **options})),
         stdin=asyncio.subprocess.PIPE,
