@@ -116,6 +116,7 @@ class Follow {
   }
 
   async run() {
+    if (this.#isStopped) return;
     this.#unwatch = watchSurroundings({
       lost: () => this.#interrupt("offline"),
       found: () => { this.#blocked = 0; this.#wake("online"); },
