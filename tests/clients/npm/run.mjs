@@ -12,7 +12,7 @@ const say = (kind, detail) => process.stdout.write(JSON.stringify({ kind, ...det
 if (chance !== undefined) Math.random = () => chance;
 if (hasten) {
   const { setTimeout } = globalThis;
-  globalThis.setTimeout = (call, delay, ...rest) => setTimeout(call, delay > 25_000 ? 50 : delay, ...rest);
+  globalThis.setTimeout = (call, delay, ...rest) => setTimeout(call, delay >= 30_000 ? 50 : delay, ...rest);
 }
 if (socket === "ws") globalThis.WebSocket = (await import("ws")).WebSocket;
 
