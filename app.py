@@ -32,17 +32,20 @@ from handlers.health import Health
 from handlers.observation import Observation, Refusals
 from handlers.own_paths import OwnPaths, Page, fixed, nowhere
 from handlers.page_headers import PageHeaders
-from openapi import document, enforcement
+from openapi import document
 from openapi.document import Contract
 from openapi.operations import OPERATIONS
-from openapi.registry import find_handlers
+from openapi.serving import assembly
+from openapi.serving.registry import find_handlers
 from persistence.database import Database, open_database
 from providers.console import Console
 from providers.download import Downloader, DownloadLimits
 from providers.elevenlabs import ElevenLabs
 from providers.sinch import AccessTokens, Sinch
 from providers.sinch import read_credentials as read_sinch_credentials
-from providers.storage import DiskStore, RecordingStore, connect_s3
+from providers.storage.disk import DiskStore
+from providers.storage.keys import RecordingStore
+from providers.storage.s3 import connect_s3
 from providers.textgrid import TextGrid, TextGridCredentials
 from providers.twilio import Twilio, TwilioCredentials
 from realtime import pages
@@ -103,7 +106,7 @@ def create_apps(relay: Relay, contract: Contract | None = None, connections: Con
     probes: dict[str, Page] = {"/healthz": health.healthz, "/readyz": health.readyz, "/metrics": health.metrics}
     shown = pages.load(rules.realtime_url, for_people=rules.serves_pages)
     own = {path: fixed(*page) for path, page in shown.items()} | ({} if rules.has_management_port else probes)
-    operations = enforcement.build(
+    operations = assembly.build(
         contract or document.load(),
         relay,
         partial(authenticate, relay),
@@ -116,7 +119,7 @@ def create_apps(relay: Relay, contract: Contract | None = None, connections: Con
         heavy_work=relay.heavy_work,
         held_body_bytes=rules.held_body_bytes,
         held_unverified_body_bytes=rules.held_unverified_body_bytes,
-        beyond=OwnPaths(enforcement.not_found, own),
+        beyond=OwnPaths(assembly.not_found, own),
         has_docs=rules.serves_pages,
     )
     registry.register(Refusals(relay.quotas.refused, "relay_quota_refused", "Refused because of a quota.", "quota"))

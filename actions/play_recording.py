@@ -18,7 +18,7 @@ from domain.errors import NotFound, Unauthenticated
 from domain.times import later
 from persistence import audit, recordings
 from persistence.models import Call, Recording
-from providers.storage import DiskStore
+from providers.storage.disk import DiskStore
 
 LINK_SECONDS = 600
 

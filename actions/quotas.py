@@ -17,7 +17,8 @@ import structlog
 
 from domain.audit import COMMAND_LINE, AuditAction
 from domain.errors import InvalidRequest, QuotaExceeded, RateLimited, RelayError
-from persistence import audit, quotas
+from domain.repetition import Repetition
+from persistence import audit, open_sockets, quotas
 from persistence.database import Database
 from persistence.quotas import Own
 
@@ -44,10 +45,14 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """What an organization uses, and its limits; requests are those that were counted in the present minute."""
+    """What an organization uses, and its limits; requests are those that were counted in the present minute.
+
+    Sockets are those that are open at any broadcaster, a few seconds old.
+    """
 
     recording_bytes: int
     requests_this_minute: int
+    open_sockets: int
     limits: Limits
 
 
@@ -65,6 +70,7 @@ class Quotas:
         self._minute = 0
         self._requests: Counter[str] = Counter()
         self.refused: Counter[str] = Counter({"recordings": 0, "requests": 0})
+        self._repetition = Repetition()
 
     async def of(self, organization_id: str) -> Limits:
         """Return the limits of an organization, not older than a few seconds unless the database is out of order."""
@@ -110,9 +116,10 @@ class Quotas:
         return self._requests[organization_id] if self._minute == int(time.time()) // _MINUTE else 0
 
     def note(self, organization_id: str, quota: str) -> None:
-        """Count and log that something was refused because of a quota."""
+        """Count that something was refused because of a quota; the log gets a line a minute at most."""
         self.refused[quota] += 1
-        log.warning("quota.exceeded", organization_id=organization_id, quota=quota)
+        if refusals := self._repetition.count(f"{organization_id} {quota}"):
+            log.warning("quota.exceeded", organization_id=organization_id, quota=quota, refusals=refusals)
 
     @contextlib.contextmanager
     def noted(self, organization_id: str) -> Iterator[None]:
@@ -157,8 +164,10 @@ def insist_within(organization_id: str, limit: int) -> None:
 async def usage(relay: "Relay", organization_id: str) -> Usage:
     """Return what the organization uses of its quotas."""
     limits = await relay.quotas.of(organization_id)
-    used = await relay.database.read(lambda: quotas.recording_bytes(organization_id))
-    return Usage(used, relay.quotas.requests_this_minute(organization_id), limits)
+    used, sockets = await relay.database.read(
+        lambda: (quotas.recording_bytes(organization_id), open_sockets.count(organization_id))
+    )
+    return Usage(used, relay.quotas.requests_this_minute(organization_id), sockets, limits)
 
 
 async def own_limits(relay: "Relay", organization_id: str) -> Own:

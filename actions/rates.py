@@ -1,16 +1,13 @@
 """How often one may ask: counted per address before anything is believed, and per caller once they are known.
 
-Counters begin anew every minute. Kept in memory, each process counts for itself, so that several of them together let
-through several times as much; kept in the database, all of them count together, at the price of a write per request.
+A counter begins with the first request and ends a minute later. Kept in memory, each process counts for itself, so that
+several of them together let through several times as much; kept in the database, all of them count together, at the
+price of a write per request.
 """
 
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
-
-from limits import RateLimitItemPerMinute
-from limits.aio.storage import MemoryStorage
-from limits.aio.strategies import FixedWindowRateLimiter
 
 from actions.quotas import Quotas
 from actions.vault import digest
@@ -29,16 +26,39 @@ _WINDOW_SECONDS = 60
 
 def in_memory() -> Count:
     """Count in this process alone."""
-    limiter = FixedWindowRateLimiter(MemoryStorage())
+    windows = _Windows()
 
     async def count(key: str, limit: int) -> float | None:
-        item = RateLimitItemPerMinute(limit)
-        if await limiter.hit(item, key):
-            return None
-        stats = await limiter.get_window_stats(item, key)
-        return stats.reset_time - time.time()
+        return windows.count(key, limit)
 
     return count
+
+
+class _Windows:
+    """The windows of every key; each begins with the key's first request, and is discarded soon after its end."""
+
+    def __init__(self) -> None:
+        # Two generations: what is not found in the newer and was not begun in the older has ended.
+        self._newer: dict[str, _Window] = {}
+        self._older: dict[str, _Window] = {}
+        self._turns_at = 0.0
+
+    def count(self, key: str, limit: int) -> float | None:
+        instant = time.monotonic()
+        if instant >= self._turns_at:
+            self._newer, self._older = {}, self._newer
+            self._turns_at = instant + _WINDOW_SECONDS
+        window = self._newer.get(key) or self._older.get(key)
+        if window is None or window.ends_at <= instant:
+            window = self._newer[key] = _Window(instant + _WINDOW_SECONDS)
+        window.requests += 1
+        return window.ends_at - instant if window.requests > limit else None
+
+
+@dataclass(slots=True)
+class _Window:
+    ends_at: float
+    requests: int = 0
 
 
 def in_database(database: Database) -> Count:

@@ -1,6 +1,6 @@
 """Reading contacts: a list, one of them, their notes and their whole story."""
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,6 +11,9 @@ from domain.errors import NotFound
 from domain.positions import Position, to_position
 from persistence import contact_notes, contacts, timeline
 from persistence.models import Contact
+
+# Rows of a list, newest first, each with its position.
+Found = list[tuple[Position, Any]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,14 +63,15 @@ async def list_notes(
         NotFound: when the organization has no such contact.
         InvalidRequest: when the cursor is none of ours.
     """
-    after = to_position(cursor) if cursor else None
 
-    def unit() -> Page:
-        existing(organization_id, contact_id)
-        found = contact_notes.page(organization_id, contact_id, after, limit + 1)
-        return paged(found, limit, lambda note: Position(note.created_at, note.id), descriptions.note)
+    def find(after: Position | None, most: int) -> Found:
+        notes = contact_notes.page(organization_id, existing(organization_id, contact_id).id, after, most)
+        return [(Position(note.created_at, note.id), note) for note in notes]
 
-    return await relay.database.read_aside(unit)
+    def describe(notes: list[Any]) -> list[dict[str, Any]]:
+        return [descriptions.note(note) for note in notes]
+
+    return await page_after(relay.database.read_aside, cursor, limit, find, describe)
 
 
 async def read_timeline(
@@ -79,16 +83,17 @@ async def read_timeline(
         NotFound: when the organization has no such contact.
         InvalidRequest: when the cursor is none of ours.
     """
-    after = to_position(cursor) if cursor else None
 
-    def unit() -> Page:
-        existing(organization_id, contact_id)
-        found = timeline.page(organization_id, contact_id, after, limit + 1)
-        calls = described(organization_id, [row for kind, _, row in found[:limit] if kind == "call"])
+    def find(after: Position | None, most: int) -> Found:
+        entries = timeline.page(organization_id, existing(organization_id, contact_id).id, after, most)
+        return [(entry[1], entry) for entry in entries]
+
+    def describe(entries: list[Any]) -> list[dict[str, Any]]:
+        calls = described(organization_id, [row for kind, _, row in entries if kind == "call"])
         by_id = {call["_id"]: call for call in calls}
-        return paged(found, limit, lambda entry: entry[1], lambda entry: _entry(entry, by_id))
+        return [_entry(entry, by_id) for entry in entries]
 
-    return await relay.database.read_aside(unit)
+    return await page_after(relay.database.read_aside, cursor, limit, find, describe)
 
 
 def existing(organization_id: str, contact_id: str) -> Contact:
@@ -103,12 +108,27 @@ def existing(organization_id: str, contact_id: str) -> Contact:
     return found
 
 
-def paged(
-    found: list[Any], limit: int, position: Callable[[Any], Position], describe: Callable[[Any], dict[str, Any]]
+async def page_after(
+    read: Callable[[Callable[[], Page]], Awaitable[Page]],
+    cursor: str | None,
+    limit: int,
+    find: Callable[[Position | None, int], Found],
+    describe: Callable[[list[Any]], list[dict[str, Any]]],
 ) -> Page:
-    """Make a page of what a query found when it was asked for one more than `limit`."""
-    shown = found[:limit]
-    return Page([describe(row) for row in shown], str(position(shown[-1])) if len(found) > limit else None)
+    """Return at most `limit` entries after the cursor; `find` and `describe` run in the unit that `read` runs.
+
+    Raises:
+        InvalidRequest: when the cursor is none of ours.
+    """
+    after = to_position(cursor) if cursor else None
+
+    def unit() -> Page:
+        # One more than is shown tells whether there is a next page.
+        found = find(after, limit + 1)
+        shown = found[:limit]
+        return Page(describe([row for _, row in shown]), str(shown[-1][0]) if len(found) > limit else None)
+
+    return await read(unit)
 
 
 _DESCRIBED: dict[str, tuple[str, Callable[[Any], dict[str, Any]]]] = {

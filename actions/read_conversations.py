@@ -3,10 +3,10 @@
 from typing import Any
 
 from actions import descriptions, read_contacts
-from actions.read_contacts import Page, paged
+from actions.read_contacts import Found, Page, page_after
 from actions.relay import Relay
 from domain.errors import NotFound
-from domain.positions import Position, to_position
+from domain.positions import Position
 from persistence import conversations, messages
 from persistence.models import Conversation
 
@@ -46,14 +46,15 @@ async def list_messages(
         NotFound: when the organization has no such conversation.
         InvalidRequest: when the cursor is none of ours.
     """
-    after = to_position(cursor) if cursor else None
 
-    def unit() -> Page:
-        _existing(organization_id, conversation_id)
-        found = messages.page(organization_id, conversation_id, after, limit + 1)
-        return paged(found, limit, lambda message: Position(message.created_at, message.id), descriptions.message)
+    def find(after: Position | None, most: int) -> Found:
+        found = messages.page(organization_id, _existing(organization_id, conversation_id).id, after, most)
+        return [(Position(message.created_at, message.id), message) for message in found]
 
-    return await relay.database.read(unit)
+    def describe(found: list[Any]) -> list[dict[str, Any]]:
+        return [descriptions.message(message) for message in found]
+
+    return await page_after(relay.database.read, cursor, limit, find, describe)
 
 
 def _existing(organization_id: str, conversation_id: str) -> Conversation:

@@ -142,7 +142,10 @@ def _opened(relay: Relay, organization_id: str, sealed: str) -> tuple[str, Secre
     try:
         return organization_id, relay.vault.open(sealed)
     except ConfigurationError as error:
-        log.warning("webhook.secret_unreadable", organization_id=organization_id, reason=str(error))
+        if deliveries := relay.repetition.count(f"webhook.secret_unreadable {organization_id}"):
+            log.warning(
+                "webhook.secret_unreadable", organization_id=organization_id, reason=str(error), deliveries=deliveries
+            )
         return None
 
 

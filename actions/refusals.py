@@ -13,10 +13,12 @@ log = structlog.get_logger()
 
 @contextlib.contextmanager
 def counted(relay: Relay, vendor: str) -> Iterator[None]:
-    """Count and log what is refused inside, and let the refusal pass."""
+    """Count what is refused inside, and let the refusal pass; the log gets a line a minute for each reason."""
     try:
         yield
     except Unauthenticated as error:
         relay.refusals[vendor] += 1
-        log.warning("webhook.refused", vendor=vendor, reason=str(error))
+        reason = str(error)
+        if refusals := relay.repetition.count(f"webhook.refused {vendor} {reason}"):
+            log.warning("webhook.refused", vendor=vendor, reason=reason, refusals=refusals)
         raise

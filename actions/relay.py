@@ -18,10 +18,11 @@ from actions.tokens import Tokens
 from actions.turns import Turns
 from actions.vault import Vault
 from domain.messages import TextProvider
+from domain.repetition import Repetition
 from persistence.database import Database
 from providers.download import Downloader
 from providers.elevenlabs import ElevenLabs
-from providers.storage import RecordingStore
+from providers.storage.keys import RecordingStore
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,9 +60,9 @@ class Relay:
     """Everything the product does is done with these; built once, at the front door.
 
     `text_provider` makes the client of an SMS provider by its name and opened credentials, `elevenlabs` the client for
-    an API key. `refusals` counts, by vendor, what came with a signature that proves nothing. `noted_keys` says when the
-    use of an API key was last noted by this process, `background` holds what no request waits for, `new_events` the
-    requests that wait for an event.
+    an API key. `refusals` counts, by vendor, what came with a signature that proves nothing. `repetition` says when a
+    log line about what outsiders repeat is due. `noted_keys` says when the use of an API key was last noted by this
+    process, `background` holds what no request waits for, `new_events` the requests that wait for an event.
     """
 
     database: Database
@@ -81,4 +82,5 @@ class Relay:
     background: Background = field(default_factory=Background)
     new_events: NewEvents = field(default_factory=NewEvents)
     refusals: Counter[str] = field(default_factory=Counter)
+    repetition: Repetition = field(default_factory=Repetition)
     noted_keys: dict[str, float] = field(default_factory=dict)

@@ -96,7 +96,8 @@ async def _insist_on_patience(relay: Relay, keys: "_Keys", account: str) -> None
         await relay.database.write(lambda: _take(keys, account, relay.rules))
     except RateLimited:
         # Nothing that was typed: some type their password where the address belongs.
-        log.warning("sign_in.throttled")
+        if refusals := relay.repetition.count("sign_in.throttled"):
+            log.warning("sign_in.throttled", refusals=refusals)
         raise
 
 

@@ -8,7 +8,7 @@ from actions.erase_contact import remove_left_recordings
 from actions.relay import Relay
 from domain.times import later
 from persistence import erasure, organizations, recordings
-from providers.storage import StoredKey
+from providers.storage.keys import StoredKey
 
 _PREFIX = "org/"
 _BATCH = 200

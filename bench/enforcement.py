@@ -20,9 +20,10 @@ from starlette.responses import JSONResponse
 from starlette.routing import Route
 
 from domain.principals import Principal, TokenKind
-from openapi import document, enforcement, models
+from openapi import document, models
 from openapi.exchange import Request
 from openapi.operations import OPERATIONS, PostWebhookElevenlabsToolsCreateNote200
+from openapi.serving import assembly
 
 PATH = "/api/webhook/elevenlabs/tools/create-note"
 BODY = json.dumps({"phone_number": "+14165550100", "note": "Caller asked about availability."}).encode()
@@ -45,7 +46,7 @@ async def _authenticate(kind: TokenKind, token: str) -> Principal:
 def ours() -> Asgi:
     contract = document.load()
     handlers = {operation.key: _handler for operation in contract.operations}
-    app: Asgi = enforcement.build(contract, None, _authenticate, bindings=OPERATIONS, handlers=handlers)
+    app: Asgi = assembly.build(contract, None, _authenticate, bindings=OPERATIONS, handlers=handlers)
     return app
 
 

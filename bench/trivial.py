@@ -18,8 +18,9 @@ from domain.errors import Unauthenticated
 from domain.principals import Principal, TokenKind
 from handlers.observation import Observation
 from logs import configure_logging
-from openapi import document, enforcement, exchange, models
+from openapi import document, exchange, models
 from openapi.operations import OPERATIONS, PostWebhookElevenlabsToolsCreateNote200
+from openapi.serving import assembly
 
 TOKEN = "f" * 64
 NOTE_ID = "64d2f9c5e8a1d4e001a0b1c2"
@@ -40,7 +41,7 @@ def ours() -> Any:
 
     contract = document.load()
     handlers = {operation.key: note for operation in contract.operations}
-    return enforcement.build(contract, None, authenticate, bindings=OPERATIONS, handlers=handlers)
+    return assembly.build(contract, None, authenticate, bindings=OPERATIONS, handlers=handlers)
 
 
 def ours_observed() -> Any:

@@ -11,10 +11,11 @@ from typing import Annotated, TypeVar
 import typer
 
 from commands.terminal import Part, complain, show, show_json, show_parts, show_table
-from openapi import document, generate
-from openapi.differences import Change, Severity, compare
+from openapi import document
 from openapi.document import Contract
-from openapi.generate import Report
+from openapi.generating import generate
+from openapi.generating.differences import Change, Severity, compare
+from openapi.generating.generate import Report
 from openapi.references import InvalidDocument
 
 T = TypeVar("T")

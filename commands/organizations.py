@@ -92,7 +92,7 @@ def org_limits(
     limits = used.limits
     show(f"recordings  {_limit(limits.recording_bytes, 'bytes')}, {used.recording_bytes} are used")
     show(f"requests    {_limit(limits.requests_per_minute, 'a minute')}")
-    show(f"sockets     {_limit(limits.sockets, 'at once')}")
+    show(f"sockets     {_limit(limits.sockets, 'at once')}, {used.open_sockets} are open")
 
 
 def _limit(limit: int, unit: str) -> str:

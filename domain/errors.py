@@ -30,12 +30,13 @@ _FRAMES = 12
 
 
 class RelayError(Exception):
-    """Raised when the relay cannot do what was asked; the message is meant for people."""
+    """Raised when the relay cannot do what was asked; `message` is meant for people, None if there is none."""
 
     code = "RELAY_ERROR"
 
-    def __init__(self, message: str = "") -> None:
-        super().__init__(message or " ".join((self.__doc__ or "").split()))
+    def __init__(self, message: str | None = None) -> None:
+        super().__init__(message or "")
+        self.message = message
 
 
 class InvalidRequest(RelayError):
@@ -65,8 +66,8 @@ class PayloadTooLarge(RelayError):
 
     code = "PAYLOAD_TOO_LARGE"
 
-    def __init__(self, limit: int, what: str = "Request body") -> None:
-        super().__init__(f"{what} is larger than {limit} bytes")
+    def __init__(self, limit: int, what: str = "Request body", message: str | None = None) -> None:
+        super().__init__(message or f"{what} is larger than {limit} bytes")
         self.limit = limit
 
 
@@ -76,8 +77,7 @@ class QuotaExceeded(PayloadTooLarge):
     code = "QUOTA_EXCEEDED"
 
     def __init__(self, limit: int) -> None:
-        super().__init__(limit)
-        self.args = (f"The organization has used up its {limit} bytes of recordings",)
+        super().__init__(limit, message=f"The organization has used up its {limit} bytes of recordings")
 
 
 class UnsupportedMediaType(RelayError):
@@ -168,6 +168,6 @@ def facts_of(error: BaseException) -> dict[str, Any]:
     frames: Sequence[traceback.FrameSummary] = traceback.extract_tb(error.__traceback__)
     return {
         "error": type(error).__name__,
-        "reason": str(error) if isinstance(error, RelayError) else None,
+        "reason": error.message if isinstance(error, RelayError) else None,
         "frames": [f"{frame.filename}:{frame.lineno} {frame.name}" for frame in frames[-_FRAMES:]],
     }

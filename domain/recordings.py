@@ -118,7 +118,7 @@ class Mp3Decoder:
     def finish(self) -> None:
         """Insist that the text ended where it may."""
         if self._rest:
-            raise RecordingRejected("Recording is not valid base64")
+            raise _not_base64()
         if not self._size:
             raise RecordingRejected("Recording is empty")
         if len(self._head) < HEAD_BYTES:
@@ -126,12 +126,9 @@ class Mp3Decoder:
 
     def _decoded(self, text: bytes) -> bytes:
         if text and self._is_over:
-            raise RecordingRejected("Recording is not valid base64")
+            raise _not_base64()
         self._is_over = self._is_over or text.endswith(b"=")
-        try:
-            return pybase64.b64decode(text, validate=True)
-        except ValueError as error:
-            raise RecordingRejected("Recording is not valid base64") from error
+        return _strict_base64(text)
 
     def _counted(self, audio: bytes) -> bytes:
         self._size += len(audio)
@@ -159,11 +156,15 @@ def _payload(uri: str) -> str:
     return uri[head.end() :]
 
 
-def _strict_base64(encoded: str) -> bytes:
+def _strict_base64(encoded: str | bytes) -> bytes:
     try:
         return pybase64.b64decode(encoded, validate=True)
     except ValueError as error:
-        raise RecordingRejected("Recording is neither an http(s) URL nor valid base64") from error
+        raise _not_base64() from error
+
+
+def _not_base64() -> RecordingRejected:
+    return RecordingRejected("Recording is neither an http(s) URL nor valid base64")
 
 
 def audio_type(head: bytes) -> str | None:

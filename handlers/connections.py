@@ -1,13 +1,11 @@
 """How many connections a server keeps at once, in all and from one address."""
 
-import time
 from collections import Counter
 
 import structlog
 
 from domain.addresses import Proxies, network_of
-
-_SECONDS_BETWEEN_LINES = 10.0
+from domain.repetition import Repetition
 
 log = structlog.get_logger()
 
@@ -26,8 +24,7 @@ class Connections:
         self._open = 0
         self._by_address: Counter[str] = Counter()
         self.refused: Counter[str] = Counter({"all": 0, "address": 0})
-        self._unsaid = 0
-        self._last_line = float("-inf")
+        self._repetition = Repetition()
 
     def admit(self, peer: str | None) -> bool:
         """Count a connection from `peer` and return True, or return False if there is no room for it."""
@@ -35,7 +32,8 @@ class Connections:
         reached = self._reached(address, peer)
         if reached is not None:
             self.refused[reached] += 1
-            self._note_refusal()
+            if refusals := self._repetition.count():
+                log.warning("connections.refused", connections=refusals, open=self._open)
             return False
         self._open += 1
         self._by_address[address] += 1
@@ -59,11 +57,3 @@ class Connections:
             return "all"
         is_full = 0 < self._per_address <= self._by_address.get(address, 0) and not self._proxies.has(peer or "")
         return "address" if is_full else None
-
-    def _note_refusal(self) -> None:
-        # A line for each of them would be a second way to stop the server.
-        self._unsaid += 1
-        if time.monotonic() - self._last_line >= _SECONDS_BETWEEN_LINES:
-            self._last_line = time.monotonic()
-            log.warning("connections.refused", connections=self._unsaid, open=self._open)
-            self._unsaid = 0

@@ -1,6 +1,6 @@
 """Events over plain HTTP."""
 
-from typing import Any
+from typing import Literal
 
 from actions import descriptions
 from actions.authenticate import is_revoked
@@ -20,7 +20,21 @@ async def get_events(
     *,
     since: int,
     epoch: str | None,
-    events: list[Any] | None,
+    events: list[
+        Literal[
+            "call_initiated",
+            "call_ended",
+            "call_recording_ready",
+            "fetch_messages",
+            "note_created",
+            "transfer_requested",
+            "message_status",
+            "voice_ai_webhook",
+            "contact_erased",
+            "erased",
+        ]
+    ]
+    | None,
     contact_id: str | None,
     conversation_id: str | None,
     wait: float,

@@ -24,7 +24,11 @@ async def get_organization_usage(request: Request[Relay]) -> GetOrganizationUsag
             "limitPerMinute": limits.requests_per_minute or None,
             "isOver": bool(limits.requests_per_minute) and used.requests_this_minute >= limits.requests_per_minute,
         },
-        "sockets": {"limit": limits.sockets or None},
+        "sockets": {
+            "open": used.open_sockets,
+            "limit": limits.sockets or None,
+            "isOver": bool(limits.sockets) and used.open_sockets >= limits.sockets,
+        },
     }
     return GetOrganizationUsage200(
         models.OrganizationUsageResponse.model_validate({"success": True, "usage": described})

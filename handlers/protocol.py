@@ -9,13 +9,13 @@ answer. Requests that arrive together are read one at a time: what comes behind 
 and then waits with what else costs much to parse (`handlers/reading_turns.py`). A body in very many very small chunks
 is refused. Connections are counted, and one too many is refused at once (`handlers/connections.py`).
 
-Most requests arrive in one piece and are answered in one: then no timer is set, and head and body leave together.
+Most requests arrive in one piece: then no timer is set. What is imported from uvicorn's modules is private to it;
+`tests/handlers/test_protocol.py` says which version was read.
 """
 
 import asyncio
 import contextlib
 import fcntl
-import functools
 import struct
 import termios
 import urllib.parse
@@ -23,13 +23,9 @@ from typing import Any, cast
 
 import httptools
 from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT, FlowControl
-from uvicorn.protocols.http.httptools_impl import (
-    HEADER_RE,
-    STATUS_LINE,
-    HttpToolsProtocol,
-    RequestResponseCycle,
-)
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
+from domain.repetition import Repetition
 from handlers.connections import Connections
 from handlers.reading_turns import ReadingTurns
 
@@ -62,7 +58,6 @@ _TOO_SLOW = b'{"success":false,"error":"The request did not arrive in time"}'
 _TOO_MANY_CHUNKS = b'{"success":false,"error":"The request body arrives in too many small chunks"}'
 _FULL = b'{"success":false,"error":"Temporarily unavailable, please try again"}'
 _OFFERS = frozenset({b"upgrade", b"http2-settings"})
-_TELLING = frozenset({b"connection", b"transfer-encoding"})
 
 
 class _TooManyHeaders(Exception):
@@ -82,6 +77,7 @@ class HttpProtocol(HttpToolsProtocol):
     answer_bytes_per_second = ANSWER_BYTES_PER_SECOND
     counted: Connections | None = None
     turns = ReadingTurns()
+    repetition = Repetition()
     flow: "_Flow"
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -271,7 +267,7 @@ class HttpProtocol(HttpToolsProtocol):
             if isinstance(error.__context__, _TooManyHeaders):
                 self._refuse_head()
                 return len(piece)
-            self.logger.warning("Invalid HTTP request received.")
+            self._warn("Invalid HTTP request received.")
             self._is_refused = True
             self.send_400_response("Invalid HTTP request received.")
             self._watch_taking()
@@ -327,18 +323,10 @@ class HttpProtocol(HttpToolsProtocol):
             self._insist_on_decent_chunks()
         if self._is_offer or self._is_refused or self.cycle.response_complete:
             return
-        # A body in one piece is handed on as it is; more of it is gathered without copying what is there.
-        cycle: Any = self.cycle
-        if not cycle.body:
-            cycle.body = body
-        elif isinstance(cycle.body, bytearray):
-            cycle.body += body
-        else:
-            cycle.body = bytearray(cycle.body)
-            cycle.body += body
-        if len(cycle.body) > HIGH_WATER_LIMIT:
+        self.cycle.body += body
+        if len(self.cycle.body) > HIGH_WATER_LIMIT:
             self.flow.pause_reading()
-        cycle.message_event.set()
+        self.cycle.message_event.set()
 
     def on_message_complete(self) -> None:
         """End the request."""
@@ -375,7 +363,7 @@ class HttpProtocol(HttpToolsProtocol):
         scope["path"] = self.root_path + (urllib.parse.unquote(path) if "%" in path else path)
         scope["raw_path"] = self.root_path.encode("ascii") + url.path
         scope["query_string"] = url.query or b""
-        self.cycle = _Cycle(
+        self.cycle = RequestResponseCycle(
             scope=self.scope,
             transport=self.transport,
             flow=self.flow,
@@ -389,18 +377,19 @@ class HttpProtocol(HttpToolsProtocol):
             on_response=self.on_response_complete,
         )
         task = self.loop.create_task(self.cycle.run_asgi(self.app))
-        task.add_done_callback(self.tasks.discard)
+        task.add_done_callback(self._on_answered)
         self.tasks.add(task)
 
-    def on_broken_off(self, _: "asyncio.Task[None]") -> None:
+    def _on_answered(self, task: "asyncio.Task[None]") -> None:
         """Give the client its time to take what an application left behind that could not finish its answer."""
+        self.tasks.discard(task)
         if self.transport.is_closing():
             self._watch_taking()
 
     def _insist_on_decent_chunks(self) -> None:
         if self._chunks <= MAX_CHUNKS + self._body_bytes // BYTES_PER_FURTHER_CHUNK or self._is_refused:
             return
-        self.logger.warning("A request body in too many small chunks was refused.")
+        self._warn("A request body in too many small chunks was refused.")
         self._is_refused = True
         if not self.cycle.response_started:
             self._answer_and_close(400, _TOO_MANY_CHUNKS)
@@ -472,7 +461,7 @@ class HttpProtocol(HttpToolsProtocol):
         if not has_begun:
             self._close()
             return
-        self.logger.warning("A request that did not arrive in time was refused.")
+        self._warn("A request that did not arrive in time was refused.")
         self._answer_and_close(408, _TOO_SLOW)
         self._interrupt()
 
@@ -483,7 +472,7 @@ class HttpProtocol(HttpToolsProtocol):
             self.cycle.message_event.set()
 
     def _refuse_head(self) -> None:
-        self.logger.warning("Request headers without end refused.")
+        self._warn("Request headers without end refused.")
         self._answer_and_close(431, _TOO_LARGE)
 
     def _answer_and_close(self, status: int, body: bytes) -> None:
@@ -499,6 +488,10 @@ class HttpProtocol(HttpToolsProtocol):
         length = b"content-length: %d\r\n\r\n" % len(_FULL)
         self.transport.write(STATUS_LINE[503] + headers + length + _FULL)
         self._close()
+
+    def _warn(self, sentence: str) -> None:
+        if times := self.repetition.count(sentence):
+            self.logger.warning("%s Since the last such line: %d.", sentence, times)
 
     @property
     def _peer(self) -> str | None:
@@ -535,7 +528,7 @@ class HttpProtocol(HttpToolsProtocol):
         if earned >= 1:
             self._taking = self.loop.call_later(min(earned, self.answer_seconds), self._on_untaken)
         elif self.flow.write_paused or self.transport.is_closing():
-            self.logger.warning("An answer that was not taken in time was given up.")
+            self._warn("An answer that was not taken in time was given up.")
             self.transport.abort()
 
 
@@ -558,71 +551,6 @@ def _untaken(transport: asyncio.Transport) -> int:
     return transport.get_write_buffer_size() + int(struct.unpack("i", queued)[0])
 
 
-@functools.lru_cache(maxsize=256)
-def _is_plain(name: bytes) -> bool:
-    """Tell whether a header's name is written as usual, and the header says nothing about the connection."""
-    return name.islower() and not HEADER_RE.search(name) and name not in _TELLING
-
-
-class _Cycle(RequestResponseCycle):
-    """One request and its answer; an answer that is whole leaves in one piece."""
-
-    _start: Any = None
-    _is_received = False
-
-    async def receive(self) -> Any:
-        """Hand over a body that is there, and wait for everything else as uvicorn does."""
-        is_there = not (self.more_body or self._is_received or self.waiting_for_100_continue)
-        if not is_there or self.disconnected or self.response_complete:
-            return await super().receive()
-        self._is_received = True
-        self.message_event.clear()
-        body, self.body = self.body, bytearray()
-        return {"type": "http.request", "body": bytes(body), "more_body": False}
-
-    async def send(self, message: Any) -> None:
-        """Send the head of an answer with the first of its body, and everything else as uvicorn does."""
-        if self.response_started:
-            await super().send(message)
-        elif message["type"] == "http.response.start":
-            self._start = message
-        elif self._start is None or not self._sent_whole(self._start, message):
-            if (task := asyncio.current_task()) is not None:
-                task.add_done_callback(self.on_response.__self__.on_broken_off)  # type: ignore[attr-defined]
-            await super().send(self._start or message)
-            await super().send(message)
-
-    def _sent_whole(self, start: Any, message: Any) -> bool:
-        """Send the answer if it is one piece and nothing about it is out of the ordinary."""
-        body: bytes = message.get("body", b"")
-        is_whole = not message.get("more_body", False) and message["type"] == "http.response.body"
-        if not is_whole or self.disconnected or self.flow.write_paused or self.scope["method"] == "HEAD":
-            return False
-        pieces, length = [STATUS_LINE[start["status"]]], None
-        for name, value in self.default_headers:
-            pieces += (name, b": ", value, b"\r\n")
-        for name, value in start["headers"]:
-            if not (_is_plain(name) and value.decode("latin-1").isprintable()):
-                return False
-            if name == b"content-length":
-                length = int(value)
-            pieces += (name, b": ", value, b"\r\n")
-        if length != len(body):
-            return False
-        pieces += (b"\r\n", body) if self.keep_alive else (b"connection: close\r\n\r\n", body)
-        self._finish(b"".join(pieces))
-        return True
-
-    def _finish(self, answer: bytes) -> None:
-        self.response_started = self.response_complete = True
-        self.waiting_for_100_continue = False
-        self.transport.write(answer)
-        self.message_event.set()
-        if not self.keep_alive:
-            self.transport.close()
-        self.on_response()
-
-
 def _length(headers: list[tuple[bytes, bytes]]) -> int | None:
     """Return how long a body is, None if it comes in chunks."""
     return next((int(value) for name, value in headers if name == b"content-length"), None)
@@ -636,7 +564,8 @@ def limited(
 ) -> type[HttpProtocol]:
     """Return the protocol with other limits (see the constants above), its connections counted in `connections`."""
     limits = {"head_seconds": head_seconds, "body_seconds": body_seconds, "answer_seconds": answer_seconds}
-    return type("HttpProtocol", (HttpProtocol,), limits | {"counted": connections, "turns": ReadingTurns()})
+    own = {"counted": connections, "turns": ReadingTurns(), "repetition": Repetition()}
+    return type("HttpProtocol", (HttpProtocol,), limits | own)
 
 
 def _without_offers(headers: list[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:

@@ -123,12 +123,19 @@ class Binding:
 
     `handler` is where its handler lives (`calls.post_calls_ingest`), `body` the type its body is read as (None when it
     takes no body, or takes it undecoded), `parameters` the keyword each parameter is passed as, by place and name.
+    `is_stub` says that the handler was a stub nobody had written when the types were generated.
     """
 
     handler: str
     body: Any
     parameters: Mapping[tuple[str, str], str]
     responses: tuple[type[Response[Any]], ...]
+    is_stub: bool = False
+
+    @property
+    def keywords(self) -> frozenset[str]:
+        """The keywords a handler of the operation is called with."""
+        return frozenset(self.parameters.values()) | ({"body"} if self.body is not None else frozenset())
 
 
 @dataclass(frozen=True, slots=True)

@@ -914,7 +914,12 @@ class OrganizationUsageSockets(Body):
     model_config = ConfigDict(
         extra="allow",
     )
+    open: int
     limit: Annotated[int | None, Field(...)]
+    isOver: bool
+    """
+    Whether another socket is refused with 429 or closed with 4429.
+    """
 
 
 class OrganizationUsage(Body):

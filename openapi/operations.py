@@ -2291,7 +2291,7 @@ class GetOrganizationUsage(Protocol[R_contra]):
 # What the server reads at start
 
 OPERATIONS: Final = Bindings(
-    "3bee549054ce7a12cadb4d13f4380e44bcc0a43fae21f6535cc553597e0517b3",
+    "f8260eac7273abb9680714108a0b1d2aaacf3ffca326b82929c43bdcfc0d69c8",
     {
         "POST /api/calls/ingest": Binding(
             handler="calls.post_calls_ingest",

@@ -1,6 +1,7 @@
-"""Limits of texts in SQLite, which does not enforce the length of a column: a trigger for each table does.
+"""Limits of texts in SQLite, which does not enforce the length of a column: triggers do.
 
-They are made from the models after every migration, so both engines refuse the same texts.
+They are made from the models after every migration, so both engines refuse the same texts. An update is looked at for
+the columns it sets: counting a note up in its organization costs nothing.
 """
 
 from typing import Any
@@ -40,14 +41,20 @@ def create_guards(engine: peewee.SqliteDatabase) -> None:
 
 
 def _create(engine: peewee.SqliteDatabase, table: str, limited: dict[str, int]) -> None:
-    for event in ("INSERT", "UPDATE") if limited else ():
-        checks = "".join(_check(event, table, column, limit) for column, limit in limited.items())
-        name = f"{_PREFIX}{table}_{event.lower()}"
-        engine.execute_sql(f'CREATE TRIGGER IF NOT EXISTS "{name}" BEFORE {event} ON "{table}" BEGIN {checks} END')
+    if limited:
+        _trigger(engine, f"{table}_insert", f'INSERT ON "{table}"', [_check(table, *each) for each in limited.items()])
+    for column, limit in limited.items():
+        # A row of an earlier version may hold a longer text, and its other columns must be free to change.
+        check = _check(table, column, limit, f'AND NEW."{column}" IS NOT OLD."{column}"')
+        _trigger(engine, f"{table}_{column}_update", f'UPDATE OF "{column}" ON "{table}"', [check])
 
 
-def _check(event: str, table: str, column: str, limit: int) -> str:
+def _trigger(engine: peewee.SqliteDatabase, name: str, event: str, checks: list[str]) -> None:
+    engine.execute_sql(
+        f'CREATE TRIGGER IF NOT EXISTS "{_PREFIX}{name}" BEFORE {event} BEGIN SELECT CASE {" ".join(checks)} END; END'
+    )
+
+
+def _check(table: str, column: str, limit: int, and_only_if: str = "") -> str:
     words = f"value too long for {table}.{column}"
-    # A row of an earlier version may hold a longer text, and its other columns must be free to change.
-    is_new = f'AND NEW."{column}" IS NOT OLD."{column}"' if event == "UPDATE" else ""
-    return f"""SELECT RAISE(ABORT, '{words}') WHERE length(NEW."{column}") > {limit} {is_new};"""
+    return f"""WHEN length(NEW."{column}") > {limit} {and_only_if} THEN RAISE(ABORT, '{words}')"""

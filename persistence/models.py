@@ -473,6 +473,23 @@ class SignInAttempts(Row):
     window_ends_at = Moment(index=True)
 
 
+class OpenSockets(Row):
+    """How many sockets the organization has open at one broadcaster; counts until `ends_at`.
+
+    `broadcaster` is an id of the process, `place` a digest of where it listens.
+    """
+
+    id = Id()
+    organization = Belongs(Organization, index=False)
+    broadcaster = CharField(max_length=LENGTHS["id"], index=True)
+    place = CharField(max_length=LENGTHS["digest"])
+    count = IntegerField()
+    ends_at = Moment()
+
+    class Meta:
+        indexes = ((("organization", "broadcaster"), True),)
+
+
 MODELS = (
     Organization,
     User,
@@ -496,4 +513,5 @@ MODELS = (
     AuditEntry,
     AuditChain,
     SignInAttempts,
+    OpenSockets,
 )

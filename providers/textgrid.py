@@ -14,12 +14,13 @@ from urllib.parse import quote
 import httpx
 from pydantic import Field, SecretStr
 
-from domain.errors import InvalidRequest, ProviderError, ProviderRejected
+from domain.errors import ProviderError
 from domain.messages import OutboundText, SentText, StatusReport
 from domain.statuses import MessageStatus
-from providers.callbacks import read_form, require_any
+from providers.callbacks import require_any
 from providers.credentials import Credentials, Secret
-from providers.exchange import SEND_TIMEOUT, Answer, code_text, exchange, garbled, quotable, refusal
+from providers.exchange import SEND_TIMEOUT, Answer, exchange, quotable, refusal
+from providers.text_messages import FAILURES, accepted, read_status
 
 _STATUSES = {
     "accepted": MessageStatus.SENT,
@@ -30,7 +31,6 @@ _STATUSES = {
     "undelivered": MessageStatus.UNDELIVERED,
     "failed": MessageStatus.FAILED,
 }
-_FAILURES = frozenset({MessageStatus.UNDELIVERED, MessageStatus.FAILED})
 
 
 class TextGridCredentials(Credentials):
@@ -95,14 +95,9 @@ class TextGrid:
 
     def _accepted(self, answer: Answer, message: OutboundText) -> SentText:
         document = answer.document()
-        sid, failed = document.get("sid"), _STATUSES.get(str(document.get("status")).lower()) in _FAILURES
-        if failed or document.get("error_code"):
-            said = self._quote(document.get("error_message"), message) or "no reason given"
-            code = code_text(document.get("error_code"))
-            raise ProviderRejected(self.name, f"accepted it as failed: {said}", status=answer.status, vendor_code=code)
-        if not isinstance(sid, str) or not 0 < len(sid) <= 128:
-            raise garbled(self.name, answer, "a message id")
-        return SentText(sid)
+        failed = _STATUSES.get(str(document.get("status")).lower()) in FAILURES
+        is_failed = failed or bool(document.get("error_code"))
+        return accepted(self.name, answer, is_failed=is_failed, quote=lambda words: self._quote(words, message))
 
     def _refused(self, answer: Answer, message: OutboundText) -> ProviderError:
         document = answer.document()
@@ -133,12 +128,4 @@ def parse_status(body: bytes) -> StatusReport | None:
     Raises:
         InvalidRequest: when `body` is no status callback.
     """
-    fields = dict(read_form(body))
-    sid = fields.get("MessageSid") or fields.get("SmsSid")
-    word = fields.get("MessageStatus") or fields.get("SmsStatus")
-    if not sid or not word:
-        raise InvalidRequest("Missing MessageSid or MessageStatus")
-    status = _STATUSES.get(word.lower())
-    if status is None:
-        return None
-    return StatusReport(sid, status, code_text(fields.get("ErrorCode")) if status in _FAILURES else None)
+    return read_status(body, _STATUSES)

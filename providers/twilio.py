@@ -15,12 +15,13 @@ from urllib.parse import parse_qs, urlsplit
 import httpx
 from pydantic import Field, SecretStr, model_validator
 
-from domain.errors import InvalidRequest, ProviderError, ProviderRejected, Unauthenticated
+from domain.errors import InvalidRequest, ProviderError, Unauthenticated
 from domain.messages import OutboundText, SentText, StatusReport
 from domain.statuses import MessageStatus
 from providers.callbacks import read_form, require_any
 from providers.credentials import Credentials, Secret
-from providers.exchange import SEND_TIMEOUT, Answer, code_text, exchange, garbled, quotable, refusal
+from providers.exchange import SEND_TIMEOUT, Answer, exchange, quotable, refusal
+from providers.text_messages import FAILURES, accepted, read_status
 
 _FORM = "application/x-www-form-urlencoded"
 
@@ -37,7 +38,6 @@ _STATUSES = {
     "failed": MessageStatus.FAILED,
     "canceled": MessageStatus.FAILED,
 }
-_FAILURES = frozenset({MessageStatus.UNDELIVERED, MessageStatus.FAILED})
 
 
 class TwilioCredentials(Credentials):
@@ -111,14 +111,9 @@ class Twilio:
 
     def _accepted(self, answer: Answer, message: OutboundText) -> SentText:
         document = answer.document()
-        sid, failed = document.get("sid"), _STATUSES.get(str(document.get("status"))) in _FAILURES
-        if failed or document.get("error_code") is not None:
-            said = self._quote(document.get("error_message"), message) or "no reason given"
-            code = code_text(document.get("error_code"))
-            raise ProviderRejected(self.name, f"accepted it as failed: {said}", status=answer.status, vendor_code=code)
-        if not isinstance(sid, str) or not 0 < len(sid) <= 128:
-            raise garbled(self.name, answer, "a message id")
-        return SentText(sid)
+        failed = _STATUSES.get(str(document.get("status"))) in FAILURES
+        is_failed = failed or document.get("error_code") is not None
+        return accepted(self.name, answer, is_failed=is_failed, quote=lambda words: self._quote(words, message))
 
     def _refused(self, answer: Answer, message: OutboundText) -> ProviderError:
         # Older errors say `message`; newer ones follow RFC 9457 and say `title` and, if there is more, `detail`.
@@ -169,15 +164,7 @@ def parse_status(body: bytes) -> StatusReport | None:
     Raises:
         InvalidRequest: when `body` is no status callback.
     """
-    fields = dict(read_form(body))
-    sid = fields.get("MessageSid") or fields.get("SmsSid")
-    word = fields.get("MessageStatus") or fields.get("SmsStatus")
-    if not sid or not word:
-        raise InvalidRequest("Missing MessageSid or MessageStatus")
-    status = _STATUSES.get(word.lower())
-    if status is None:
-        return None
-    return StatusReport(sid, status, code_text(fields.get("ErrorCode")) if status in _FAILURES else None)
+    return read_status(body, _STATUSES)
 
 
 def _form_of(body: bytes) -> list[tuple[str, str]]:

@@ -8,11 +8,12 @@ import base64
 import hashlib
 import html
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import yaml
+from markdown_it import MarkdownIt
 
 from domain import documents
 from domain.origins import socket_origins
@@ -26,7 +27,8 @@ _HTML = "text/html; charset=utf-8"
 _SCRIPT = re.compile(r'<script type="module">(.*?)</script>', re.DOTALL)
 _EXPORT = re.compile(r"^export ", re.MULTILINE)
 _STYLE = re.compile(r"<style>(.*?)</style>", re.DOTALL)
-_INLINE = ((re.compile(r"`([^`]+)`"), r"<code>\1</code>"), (re.compile(r"\*\*([^*]+)\*\*"), r"<strong>\1</strong>"))
+# HTML in a description is shown, not obeyed.
+_MARKDOWN = MarkdownIt("commonmark", {"html": False}).enable("table")
 _CSS = """
 :root { color-scheme: light dark; } body { font: 16px/1.55 system-ui, sans-serif; max-width: 54rem; margin: 0 auto;
 padding: 1rem; } code, pre { font: .9em/1.45 ui-monospace, monospace; } pre { overflow-x: auto; padding: .8rem;
@@ -72,7 +74,7 @@ def _hash(content: str) -> str:
 
 def _events(document: dict[str, Any]) -> str:
     info = document["info"]
-    parts = [f"<h1>{html.escape(info['title'])}</h1>", *_paragraphs(info["description"])]
+    parts = [f"<h1>{html.escape(info['title'])}</h1>", _MARKDOWN.render(info["description"])]
     for key, heading in (("follow", "What the server sends"), ("ask", "What you may send")):
         parts.append(f"<h2>{heading}</h2>")
         for reference in document["operations"][key]["messages"]:
@@ -91,32 +93,6 @@ def _message(message: dict[str, Any]) -> Iterator[str]:
     name = html.escape(message["name"])
     yield f'<h3 id="{name}"><code>{name}</code> – {html.escape(message["title"])}</h3>'
     if "summary" in message:
-        yield f"<p>{_inline(message['summary'])}</p>"
+        yield f"<p>{_MARKDOWN.renderInline(message['summary'])}</p>"
     for example in message["examples"]:
         yield f"<pre>{html.escape(documents.dump(example['payload']).decode())}</pre>"
-
-
-def _paragraphs(text: str) -> Iterator[str]:
-    """Turn the little Markdown our descriptions use into HTML: paragraphs, lists, tables, bold and code."""
-    for block in text.strip().split("\n\n"):
-        lines = block.split("\n")
-        if lines[0].startswith("|"):
-            yield _table(lines)
-        elif lines[0].startswith("- "):
-            items = re.split(r"(?m)^- ", block)[1:]
-            yield "<ul>" + "".join(f"<li>{_inline(item)}</li>" for item in items) + "</ul>"
-        else:
-            yield f"<p>{_inline(block)}</p>"
-
-
-def _table(lines: Iterable[str]) -> str:
-    head, _, *body = [[_inline(cell.strip()) for cell in line.strip("|").split("|")] for line in lines]
-    rows = "".join("<tr>" + "".join(f"<td>{cell}</td>" for cell in row) + "</tr>" for row in body)
-    return f"<table><tr>{''.join(f'<th>{cell}</th>' for cell in head)}</tr>{rows}</table>"
-
-
-def _inline(text: str) -> str:
-    escaped = html.escape(text, quote=False)
-    for pattern, replacement in _INLINE:
-        escaped = pattern.sub(replacement, escaped)
-    return escaped

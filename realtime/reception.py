@@ -34,6 +34,7 @@ from realtime.limits import Limits
 from realtime.metrics import Metrics
 from realtime.replay import Replay
 from realtime.session import NO_ROOM, Peer, Session
+from realtime.socket_counts import SocketCounts
 
 Authenticate = Callable[[str], Awaitable[Principal]]
 # Returns how many sockets an organization may have at once, 0 for any number.
@@ -88,6 +89,7 @@ class Reception:
         self._sessions: dict[ServerConnection, Session] = {}
         self._addresses: Counter[str] = Counter()
         self._organizations: Counter[str] = Counter()
+        self.counts = SocketCounts(database, lambda: self._organizations)
 
     @property
     def sessions(self) -> Iterable[Session]:
@@ -282,8 +284,9 @@ class Reception:
 
     async def _is_full(self, principal: Principal) -> bool:
         quota = await self._quota(principal.organization_id)
-        open_now = self._organizations[principal.organization_id]
-        return open_now >= self._limits.per_organization or 0 < quota <= open_now
+        here = self._organizations[principal.organization_id]
+        everywhere = here + self.counts.elsewhere(principal.organization_id)
+        return here >= self._limits.per_organization or 0 < quota <= everywhere
 
     async def _note_end(self, principal: Principal, address: str) -> None:
         try:

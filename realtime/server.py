@@ -28,6 +28,7 @@ from domain.addresses import Proxies
 from domain.errors import ConfigurationError, RelayError
 from domain.origins import HTTPS_ONLY, normalised
 from domain.principals import Principal
+from domain.repetition import Repetition
 from persistence import outbox
 from persistence.database import Database
 from realtime import handshake, pages
@@ -157,6 +158,7 @@ class RealtimeServer:
         self._management = management
         self._process_response = _insist_on_https if is_https else None
         self._is_draining = False
+        self._repetition = Repetition()
         self._proxies = proxies or Proxies()
         self._broadcaster: Broadcaster[Session] = broadcaster or Broadcaster()
         self._metrics = Metrics(
@@ -201,6 +203,7 @@ class RealtimeServer:
         listening = _listen(host, port)
         await self._tail.start()
         async with self._accept(listening) as server, self._managed():
+            actual = listening.getsockname()[1]
             # asyncio takes as many connections in one pass as the backlog it was given; the kernel may queue more.
             listening.listen(_KERNEL_BACKLOG)
             work = (
@@ -208,14 +211,16 @@ class RealtimeServer:
                 self._tail.watch(),
                 self._heartbeat.run(self._limits.heartbeat_seconds),
                 self._revocation.run(self._limits.revocation_seconds),
+                self._reception.counts.run(actual),
                 self._keep_house(),
             )
             tasks = [asyncio.create_task(each) for each in work]
             try:
-                yield listening.getsockname()[1]
+                yield actual
                 await self._drain(server)
             finally:
                 await _cancel(tasks)
+                await self._reception.counts.leave()
                 for session in self._reception.sessions:
                     session.connection.transport.abort()
 
@@ -316,7 +321,9 @@ class RealtimeServer:
         peer.forget_handshake()
         if peer.foreign_origin is not None:
             self._metrics.refused.labels("origin").inc()
-            log.warning("broadcast.origin_refused", origin=peer.foreign_origin[:_ORIGIN_CHARACTERS])
+            if refusals := self._repetition.count():
+                origin = peer.foreign_origin[:_ORIGIN_CHARACTERS]
+                log.warning("broadcast.origin_refused", origin=origin, refusals=refusals)
             await peer.close(Close.ORIGIN, "pages of this origin may not connect; list it in REALTIME_ALLOWED_ORIGINS")
             return
         await self._reception.serve(peer, peer.asked, peer.principal)

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from actions.rates import Rates, in_database
+from actions.rates import Rates, _Windows, in_database, in_memory
 from app import open_relay
 from config import load_settings
 from domain.errors import RateLimited
@@ -174,3 +174,39 @@ async def test_the_setting_says_whether_processes_count_together(
                 await there.rates.admit_address("192.0.2.1")
         else:
             await there.rates.admit_address("192.0.2.1")
+
+
+class Clock:
+    """Stands for the module `time`."""
+
+    seconds = 1000.0
+
+    def monotonic(self) -> float:
+        return self.seconds
+
+
+async def test_counters_in_memory_end_a_minute_after_their_first_request(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each on its own, whenever it began; who is refused is told how long is left."""
+    clock = Clock()
+    monkeypatch.setattr("actions.rates.time", clock)
+    count = in_memory()
+    assert [await count("early", 2) for _ in range(3)] == [None, None, 60]
+    clock.seconds += 45
+    assert [await count("late", 1), await count("late", 1), await count("early", 2)] == [None, 60, 15]
+    clock.seconds += 15
+    assert [await count("early", 2), await count("late", 1)] == [None, 45]
+    clock.seconds += 44
+    assert await count("late", 1) == 1
+    clock.seconds += 1
+    assert await count("late", 1) is None
+
+
+async def test_counters_in_memory_that_ended_are_discarded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A client with ever new addresses takes no memory for good."""
+    clock, windows = Clock(), _Windows()
+    monkeypatch.setattr("actions.rates.time", clock)
+    for number in range(100):
+        windows.count(f"address {number}", 1)
+        clock.seconds += 30
+
+    assert len(windows._newer) + len(windows._older) <= 4

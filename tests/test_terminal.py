@@ -18,7 +18,7 @@ from config import load_settings
 from domain.identifiers import new_id
 from domain.times import now
 from openapi import document
-from openapi.differences import Change, Severity
+from openapi.generating.differences import Change, Severity
 from openapi.schemas import Schemas
 from tests.support.processes import environment, run, running
 

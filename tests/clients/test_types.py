@@ -13,7 +13,7 @@ import pytest
 from clients.python.tether_relay_client import EVENT_NAMES, Event
 from clients.python.tether_relay_client.events import CallEndedData
 from domain.events import EventName
-from openapi import event_code
+from openapi.generating import event_code
 from openapi.references import InvalidDocument
 from tests.support import npm, published_events
 

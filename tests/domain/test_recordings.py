@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from domain.errors import RecordingRejected
-from domain.recordings import HEAD_BYTES, RecordingForm, audio_type, classify, decode, decode_pieces, is_mp3
+from domain.recordings import HEAD_BYTES, Mp3Decoder, RecordingForm, audio_type, classify, decode, decode_pieces, is_mp3
 
 ID3 = b"ID3\x04\x00\x00\x00\x00\x00\x00"
 FRAME = b"\xff\xfb\x90\x64" + bytes(413)
@@ -222,3 +222,19 @@ def test_nothing_may_follow_the_padding() -> None:
     text = base64.b64encode(b"ID3\x04" + b"\0" * 300) + base64.b64encode(b"ID3\x04")
     with pytest.raises(RecordingRejected, match="base64"):
         list(decode_pieces([text[start : start + 4] for start in range(0, len(text), 4)], 10_000))
+
+
+@pytest.mark.parametrize("text", ["SUQz!", "SUQzBAAAAAAAAA", "SUQzBA==SUQz"])
+def test_a_recording_that_is_not_base64_gets_one_sentence_whole_or_in_pieces(text: str) -> None:
+    """The sentence does not depend on how long the recording is."""
+    decoder = Mp3Decoder(LIMIT)
+
+    def in_pieces() -> None:
+        for start in range(0, len(text), 4):
+            decoder.feed(text[start : start + 4].encode())
+        decoder.finish()
+
+    for refuse in (lambda: decode(text, LIMIT), in_pieces):
+        with pytest.raises(RecordingRejected, match="neither an http") as refusal:
+            refuse()
+        assert str(refusal.value) == "Recording is neither an http(s) URL nor valid base64"

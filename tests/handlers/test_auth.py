@@ -15,6 +15,7 @@ from argon2 import PasswordHasher
 from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
 from pydantic import SecretStr
+from structlog.testing import capture_logs
 
 from actions import administer
 from actions.passwords import Passwords
@@ -226,6 +227,16 @@ async def test_guessing_one_account_is_slowed_down_for_that_account(tmp_path: Pa
     }
     assert 0 < int(refused.headers["retry-after"]) <= 15 * 60
     assert other.status_code == 200
+
+
+async def test_attempts_to_sign_in_that_are_refused_are_one_line_of_the_log(tmp_path: Path) -> None:
+    """Anybody can make them, so the log has a line when it begins and one a minute."""
+    async with running_api(tmp_path / "var", sign_in_attempts_per_account=1) as api:
+        with capture_logs() as lines:
+            statuses = [(await login(api, "sam@example.com", "guess")).status_code for _ in range(6)]
+
+    assert statuses == [401] + [429] * 5
+    assert [line["refusals"] for line in lines if line["event"] == "sign_in.throttled"] == [1]
 
 
 async def test_guessing_many_accounts_is_slowed_down_for_the_address(tmp_path: Path) -> None:

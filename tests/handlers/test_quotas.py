@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from structlog.testing import capture_logs
 
 from actions import administer
 from actions.quotas import set_own_limits
@@ -86,16 +87,19 @@ async def test_an_organization_that_asks_too_often_is_told_to_come_back(
         other = await administer.create_organization(api.relay, "Other")
         _, theirs = await user_of(api, Role.ADMIN, other.id)
         _, agent = await user_of(api, Role.AGENT)
-        asked = [
-            await get(api, "/api/contacts", agent),
-            await api.tool("transfer", {"reason": "x"}),
-            await api.ingest(missed()),
-            await get(api, "/api/contacts", agent),
-            await api.ingest(missed()),
-        ]
+        with capture_logs() as lines:
+            asked = [
+                await get(api, "/api/contacts", agent),
+                await api.tool("transfer", {"reason": "x"}),
+                await api.ingest(missed()),
+                await get(api, "/api/contacts", agent),
+                await api.ingest(missed()),
+            ]
         counted = (await get(api, USAGE, theirs)).json()["usage"]["requests"]
         metrics = (await api.http.get("/metrics")).text
 
+    refusals = [line["refusals"] for line in lines if line["event"] == "quota.exceeded"]
+    assert refusals == [1]
     assert [answer.status_code for answer in asked] == [200, 200, 201, 429, 429]
     assert asked[3].json()["error"] == "Too many requests of this organization, please try again later"
     assert 0 < int(asked[3].headers["retry-after"]) <= 60
@@ -131,5 +135,5 @@ async def test_the_usage_is_shown_to_administrators_of_the_organization(api: Api
 
     assert usage["recordings"] == {"usedBytes": 0, "limitBytes": None, "isOver": False}
     assert usage["requests"]["limitPerMinute"] == 60_000
-    assert usage["sockets"] == {"limit": 7}
+    assert usage["sockets"] == {"open": 0, "limit": 7, "isOver": False}
     assert (await get(api, USAGE, agent)).status_code == 401

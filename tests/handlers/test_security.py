@@ -21,10 +21,10 @@ from pydantic import SecretStr
 from actions import administer
 from actions.authenticate import authenticate
 from domain.principals import Principal, Role, TokenKind
-from openapi import enforcement
 from openapi.document import Operation
 from openapi.exchange import Handler, NotWritten, Request
 from openapi.operations import OPERATIONS
+from openapi.serving import assembly
 from persistence import users
 from persistence.models import MODELS, User
 from tests.support.api import Api, running_api, serving
@@ -71,7 +71,7 @@ async def fort(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Fort]:
     folder: Path = tmp_path_factory.mktemp("security")
     async with running_api(folder / "var", jwt_secret=SECRET) as api:
         ran: list[str] = []
-        watched = enforcement.build(
+        watched = assembly.build(
             CONTRACT,
             api.relay,
             partial(authenticate, api.relay),

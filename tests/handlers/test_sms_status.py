@@ -10,6 +10,7 @@ from urllib.parse import urlencode, urlsplit
 
 import httpx
 import pytest
+from structlog.testing import capture_logs
 
 from actions import administer
 from persistence.models import Message
@@ -191,10 +192,13 @@ async def changed(line: Line, how: str) -> httpx.Response:
 async def test_a_wrong_signature_leaves_nothing_but_a_count(line: Line) -> None:
     """401, whatever was meddled with; the token in the address alone is not enough where a signature can be checked."""
     ways = ["no signature", "another signature", "another body", "another message"]
-    answers = {how: await changed(line, how) for how in ways}
+    with capture_logs() as lines:
+        answers = {how: await changed(line, how) for how in ways}
+    reasons = [entry["reason"] for entry in lines if entry["event"] == "webhook.refused"]
     metrics = (await line.api.http.get("/metrics")).text
 
     assert {how: answer.status_code for how, answer in answers.items()} == dict.fromkeys(ways, 401)
+    assert 0 < len(reasons) == len(set(reasons))
     assert all(set(answer.json()) == {"success", "error"} for answer in answers.values())
     assert f'relay_signatures_refused_total{{vendor="{line.name}"}} {len(ways)}.0' in metrics
     assert (await line.message()).status == "sent"

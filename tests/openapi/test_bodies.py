@@ -7,8 +7,8 @@ import httpx
 import pytest
 
 from domain.errors import Overloaded
-from openapi.bodies import BodyRoom
 from openapi.exchange import Request, Response
+from openapi.serving.bodies import BodyRoom
 from tests.support.contracts import Answered, Lab, bindings_of, build, contract_of
 
 MB = 1024 * 1024

@@ -270,6 +270,70 @@ def test_added_status_is_there_to_be_answered(tree: Tree, published: dict[str, A
     assert tree.types(cache) == []
 
 
+def line_of(tree: Tree, module: str, function: str) -> int:
+    lines = (tree.root / "handlers" / f"{module}.py").read_text().splitlines()
+    return next(number for number, text in enumerate(lines, 1) if f"def {function}(" in text)
+
+
+def test_new_optional_parameter_is_asked_of_the_handler(tree: Tree, published: dict[str, Any]) -> None:
+    """Every call would be a 500: update and check say what the handler must take, and the server does not start."""
+    locale = {"name": "locale", "in": "query", "schema": {"type": "string"}}
+    published["paths"][TRANSFER]["post"]["parameters"] = [locale]
+    run, checked = tree.update(published, "--"), tree.contract("check")
+    started = tree.request("POST", TRANSFER, "tool-secret", "{}")
+    line = line_of(tree, "webhook", "post_webhook_elevenlabs_tools_transfer")
+
+    assert f"handlers/webhook.py:{line} must take locale: str | None" in run.out
+    assert checked.code == 1
+    assert f"handlers/webhook.py:{line} must take locale: str | None" in checked.out
+    assert started.code == 1
+    assert f"webhook.py:{line} webhook.post_webhook_elevenlabs_tools_transfer must take locale" in started.err
+
+    webhook = tree.root / "handlers" / "webhook.py"
+    lines = webhook.read_text().splitlines(keepends=True)
+    opening = next(at for at, text in enumerate(lines) if at >= line - 1 and "body:" in text)
+    lines[opening] = lines[opening].replace("body:", "locale: str | None = None, body:", 1)
+    webhook.write_text("".join(lines))
+
+    assert tree.contract("check").code == 0
+    assert tree.request("POST", TRANSFER, "nobody", "{}").out.startswith("401 ")
+
+
+def test_open_stub_is_closed_and_named(tree: Tree, published: dict[str, Any]) -> None:
+    """An operation without security lets nobody in, written or not, until the overlay says why it is open."""
+    history = copy.deepcopy(HISTORY)
+    del history["get"]["security"]
+    published["paths"] |= {"/api/calls/recent": history}
+    report = tree.update(published).report
+    closed = tree.request("GET", "/api/calls/recent", "JWT")
+    history["get"]["x-public"] = "Everybody may look."
+    tree.update(published)
+    opened = tree.request("GET", "/api/calls/recent", "")
+
+    assert report["open"] == ["GET /api/calls/recent"]
+    assert closed.out.startswith("401 ")
+    assert opened.out.startswith("500 ")
+
+
+def test_handler_that_mentions_a_stub_is_not_one(tree: Tree, published: dict[str, Any]) -> None:
+    """What raises `NotWritten` in one branch is written; the server says so, and keeps what is open closed."""
+    history = copy.deepcopy(HISTORY)
+    del history["get"]["security"]
+    published["paths"] |= {"/api/calls/recent": history}
+    tree.update(published)
+    calls = tree.root / "handlers" / "calls.py"
+    stub = "    raise exchange.NotWritten\n"
+    assert calls.read_text().endswith(stub)
+    calls.write_text(
+        calls.read_text()[: -len(stub)] + "    if not calls_are_kept():\n    " + stub + "    return None\n"
+    )
+    report = tree.contract("generate", "--json").report
+
+    assert report["stubs"] == []
+    assert "is_stub" not in (tree.root / "openapi" / "operations.py").read_text()
+    assert tree.request("GET", "/api/calls/recent", "").out.startswith("401 ")
+
+
 def test_lost_security_is_breaking_and_opens_nothing(tree: Tree, published: dict[str, Any]) -> None:
     """An operation whose token requirement went away is closed to everybody, and the check fails."""
     published["paths"][CONFIG]["post"].pop("security")

@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
-from openapi import differences
-from openapi.differences import RULES, Change, Severity, compare
+from openapi.generating import differences
+from openapi.generating.differences import RULES, Change, Severity, compare
 
 BASE: dict[str, Any] = {
     "openapi": "3.0.3",

@@ -4,9 +4,10 @@ from typing import Any
 
 import pytest
 
-from openapi import generate, model_code, operation_code
-from openapi.generate import Plan, Report
-from openapi.handler_code import Stub, sites, with_stubs
+from openapi.generating import generate, model_code, operation_code
+from openapi.generating.generate import Plan, Report
+from openapi.generating.handler_code import Stub, sites, with_stubs
+from openapi.generating.handler_fit import misfits
 from openapi.references import InvalidDocument, class_name, derived_id, identifier, resource
 from tests.support.contracts import contract_of
 
@@ -98,6 +99,7 @@ def test_sites_are_found_and_stubs_recognised(tmp_path: Path) -> None:
         "async def get_pets(request): return 1\n"
         "async def get_pet(request):\n    raise exchange.NotWritten\n"
         "async def put_pet(request):\n    raise NotWritten()\n"
+        "async def post_pet(request):\n    if request.id:\n        return 1\n    raise exchange.NotWritten\n"
         "async def _own(request): ...\n"
         "async def other(connection): ...\n"
         "def sync(request): ...\n"
@@ -108,7 +110,44 @@ def test_sites_are_found_and_stubs_recognised(tmp_path: Path) -> None:
         "pets.get_pets": (2, False),
         "pets.get_pet": (3, True),
         "pets.put_pet": (5, True),
+        "pets.post_pet": (7, False),
     }
+
+
+@pytest.mark.parametrize(
+    ("signature", "misfit"),
+    [
+        ("request", ["must take locale: str | None"]),
+        ("request, *, locale: str", ["must take locale: str | None"]),
+        ("request, *, locale: int | None", ["must take locale: str | None"]),
+        ("request, locale, /", ["must take locale by keyword"]),
+        (
+            "request, *, locale: str | None, page: int",
+            ["must not require page, which its operation does not have"],
+        ),
+        ("request, *, locale: str | None", []),
+        ("request, *, locale: None | int | str, page: int = 1", []),
+        ("request, *, locale: Any", []),
+        ("request, *, locale", []),
+        ("request, *, locale: Locale", []),
+        ("request, **arguments", []),
+    ],
+)
+def test_handler_is_told_what_it_must_take(tmp_path: Path, signature: str, misfit: list[str]) -> None:
+    """By its source text; a type in words of its own is left to the type checker."""
+    (tmp_path / "pets.py").write_text(f"async def get_pets({signature}): ...\n")
+    (site,) = sites(tmp_path).values()
+
+    assert list(misfits(site, [("locale", "str | None")])) == misfit
+
+
+@pytest.mark.parametrize(("given", "fits"), [('Literal["a", "b"]', True), ('Literal["a"]', False), ("str", True)])
+def test_handler_must_take_every_word_of_a_parameter(tmp_path: Path, given: str, fits: bool) -> None:
+    """A new word in an enumeration is one the handler has never seen."""
+    (tmp_path / "pets.py").write_text(f"async def get_pets(request, *, kind: {given}): ...\n")
+    (site,) = sites(tmp_path).values()
+
+    assert (list(misfits(site, [("kind", 'Literal["a", "b"]')])) == []) == fits
 
 
 def test_handler_module_that_is_not_python_is_named(tmp_path: Path) -> None:

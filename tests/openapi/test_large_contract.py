@@ -6,9 +6,10 @@ from collections.abc import Callable, Mapping
 
 import pytest
 
-from openapi import document, generate
+from openapi import document
 from openapi.document import Contract
 from openapi.exchange import NotWritten, Request, Response
+from openapi.generating import generate
 from tests.support.contracts import Lab, bindings_of, build
 from tests.support.synthetic import synthetic
 from tests.support.tree import ROOT

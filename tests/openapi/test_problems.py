@@ -5,8 +5,8 @@ import pytest
 
 from domain import errors
 from openapi import document
-from openapi.problems import Problems
 from openapi.schemas import Schemas
+from openapi.serving.problems import Problems
 from tests.support.contracts import contract_of
 
 TEXT = {"type": "string"}

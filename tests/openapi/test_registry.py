@@ -9,10 +9,11 @@ import pytest
 
 import handlers as handlers_of_ours
 from domain.errors import ConfigurationError
-from openapi import document, enforcement
+from openapi import document, models
 from openapi.exchange import Binding, Bindings
 from openapi.operations import OPERATIONS
-from openapi.registry import find_handlers, is_stub
+from openapi.serving import assembly
+from openapi.serving.registry import find_handlers
 from tests.support.contracts import Lab, bindings_of, build, contract_of
 
 PETS = """
@@ -44,7 +45,8 @@ def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[ModuleT
 
 
 def bindings(*names: str) -> Bindings:
-    return Bindings("", {f"GET /{name}": Binding(name, None, {}, ()) for name in names})
+    parameters = {"pets.get_pets": {("query", "limit"): "limit"}}
+    return Bindings("", {f"GET /{name}": Binding(name, None, parameters.get(name, {}), ()) for name in names})
 
 
 def test_every_operation_of_ours_has_its_handler() -> None:
@@ -59,7 +61,6 @@ def test_handlers_are_public_coroutines_that_take_a_request(package: ModuleType)
     found = find_handlers(package, bindings("pets.get_pets", "pets.get_pet"))
 
     assert [handler.__name__ for handler in found.values()] == ["get_pets", "get_pet"]
-    assert [is_stub(handler) for handler in found.values()] == [False, True]
 
 
 def test_missing_and_surplus_handlers_are_listed_together(package: ModuleType) -> None:
@@ -71,6 +72,50 @@ def test_missing_and_surplus_handlers_are_listed_together(package: ModuleType) -
     assert "make generate" in message
     assert "GET /pets.delete_pet has no handler some_handlers.pets.delete_pet" in message
     assert re.search(r"pets\.py:7 pets\.get_pet handles no operation", message)
+
+
+@pytest.mark.parametrize(
+    ("signature", "misfit"),
+    [
+        ("request", "must take limit"),
+        ("request, *, limits", "must take limit"),
+        ("request, limit, /, **others", "must not require limit"),
+        ("request, *, limit, locale", "must not require locale"),
+        ("request, *, limit, body", "must not require body"),
+        ("request, *, limit", ""),
+        ("request, limit=1, *, locale=None", ""),
+        ("request, **everything", ""),
+    ],
+)
+def test_handler_that_cannot_be_called_stops_the_server(package: ModuleType, signature: str, misfit: str) -> None:
+    """Each is told with its file, its line and what it must take; types are the type checker's business."""
+    folder = Path(str(package.__file__)).parent
+    (folder / "pets.py").write_text(f"\nasync def get_pets({signature}): ...\n")
+    if not misfit:
+        assert list(find_handlers(package, bindings("pets.get_pets"))) == ["GET /pets.get_pets"]
+        return
+
+    with pytest.raises(ConfigurationError, match=rf"pets\.py:2 pets\.get_pets {misfit}\n?"):
+        find_handlers(package, bindings("pets.get_pets"))
+
+
+def test_handler_of_another_body_stops_the_server(package: ModuleType) -> None:
+    """A model that went by another name would fail at the first request."""
+    folder = Path(str(package.__file__)).parent
+    (folder / "toys.py").write_text(
+        "from openapi import models\n"
+        "async def one(request, *, body: models.ElevenLabsTransferRequest): ...\n"
+        "async def two(request, *, body: models.ElevenLabsTransferRequest | None): ...\n"
+    )
+    table = {
+        f"POST /{name}": Binding(f"toys.{name}", body, {}, ())
+        for name, body in (("one", models.ElevenLabsSendSmsRequest), ("two", models.ElevenLabsTransferRequest))
+    }
+
+    with pytest.raises(ConfigurationError) as caught:
+        find_handlers(package, Bindings("", {**bindings("pets.get_pets", "pets.get_pet").operations, **table}))
+    assert "toys.py:2 toys.one must take a body of the type ElevenLabsSendSmsRequest" in str(caught.value)
+    assert "toys.two" not in str(caught.value)
 
 
 def test_module_that_cannot_be_imported_is_named(package: ModuleType) -> None:
@@ -91,6 +136,6 @@ def test_nothing_happens_until_the_application_is_called() -> None:
     """Building opens nothing and connects to nothing; a mistake in the contract is found by it all the same."""
     contract = contract_of({"/api/x": {"get": {"responses": {"200": {"description": "ok"}}, "x-public": "a test"}}})
     handlers = {"GET /api/x": find_handlers(handlers_of_ours, OPERATIONS)["GET /api/calls/voice-ai/config"]}
-    app = enforcement.build(contract, None, Lab().authenticate, bindings=bindings_of(contract), handlers=handlers)
+    app = assembly.build(contract, None, Lab().authenticate, bindings=bindings_of(contract), handlers=handlers)
 
     assert app.middleware_stack is None

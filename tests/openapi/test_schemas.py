@@ -7,8 +7,8 @@ from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 from openapi_schema_validator import OAS30ReadValidator, OAS30WriteValidator, oas30_format_checker
 
-from openapi.findings import findings
 from openapi.schemas import Direction, Schemas
+from openapi.serving.findings import findings
 
 NAMES = ["a", "b", "kind", "id"]
 WORDS = ["", "x", "cat", "dog", "long word", "ü"]

@@ -121,6 +121,26 @@ async def test_everything_acknowledged_survives_sigkill(database_url: str, tmp_p
     assert acknowledged <= stored
 
 
+def temporary_files() -> list[str]:
+    """Return the temporary files of SQLite that this process has open."""
+    found = []
+    for link in Path("/proc/self/fd").iterdir():
+        with contextlib.suppress(FileNotFoundError):
+            found.append(str(link.readlink()))
+    return [name for name in found if "etilqs" in name]
+
+
+async def test_a_unit_writes_no_temporary_file(database: Database, organization_id: str) -> None:
+    """What it may have to restore is kept in memory: a file costs time, and nobody would erase a person in it."""
+    await database.write(lambda: [organizations.add("x" * 200, None) for _ in range(1000)] and None)
+
+    def unit() -> list[str]:
+        Organization.update(name="y" * 200).execute()
+        return temporary_files()
+
+    assert await database.write(unit) == []
+
+
 async def test_every_connection_is_set_up_alike(database: Database) -> None:
     """A commit is on the disk, no row refers to nothing, and the lock of another process is waited for."""
 

@@ -22,16 +22,9 @@ import pytest
 
 from domain import times
 from domain.errors import ConfigurationError, RecordingRejected, StorageUnavailable
-from providers.storage import (
-    MAX_LINK_SECONDS,
-    PART_BYTES,
-    DiskStore,
-    RecordingStore,
-    S3Store,
-    StoredKey,
-    StoredObject,
-    connect_s3,
-)
+from providers.storage.disk import DiskStore
+from providers.storage.keys import MAX_LINK_SECONDS, RecordingStore, StoredKey, StoredObject
+from providers.storage.s3 import PART_BYTES, S3Store, connect_s3
 from tests.support.certificates import Authority
 from tests.support.full_disk import ROOM, small_disk
 from tests.support.laboratory import answer, falling_silent, laboratory, repeating, saying
@@ -284,7 +277,8 @@ class TestBothStores:
 
     async def test_a_long_listing_is_complete(self, store: RecordingStore, monkeypatch: pytest.MonkeyPatch) -> None:
         """More objects than fit into one page are all listed, once."""
-        monkeypatch.setattr("providers.storage._LISTING", 7)
+        for store_module in ("disk", "s3"):
+            monkeypatch.setattr(f"providers.storage.{store_module}._LISTING", 7)
         keys = [f"org/{number:02}" for number in range(35)]
         await asyncio.gather(*(store.store(key, pieces(b"a"), "audio/mpeg") for key in keys))
         assert sorted([entry.key async for entry in store.keys("org/")]) == keys
@@ -315,7 +309,8 @@ HUNDRED_MEGABYTES = 100 * 1024 * 1024
 _GROWTH = """
 import asyncio, re, sys
 from pathlib import Path
-from providers.storage import DiskStore, connect_s3
+from providers.storage.disk import DiskStore
+from providers.storage.s3 import connect_s3
 
 async def chunks(size):
     for _ in range(size // 65536):
@@ -601,7 +596,7 @@ class TestFaultsOfTheBucket:
     ) -> None:
         """Checking does not wait as long as storing may."""
         store, between = faulty
-        monkeypatch.setattr("providers.storage._CHECK_SECONDS", 0.1)
+        monkeypatch.setattr("providers.storage.s3._CHECK_SECONDS", 0.1)
         await between.misbehave(falling_silent())
         async with patience():
             with pytest.raises(StorageUnavailable):
@@ -862,7 +857,7 @@ class TestFolder:
 _STORES_HALF = """
 import asyncio, sys
 from pathlib import Path
-from providers.storage import DiskStore
+from providers.storage.disk import DiskStore
 
 async def half():
     yield bytes(100_000)
@@ -926,7 +921,7 @@ async def test_a_store_that_is_cancelled_while_it_writes_leaves_nothing(
 ) -> None:
     """The write that is under way is waited for, no other is begun, and nothing of it stays."""
     writing, may_write = threading.Event(), threading.Event()
-    append = "providers.storage._Draft.append"
+    append = "providers.storage.disk._Draft.append"
     written: list[bytes] = []
 
     def slowly(draft: Any, chunk: bytes) -> None:

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from structlog.testing import capture_logs
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
@@ -515,10 +516,12 @@ async def test_pages_of_other_origins_are_closed_with_words_a_browser_can_read(w
         for origin in (f"http://127.0.0.1:{station.port}", "https://desk.example", "https://events.example"):
             async with station.listener(origin=origin) as radio:
                 assert (await radio.next())["type"] == "hello"
-        for origin in ("https://evil.example", "http://desk.example", "http://127.0.0.1:1", "null", "http://["):
-            async with station.listener(origin=origin) as radio:
-                assert await radio.closed() == 4403
-                assert "REALTIME_ALLOWED_ORIGINS" in (radio.connection.close_reason or "")
+        with capture_logs() as lines:
+            for origin in ("https://evil.example", "http://desk.example", "http://127.0.0.1:1", "null", "http://["):
+                async with station.listener(origin=origin) as radio:
+                    assert await radio.closed() == 4403
+                    assert "REALTIME_ALLOWED_ORIGINS" in (radio.connection.close_reason or "")
+    assert [line["refusals"] for line in lines if line["event"] == "broadcast.origin_refused"] == [1]
 
 
 async def test_pages_of_any_origin_may_connect_if_a_star_is_listed(world: World) -> None:

@@ -9,10 +9,11 @@ from connexion import ConnexionMiddleware
 from domain import documents
 from domain.errors import Unauthenticated
 from domain.principals import Principal, TokenKind
-from openapi import document, enforcement
+from openapi import document
 from openapi.document import Contract
 from openapi.exchange import Binding, Bindings, Handler, Response
-from openapi.operation_code import parameter_names
+from openapi.generating.operation_code import parameter_names
+from openapi.serving import assembly
 
 TOKENS = {"jwt-of-org-1": TokenKind.JWT, "key-of-org-1": TokenKind.API_KEY, "secret-of-org-1": TokenKind.TOOL_SECRET}
 
@@ -80,4 +81,4 @@ def build(
     contract: Contract, lab: Lab, handlers: Mapping[str, Handler], bindings: Bindings, **options: Any
 ) -> ConnexionMiddleware:
     """Return the application that serves `contract`."""
-    return enforcement.build(contract, lab, lab.authenticate, bindings=bindings, handlers=handlers, **options)
+    return assembly.build(contract, lab, lab.authenticate, bindings=bindings, handlers=handlers, **options)

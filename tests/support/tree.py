@@ -18,9 +18,10 @@ warnings.simplefilter("ignore")
 import httpx, handlers
 from domain.errors import ConfigurationError, Unauthenticated
 from domain.principals import Principal, TokenKind
-from openapi import document, enforcement
+from openapi import document
+from openapi.serving import assembly
 from openapi.operations import OPERATIONS
-from openapi.registry import find_handlers
+from openapi.serving.registry import find_handlers
 
 async def authenticate(kind, token):
     if token != kind.value.replace(" ", "-"):
@@ -29,7 +30,7 @@ async def authenticate(kind, token):
 
 async def main():
     try:
-        app = enforcement.build(
+        app = assembly.build(
             document.load(), None, authenticate, bindings=OPERATIONS, handlers=find_handlers(handlers, OPERATIONS))
     except ConfigurationError as error:
         sys.exit(str(error))

@@ -1,21 +1,20 @@
 """What the server tells about its own contract: which documents it keeps, and how each operation stands."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from openapi.document import Action, Contract, Operation
-from openapi.exchange import Handler
+from openapi.exchange import Bindings
 from openapi.references import Document, lookup
-from openapi.registry import is_stub
 
 _COMPONENTS = "#/components/"
 
 
-def describe(contract: Contract, handlers: Mapping[str, Handler]) -> Document:
+def describe(contract: Contract, bindings: Bindings) -> Document:
     """Return the body of `GET /contract`.
 
-    An operation is `implemented` or a `stub`; an `orphan` is a handler without an operation, and a server that has one
-    does not start. Deviations are the overlay's actions that touch the operation or something it refers to.
+    An operation is `implemented` or a `stub`, as the generated bindings say. Deviations are the overlay's actions that
+    touch the operation or something it refers to.
     """
     used = {operation.key: frozenset(_used(contract, operation)) for operation in contract.operations}
     touched = {
@@ -30,27 +29,21 @@ def describe(contract: Contract, handlers: Mapping[str, Handler]) -> Document:
         "overlay": {"sha256": contract.overlay_digest, "actions": len(contract.actions)},
         "served": {"sha256": contract.served_digest},
         "operations": [
-            _operation(contract, operation, handlers) | {"deviations": _deviations(touched[operation.key])}
+            _operation(contract, operation, bindings) | {"deviations": _deviations(touched[operation.key])}
             for operation in contract.operations
         ],
         "deviations": _deviations(action for action in contract.actions if action not in owned),
     }
 
 
-def _operation(contract: Contract, operation: Operation, handlers: Mapping[str, Handler]) -> dict[str, Any]:
+def _operation(contract: Contract, operation: Operation, bindings: Bindings) -> dict[str, Any]:
     return {
         "method": operation.method,
         "path": operation.path,
         "operationId": operation.id,
-        "state": _state(operation, handlers),
+        "state": "stub" if bindings.operations[operation.key].is_stub else "implemented",
         "published": operation.method.lower() in contract.published["paths"].get(operation.path, {}),
     }
-
-
-def _state(operation: Operation, handlers: Mapping[str, Handler]) -> str:
-    if operation.key not in handlers:
-        return "orphan"
-    return "stub" if is_stub(handlers[operation.key]) else "implemented"
 
 
 def _deviations(actions: Iterable[Action]) -> list[dict[str, str]]:

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from openapi.operation_code import docstring
+from openapi.generating.operation_code import docstring
 from openapi.references import InvalidDocument
 
 _WIDTH = 120
@@ -17,13 +17,28 @@ _ORDER = ("typing", "actions.relay", "openapi")
 
 
 @dataclass(frozen=True, slots=True)
+class Argument:
+    """One argument of a handler besides the request; `by_name` says that it can be passed by keyword."""
+
+    name: str
+    annotation: ast.expr | None
+    is_required: bool
+    by_name: bool = True
+
+
+@dataclass(frozen=True, slots=True)
 class Site:
-    """Where one handler stands: `calls.post_calls_ingest`, its file and line, and whether it is still a stub."""
+    """Where one handler stands: `calls.post_calls_ingest`, its file and line, what it takes, and whether it is a stub.
+
+    A stub is what the generator writes, and no more: a handler that raises `NotWritten` in one branch is written.
+    """
 
     name: str
     path: Path
     line: int
     is_stub: bool
+    arguments: tuple[Argument, ...] = ()
+    takes_any_keyword: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +66,8 @@ def sites(folder: Path) -> dict[str, Site]:
 def _sites_in(path: Path) -> Iterator[Site]:
     for node in _module(path).body:
         if isinstance(node, ast.AsyncFunctionDef) and not node.name.startswith("_") and _takes_request(node):
-            yield Site(f"{path.stem}.{node.name}", path, node.lineno, _is_stub(node))
+            name, takes_any_keyword = f"{path.stem}.{node.name}", node.args.kwarg is not None
+            yield Site(name, path, node.lineno, _is_stub(node), tuple(_arguments(node.args)), takes_any_keyword)
 
 
 def _module(path: Path) -> ast.Module:
@@ -66,12 +82,28 @@ def _takes_request(node: ast.AsyncFunctionDef) -> bool:
     return bool(positional) and positional[0].arg == "request"
 
 
+def _arguments(declared: ast.arguments) -> Iterator[Argument]:
+    positional = [*declared.posonlyargs, *declared.args]
+    without_default = len(positional) - len(declared.defaults)
+    for index, node in enumerate(positional[1:], 1):
+        yield Argument(node.arg, node.annotation, index < without_default, node not in declared.posonlyargs)
+    for node, default in zip(declared.kwonlyargs, declared.kw_defaults, strict=True):
+        yield Argument(node.arg, node.annotation, default is None)
+
+
 def _is_stub(node: ast.AsyncFunctionDef) -> bool:
-    last = node.body[-1]
-    raised = last.exc.func if isinstance(last, ast.Raise) and isinstance(last.exc, ast.Call) else None
-    raised = last.exc if raised is None and isinstance(last, ast.Raise) else raised
-    name = raised.attr if isinstance(raised, ast.Attribute) else raised.id if isinstance(raised, ast.Name) else ""
-    return name == "NotWritten"
+    *before, last = node.body
+    quiet = all(isinstance(each, ast.Delete) or _is_docstring(each) for each in before)
+    return quiet and isinstance(last, ast.Raise) and _raised(last) == "NotWritten"
+
+
+def _is_docstring(node: ast.stmt) -> bool:
+    return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
+
+
+def _raised(node: ast.Raise) -> str:
+    raised = node.exc.func if isinstance(node.exc, ast.Call) else node.exc
+    return raised.attr if isinstance(raised, ast.Attribute) else raised.id if isinstance(raised, ast.Name) else ""
 
 
 # Writing

@@ -2,7 +2,7 @@
 
 A handler is a public coroutine function at the top of its module whose first parameter is called `request`. Which
 operation it serves is written in the generated bindings, by METHOD and path, so it is found whatever its operation is
-called today.
+called today. One that cannot be called as its operation is called stops the server: every request of it would be a 500.
 """
 
 import importlib
@@ -10,16 +10,20 @@ import inspect
 import pkgutil
 from collections.abc import Iterator
 from types import ModuleType
+from typing import get_args
+
+from pydantic import BaseModel
 
 from domain.errors import ConfigurationError
-from openapi.exchange import Bindings, Handler, NotWritten
+from openapi.exchange import Binding, Bindings, Handler
 
 
 def find_handlers(package: ModuleType, bindings: Bindings) -> dict[str, Handler]:
     """Return the handler of every operation, by METHOD and path.
 
     Raises:
-        ConfigurationError: when one is missing, or one belongs to no operation; lists them all.
+        ConfigurationError: when one is missing, one belongs to no operation, or one does not take what its operation
+            is called with; lists them all.
     """
     found = dict(_handlers(package))
     bound = {binding.handler for binding in bindings.operations.values()}
@@ -29,16 +33,42 @@ def find_handlers(package: ModuleType, bindings: Bindings) -> dict[str, Handler]
         if binding.handler not in found
     ]
     complaints += [f"{_place(found[name])} {name} handles no operation" for name in sorted(found.keys() - bound)]
+    complaints += [
+        f"{_place(found[binding.handler])} {binding.handler} {misfit}"
+        for binding in bindings.operations.values()
+        if binding.handler in found
+        for misfit in _misfits(found[binding.handler], binding)
+    ]
     if complaints:
         listed = "\n".join(f"  {complaint}" for complaint in complaints)
         raise ConfigurationError(f"The handlers do not match the contract; run `make generate`:\n{listed}")
     return {key: found[binding.handler] for key, binding in bindings.operations.items()}
 
 
-def is_stub(handler: Handler) -> bool:
-    """Tell whether `handler` is a stub nobody has written yet."""
-    code = getattr(inspect.unwrap(handler), "__code__", None)
-    return code is not None and NotWritten.__name__ in code.co_names
+def _misfits(handler: Handler, binding: Binding) -> Iterator[str]:
+    """Yield why `handler` cannot be called with a request and the keywords of `binding`."""
+    _, *taken = inspect.signature(handler).parameters.values()
+    by_name = {one.name: one for one in taken if one.kind in _BY_NAME}
+    takes_all = any(one.kind is inspect.Parameter.VAR_KEYWORD for one in taken)
+    if not takes_all:
+        yield from (f"must take {name}" for name in sorted(binding.keywords - by_name.keys()))
+    for one in taken:
+        is_required = one.default is one.empty and one.kind not in _OF_MANY
+        if is_required and (one.name not in binding.keywords or one.name not in by_name):
+            yield f"must not require {one.name}"
+    if "body" in by_name and not _admits(by_name["body"].annotation, binding.body):
+        yield f"must take a body of the type {binding.body.__name__}"
+
+
+def _admits(annotation: object, body: object) -> bool:
+    """Tell whether a parameter annotated so takes a body of the class `body`; the type checker judges other types."""
+    classes = [option for option in (annotation, *get_args(annotation)) if isinstance(option, type)]
+    models = [option for option in classes if issubclass(option, BaseModel)]
+    return not isinstance(body, type) or not models or any(issubclass(body, model) for model in models)
+
+
+_BY_NAME = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+_OF_MANY = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
 
 
 def _handlers(package: ModuleType) -> Iterator[tuple[str, Handler]]:

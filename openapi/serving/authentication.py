@@ -21,7 +21,7 @@ from connexion.security import NO_VALUE, AbstractSecurityHandler
 
 from domain.errors import Unauthenticated
 from domain.principals import Principal, TokenKind
-from openapi.routing import operation_of
+from openapi.serving.routing import operation_of
 
 Authenticate = Callable[[TokenKind, str], Awaitable[Principal]]
 Verify = Callable[["Asking"], Awaitable[Any]]

@@ -14,10 +14,10 @@ from urllib.parse import parse_qsl, unquote
 from domain import documents
 from domain.errors import InvalidRequest
 from openapi.document import Operation
-from openapi.findings import Finding, Refused, findings
 from openapi.media import json_of
 from openapi.references import Document, follow
 from openapi.schemas import Schemas
+from openapi.serving.findings import Finding, Refused, findings
 
 Scope = Mapping[str, Any]
 Given = Mapping[str, Sequence[str]]

@@ -5,19 +5,19 @@ from the schema the document declares for that status, once, at start; a status 
 server there.
 """
 
-from collections.abc import AsyncGenerator, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from http import HTTPStatus
-from types import MappingProxyType
-from typing import Any, NamedTuple
+from typing import Any
 
 from domain import documents, errors
 from openapi.document import Operation
 from openapi.exchange import NotWritten
-from openapi.findings import Refused
 from openapi.media import is_json
 from openapi.references import Document, follow
 from openapi.schemas import Schemas
+from openapi.serving.answers import Answer
+from openapi.serving.findings import Refused
 
 _RETRY_AFTER = 5
 
@@ -59,16 +59,6 @@ class MethodNotAllowed(errors.RelayError):
     def __init__(self, allowed: tuple[str, ...]) -> None:
         super().__init__(_PHRASES[405])
         self.allowed = allowed
-
-
-class Answer(NamedTuple):
-    """One answer, ready to send; `media_type` is None when there is no body, `streamed` comes in place of `body`."""
-
-    status: int
-    body: bytes
-    media_type: str | None = "application/json"
-    headers: Mapping[str, str] = MappingProxyType({})
-    streamed: AsyncGenerator[bytes, None] | None = None
 
 
 def unrouted(error: Exception) -> Answer:
@@ -192,9 +182,8 @@ _SAMPLE = _Words("a sentence", "CODE", details=[{"field": "x", "code": "y", "mes
 
 def _message(error: Exception, status: int) -> str:
     said = str(error)
-    # Above 499 the reason is ours to know; below, an error raised without words has only its own description to offer.
-    unspoken = said == " ".join((type(error).__doc__ or "").split())
-    return _PHRASES.get(status, HTTPStatus(status).phrase) if status >= 500 or unspoken or not said else said[:500]
+    # Above 499 the reason is ours to know.
+    return _PHRASES.get(status, HTTPStatus(status).phrase) if status >= 500 or not said else said[:500]
 
 
 def _headers(error: Exception, status: int) -> dict[str, str]:

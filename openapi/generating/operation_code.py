@@ -1,7 +1,7 @@
 """The document's operations as types: the texts of `operations.py` and `coverage.py`."""
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
 from openapi.document import Contract, Operation
@@ -32,18 +32,23 @@ if TYPE_CHECKING:
 '''
 
 
-def render_operations(contract: Contract, types: Mapping[tuple[str, str], str], handlers: Mapping[str, str]) -> str:
+def render_operations(
+    contract: Contract,
+    types: Mapping[tuple[str, str], str],
+    handlers: Mapping[str, str],
+    stubs: Collection[str] = (),
+) -> str:
     """Return the text of `operations.py`.
 
     `types` names the model of each body (see `model_code`), `handlers` where each operation's handler lives
-    (`calls.post_calls_ingest`), by operation key.
+    (`calls.post_calls_ingest`), by operation key; `stubs` are those that nobody has written yet.
     """
     _insist_on_distinct(handlers)
     chapters = [_OPERATIONS_HEAD]
     chapters += [
         _chapter(contract.served, operation, types, handlers[operation.key]) for operation in contract.operations
     ]
-    return "\n\n".join([*chapters, _table(contract, types, handlers)])
+    return "\n\n".join([*chapters, _table(contract, types, handlers, stubs)])
 
 
 def render_coverage(contract: Contract, handlers: Mapping[str, str]) -> str:
@@ -179,8 +184,12 @@ def docstring(text: str, otherwise: str) -> str:
 # The table
 
 
-def _table(contract: Contract, types: Mapping[tuple[str, str], str], handlers: Mapping[str, str]) -> str:
-    rows = [line for operation in contract.operations for line in _row(operation, types, handlers[operation.key])]
+def _table(
+    contract: Contract, types: Mapping[tuple[str, str], str], handlers: Mapping[str, str], stubs: Collection[str]
+) -> str:
+    rows = [
+        line for operation in contract.operations for line in _row(operation, types, handlers[operation.key], stubs)
+    ]
     head = [
         "# What the server reads at start\n",
         "OPERATIONS: Final = Bindings(",
@@ -190,7 +199,9 @@ def _table(contract: Contract, types: Mapping[tuple[str, str], str], handlers: M
     return "\n".join([*head, *(f"    {row}" for row in rows), "    },", ")", ""])
 
 
-def _row(operation: Operation, types: Mapping[tuple[str, str], str], handler: str) -> Iterator[str]:
+def _row(
+    operation: Operation, types: Mapping[tuple[str, str], str], handler: str, stubs: Collection[str]
+) -> Iterator[str]:
     model = types.get((operation.key, "body"))
     stem = stem_of(handler)
     parameters = ", ".join(f"{place!r}: {name!r}" for place, name in parameter_names(operation).items())
@@ -201,4 +212,6 @@ def _row(operation: Operation, types: Mapping[tuple[str, str], str], handler: st
     yield "        responses=("
     yield from (f"            {stem}{status}," for status in _statuses(operation))
     yield "        ),"
+    if handler in stubs:
+        yield "        is_stub=True,"
     yield "    ),"

@@ -14,10 +14,12 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from openapi import document, event_code, model_code, operation_code, yaml_text
-from openapi.differences import Change, compare
+from openapi import document, yaml_text
 from openapi.document import Contract, Operation
-from openapi.handler_code import Site, Stub, sites, with_stubs
+from openapi.generating import event_code, model_code, operation_code
+from openapi.generating.differences import Change, compare
+from openapi.generating.handler_code import Site, Stub, sites, with_stubs
+from openapi.generating.handler_fit import Misfit, lost_imports, misfits
 from openapi.references import InvalidDocument, identifier
 
 MEND = "python manage.py contract generate"
@@ -46,8 +48,9 @@ class Report:
     """What a run found and did.
 
     `written` are the files that were (or, by `check`, would be) written, `created` the stubs among them; `stubs` are
-    all operations nobody has written yet, `allowed` those of them that may stay so. `open` are operations that ask for
-    no token and give no reason.
+    all operations nobody has written yet, `allowed` those of them that may stay so. `misfits` are handlers that cannot
+    be called as their operation is. `open` are operations that ask for no token and give no reason, stubs included:
+    they are closed to everybody.
     """
 
     changes: list[Change] = field(default_factory=list)
@@ -57,6 +60,7 @@ class Report:
     allowed: list[str] = field(default_factory=list)
     orphans: list[Orphan] = field(default_factory=list)
     renames: list[Rename] = field(default_factory=list)
+    misfits: list[Misfit] = field(default_factory=list)
     open: list[str] = field(default_factory=list)
 
     @property
@@ -70,6 +74,7 @@ class Report:
         return [
             *(f"{name} is still a stub; write it, or list it in openapi/stubs.txt." for name in self._unallowed()),
             *(f"{o.file}:{o.line} {o.handler} handles no operation; delete it." for o in self.orphans),
+            *(f"{misfit}." for misfit in self.misfits),
             *(
                 f"{key} asks for no token; say who may call it, or why not (`x-public`), in the overlay."
                 for key in self.open
@@ -128,14 +133,16 @@ def plan(root: Path, published: bytes | None, name: str = "openapi.yaml") -> Pla
     written = sites(root / "handlers")
     recorded = _recorded(folder / "operations.py")
     handlers = _names(contract, written, recorded)
+    missing = [operation for operation in contract.operations if handlers[operation.key] not in written]
+    stubs = [*(handlers[operation.key] for operation in missing), *_unwritten(contract, written, handlers)]
     models = model_code.render(contract)
+    operations = operation_code.render_operations(contract, models.types, handlers, frozenset(stubs))
     files = {
         folder / "models.py": models.text,
-        folder / "operations.py": operation_code.render_operations(contract, models.types, handlers),
+        folder / "operations.py": operations,
         folder / "coverage.py": operation_code.render_coverage(contract, handlers),
     }
     files |= _client_types(root)
-    missing = [operation for operation in contract.operations if handlers[operation.key] not in written]
     files |= _stubs(root / "handlers", contract, models.types, handlers, missing)
     changed = {path: text.encode() for path, text in files.items() if not _holds(path, text.encode())}
     if published is not None and published != present:
@@ -144,11 +151,15 @@ def plan(root: Path, published: bytes | None, name: str = "openapi.yaml") -> Pla
         changes=[] if published is None else _changes(present, folder, contract),
         written=sorted(str(path.relative_to(root)) for path in changed),
         created=[handlers[operation.key] for operation in missing],
-        stubs=[*(handlers[operation.key] for operation in missing), *_unwritten(contract, written, handlers)],
+        stubs=stubs,
         allowed=_allowed(folder / "stubs.txt"),
         orphans=_orphans(root, written, handlers),
         renames=_renames(contract, handlers),
-        open=_open(contract, written, handlers),
+        misfits=[
+            *_misfits(root, contract, models.types, written, handlers),
+            *_lost_imports(root, {"openapi.models": models.text, "openapi.operations": operations}),
+        ],
+        open=[operation.key for operation in contract.operations if operation.is_open and not operation.is_public],
     )
     return Plan(report, changed)
 
@@ -239,14 +250,23 @@ def _unwritten(contract: Contract, written: Mapping[str, Site], handlers: Mappin
             yield site.name
 
 
-def _open(contract: Contract, written: Mapping[str, Site], handlers: Mapping[str, str]) -> list[str]:
-    # A stub gives nothing away.
-    return [
-        operation.key
-        for operation in contract.operations
-        if operation.is_open and not operation.is_public
-        if handlers[operation.key] in written and not written[handlers[operation.key]].is_stub
-    ]
+def _misfits(
+    root: Path,
+    contract: Contract,
+    types: Mapping[tuple[str, str], str],
+    written: Mapping[str, Site],
+    handlers: Mapping[str, str],
+) -> Iterator[Misfit]:
+    for operation in contract.operations:
+        site = written.get(handlers[operation.key])
+        if site is not None:
+            wanted = operation_code.arguments_of(contract.served, operation, types)
+            yield from (Misfit(str(site.path.relative_to(root)), site.line, must) for must in misfits(site, wanted))
+
+
+def _lost_imports(root: Path, generated: Mapping[str, str]) -> Iterator[Misfit]:
+    for path, line, lost in lost_imports(root / "handlers", generated):
+        yield Misfit(str(path.relative_to(root)), line, lost)
 
 
 def _changes(present: bytes, folder: Path, contract: Contract) -> list[Change]:

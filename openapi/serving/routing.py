@@ -14,8 +14,8 @@ from connexion.middleware.abstract import ROUTING_CONTEXT
 from connexion.middleware.routing import RoutingMiddleware
 from connexion.spec import Specification
 
-from openapi.problems import MethodNotAllowed
 from openapi.references import METHODS
+from openapi.serving.problems import MethodNotAllowed
 
 Scope = MutableMapping[str, Any]
 

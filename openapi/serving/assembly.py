@@ -1,0 +1,176 @@
+"""The one middleware that enforces the served document, and the stack it stands in.
+
+    Envelope           answers every error in the operation's own envelope; nothing internal leaves
+    └── Addresses      from where, and whether too often; every request counts, whatever its path
+        └── Routes           which operation
+            └── Security         whose token (Connexion's decision)
+                └── Enforcement      count, parse, validate, call the handler, validate the answer, serialise
+                    └── Pages            /openapi.json, /docs, and `beyond` for what else is not an operation
+
+Everything about an operation is compiled once, in `build`; what cannot be compiled stops the server there. What is not
+an operation passes the layers untouched. A layer that only passes on is a plain function that returns what the next one
+does: a coroutine less for every request.
+"""
+
+import asyncio
+import copy
+import functools
+from collections.abc import Callable, Hashable, Mapping
+from typing import TypeVar
+
+import orjson
+import structlog
+from connexion import ConnexionMiddleware
+from connexion.middleware.lifespan import Lifespan, LifespanMiddleware
+from connexion.operations import AbstractOperation
+from connexion.options import SwaggerUIOptions
+from connexion.resolver import Resolution, Resolver
+
+from domain.errors import ConfigurationError, NotFound
+from openapi.document import Contract, Operation
+from openapi.exchange import Bindings, Handler
+from openapi.references import Document
+from openapi.schemas import Schemas
+from openapi.serving.authentication import Authenticate, Security, security_map
+from openapi.serving.bodies import BodyRooms
+from openapi.serving.description import describe
+from openapi.serving.layers import Addresses, App, Enforcement, Envelope, Pages, Receive, Scope, Send, noted
+from openapi.serving.operation import Enforced, HeavyWork, Limits, Shared
+from openapi.serving.routing import Routes
+
+R = TypeVar("R")
+
+_log = structlog.get_logger()
+
+
+class _AnyThread:
+    async def run(self, owner: Hashable, work: Callable[[], R]) -> R:
+        del owner
+        return await asyncio.to_thread(work)
+
+
+def build(
+    contract: Contract,
+    relay: object,
+    authenticate: Authenticate,
+    *,
+    bindings: Bindings,
+    handlers: Mapping[str, Handler],
+    limits: Limits | None = None,
+    max_body_bytes: int = 48 * 1024 * 1024,
+    max_document_bytes: int = 4 * 1024 * 1024,
+    max_document_values: int = 50_000,
+    heavy_work: HeavyWork | None = None,
+    held_body_bytes: int = 192 * 1024 * 1024,
+    held_unverified_body_bytes: int = 144 * 1024 * 1024,
+    pages: Mapping[str, bytes] | None = None,
+    lifespan: Lifespan | None = None,
+    beyond: App | None = None,
+    has_docs: bool = True,
+) -> ConnexionMiddleware:
+    """Return the ASGI application that serves `contract`.
+
+    `relay` is handed to every handler; `authenticate` believes a bearer token of a kind, or raises Unauthenticated.
+    `bindings` are the generated ones and `handlers` the functions (see `registry`), both by METHOD and path. `pages`
+    are further JSON documents by path, served as they are, and `beyond` answers what is neither. `limits` says who
+    asks too often, `max_body_bytes` how long a body may be, `max_document_bytes` the JSON of it that is parsed in one
+    go, `max_document_values` how many values it may hold, `heavy_work` runs what takes long, and `held_body_bytes` how
+    much of large bodies is held at once, and `held_unverified_body_bytes` how much of those whose sender is not known
+    yet; whoever brings more is asked to come back. `has_docs` says whether Swagger UI is served. Nothing is opened or
+    connected here.
+
+    Raises:
+        ConfigurationError: when the generated types are not of this contract, or an operation cannot be enforced.
+    """
+    if bindings.generated_from != contract.served_digest:
+        raise ConfigurationError("The generated types are of another document; run `make generate`.")
+    schemas = Schemas(contract.served)
+    shared = Shared(
+        relay,
+        limits,
+        BodyRooms(held_body_bytes, held_unverified_body_bytes, max_body_bytes),
+        heavy_work or _AnyThread(),
+        max_body_bytes,
+        max_document_bytes,
+        max_document_values,
+    )
+    enforced = {
+        operation.id: Enforced(
+            contract.served,
+            operation,
+            schemas,
+            bindings.operations[operation.key],
+            handlers[operation.key],
+            shared,
+        )
+        for operation in contract.operations
+    }
+    own = {"/openapi.json": contract.served, "/contract": describe(contract, bindings)}
+    served = {path: orjson.dumps(body) for path, body in own.items()} | dict(pages or {})
+    app = ConnexionMiddleware(
+        noted(beyond or not_found),
+        lifespan=lifespan,
+        middlewares=[
+            functools.partial(Envelope, enforced=enforced),
+            *([functools.partial(Addresses, limits=limits)] if limits is not None else []),
+            Routes,
+            Security,
+            functools.partial(Enforcement, enforced=enforced),
+            functools.partial(Pages, documents=served, has_docs=has_docs),
+            LifespanMiddleware,
+        ],
+        resolver=_Resolver(handlers),
+        security_map=security_map(authenticate),
+        swagger_ui_options=SwaggerUIOptions(serve_spec=False, spec_path="/openapi.json", swagger_ui_path="/docs"),
+    )
+    app.add_api(_skeleton(contract))
+    return app
+
+
+async def not_found(scope: Scope, receive: Receive, send: Send) -> None:
+    """Answer a request that nothing answers."""
+    del receive, send
+    if scope["type"] == "http":
+        raise NotFound
+
+
+def _skeleton(contract: Contract) -> Document:
+    """Return what Connexion needs of the served document: paths, operationIds and security.
+
+    Bodies and their schemas are enforced here. Connexion would resolve every reference in them, once per start and
+    once per reader of the document.
+    """
+    paths: Document = {}
+    for operation in contract.operations:
+        paths.setdefault(operation.path, {})[operation.method.lower()] = {
+            "operationId": operation.id,
+            "security": _security(operation),
+            "responses": {"default": {"description": "See the served document."}},
+        }
+    schemes = contract.served.get("components", {}).get("securitySchemes", {}) | _CLOSED
+    skeleton: Document = {"openapi": contract.served["openapi"], "info": contract.served["info"]}
+    skeleton |= {"servers": contract.served.get("servers", []), "paths": paths}
+    return copy.deepcopy(skeleton | {"components": {"securitySchemes": schemes}})
+
+
+_CLOSED: Document = {"closed": {"type": "http", "scheme": "bearer", "bearerFormat": "none that exists"}}
+
+
+def _security(operation: Operation) -> list[dict[str, list[str]]]:
+    """Return who may call; an operation that a new document left open stays closed until the overlay says why it is."""
+    if operation.is_open and not operation.is_public:
+        _log.warning("security.closed", operation=operation.key)
+        return [{"closed": []}]
+    return operation.security
+
+
+class _Resolver(Resolver):  # type: ignore[misc]  # Connexion is untyped
+    """Finds handlers by METHOD and path."""
+
+    def __init__(self, handlers: Mapping[str, Handler]) -> None:
+        super().__init__()
+        self._handlers = handlers
+
+    def resolve(self, operation: AbstractOperation) -> Resolution:
+        key = f"{operation.method.upper()} {operation.path}"
+        return Resolution(self._handlers[key], operation.operation_id)
