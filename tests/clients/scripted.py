@@ -131,7 +131,7 @@ class Scripted:
                 await _say(connection, said)
             async for message in connection:
                 kind = json.loads(message)["type"]
-                await self._note(lambda kind=kind: self.heard.append(kind))  # type: ignore[misc]
+                await self._note(lambda kind=kind: self.heard.append(kind))
                 if kind == "ping" and Way.MUTE not in self._chosen[connection]:
                     await connection.send(json.dumps({"type": "pong", "sequence": 7, "serverTime": AT}))
 

@@ -168,6 +168,6 @@ async def test_many_are_followed_beside_each_other(world: World, start: Start) -
         await world.commit(make_event())
         await world.commit(make_event(), make_event(), organization_id=world.theirs)
         async with patience():
-            got = await asyncio.gather(ours.until(1), theirs.until(2))
+            got = list(await asyncio.gather(ours.until(1), theirs.until(2)))
 
     assert got == [[1], [1, 2]]

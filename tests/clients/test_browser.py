@@ -11,7 +11,7 @@ from tests.clients.scripted import Said, Scripted, Way, event, hello, scripted
 from tests.realtime.conftest import Station, World, make_event
 from tests.support.chromium import Tab, browser
 
-LONG = {"base": 3600.0, "longest": 3600.0}  # a pause nobody waits for
+PATIENT = hello(base=3600, longest=3600)  # a pause nobody waits for
 
 
 @pytest.fixture
@@ -62,7 +62,7 @@ async def test_a_network_that_went_ends_the_connection_and_one_that_comes_brings
     station: Station, tab: Tab
 ) -> None:
     """At once, however long the pause would be."""
-    scripts: list[list[Said]] = [[hello(**LONG)], [hello(), event(1)]]
+    scripts: list[list[Said]] = [[PATIENT], [hello(), event(1)]]
     async with scripted(*scripts) as playing:
         await follow(tab, station, playing.url)
         await until_told(tab, "live")
@@ -77,7 +77,7 @@ async def test_a_network_that_went_ends_the_connection_and_one_that_comes_brings
                                    "window.dispatchEvent(new Event('pageshow'))"])  # fmt: skip
 async def test_a_page_that_comes_to_the_front_does_not_wait_on(station: Station, tab: Tab, wakes: str) -> None:
     """Whoever comes back to it sees what happens now."""
-    async with scripted([hello(**LONG)], [hello(), event(1)]) as playing:
+    async with scripted([PATIENT], [hello(), event(1)]) as playing:
         await follow(tab, station, playing.url)
         await until_told(tab, "live")
         await tab.run("Math.random = () => 1")

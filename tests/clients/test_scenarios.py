@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from tests.clients.drivers import Client, Start
-from tests.clients.scripted import EPOCH, NEXT_EPOCH, Said, Way, event, gap, hello, page, scripted
+from tests.clients.scripted import EPOCH, NEXT_EPOCH, Answer, Said, Way, event, gap, hello, page, scripted
 from tests.support.waiting import until
 
 pytestmark = pytest.mark.processes
@@ -152,7 +152,7 @@ async def test_pauses_grow_up_to_a_limit_and_begin_anew_after_an_event(start: St
     """A server that says hello and closes is asked less and less; one that brings an event is trusted again."""
     greeting = hello(base=0.01, longest=0.05)
     scripts: list[list[Said]] = [
-        *([[greeting, None]] * 2), OUT, [greeting, None], [greeting, event(1), None], [greeting],
+        [greeting, None], [greeting, None], OUT, [greeting, None], [greeting, event(1), None], [greeting],
     ]  # fmt: skip
     async with scripted(*scripts) as playing, start(url=playing.url, token="ours", chance=1) as client:
         pauses = [(await client.next("waiting"))["detail"]["seconds"] for _ in range(5)]
@@ -374,7 +374,7 @@ BLOCKED: list[list[Said]] = [[Way.REFUSED]]
 async def test_two_failed_upgrades_are_enough_to_read_over_http(start: Start) -> None:
     """With the same token, place, epoch and filters, and the same callbacks."""
     filters = {"events": ["call_ended", "erased"], "contactId": "c" * 24, "conversationId": "d" * 24}
-    pages = [page(2, head=2), page(3, 4, head=6), Way.SILENT]
+    pages: list[Answer] = [page(2, head=2), page(3, 4, head=6), Way.SILENT]
     async with (
         scripted(*BLOCKED, pages=pages) as playing,
         start(
@@ -493,7 +493,7 @@ async def test_an_api_without_room_is_asked_again_when_it_says(start: Start) -> 
 
 async def test_the_socket_is_tried_now_and_then_and_taken_when_it_opens(start: Start) -> None:
     """What came over HTTP is not handed on again, and what comes over the socket follows it."""
-    scripts: list[list[Said]] = [[Way.REFUSED]] * 3 + [[hello(3), event(3), event(4)]]
+    scripts: list[list[Said]] = [*BLOCKED, *BLOCKED, *BLOCKED, [hello(3), event(3), event(4)]]
     async with (
         scripted(*scripts, pages=[page(2, 3, head=3), Way.SILENT]) as playing,
         start(
@@ -509,7 +509,7 @@ async def test_the_socket_is_tried_now_and_then_and_taken_when_it_opens(start: S
 
 async def test_a_socket_that_says_nothing_once_it_is_open_is_left_for_http_again(start: Start) -> None:
     """One more failure is enough."""
-    scripts: list[list[Said]] = [[Way.REFUSED]] * 2 + [[], [Way.REFUSED]]
+    scripts: list[list[Said]] = [*BLOCKED, *BLOCKED, [], *BLOCKED]
     async with (
         scripted(*scripts, pages=[page(2, head=2), Way.SILENT, page(head=2)]) as playing,
         start(
