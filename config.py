@@ -135,6 +135,7 @@ class Settings(BaseSettings):
     realtime_message_burst: Annotated[Amount, Field(ge=1)] = 40
     realtime_unsent_bytes: Annotated[int, Field(ge=16 * 1024)] = 128 * 1024
     realtime_stall_seconds: Seconds = 5
+    realtime_slowest_bytes_per_second: Annotated[int, Field(ge=256)] = 4096
     realtime_heartbeat_seconds: Seconds = 20
     realtime_revocation_seconds: Seconds = 2
     realtime_jitter_seconds: Amount = 5

@@ -246,8 +246,10 @@ async def _keep_house(relay: Relay) -> None:
 async def _broadcast(settings: Settings, descriptors: int) -> None:
     # The API need not hold the broadcaster in memory.
     from realtime import server as realtime_server
+    from realtime.recollection import Recollection
 
     port = settings.broadcaster_management_port
+    recollection = Recollection(settings.data_dir / f"broadcast-{settings.realtime_port}.json")
     async with open_relay(settings) as relay:
         await realtime_server.serve(
             relay.database,
@@ -264,6 +266,7 @@ async def _broadcast(settings: Settings, descriptors: int) -> None:
             is_https=settings.is_realtime_https,
             quota=relay.quotas.sockets,
             watch=partial(note_socket, relay),
+            recollection=recollection,
         )
 
 

@@ -8,7 +8,7 @@ database that has been taken back holds an older mark, or none. What was read af
 recognised by the newest event that was read. A place (see `Database.place`) says which files or which server it is.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 from domain.epochs import Standing, generation, new_epoch
@@ -30,9 +30,9 @@ class Witnessed(NamedTuple):
 
 
 class Sight(NamedTuple):
-    """What a look at the database found: `mark` of the checkpoint, None without one, and whether the event is there.
+    """What a look at the database found: `mark` of the checkpoint, None without one, and whether events are there.
 
-    `has_witnessed` is False only if another event has its place.
+    `has_witnessed` is False only if another event has the place of one.
     """
 
     standings: dict[str, Standing]
@@ -40,12 +40,12 @@ class Sight(NamedTuple):
     has_witnessed: bool
 
 
-def look(checkpoint_id: str, witnessed: Witnessed | None) -> Sight:
-    """Read where every log stands, the checkpoint's mark, and the event that was read last."""
-    at = witnessed and _AT.value(organization=witnessed.organization_id, sequence=witnessed.sequence)
+def look(checkpoint_id: str, witnessed: Sequence[Witnessed]) -> Sight:
+    """Read where every log stands, the checkpoint's mark, and events that were read before."""
+    has_witnessed = all(_AT.value(organization=one[0], sequence=one[1]) in (None, one.at) for one in witnessed)
     mark = _MARK.value(id=checkpoint_id)
     # Read last: what was published before cannot be above it, unless the log went back.
-    return Sight(outbox.standings(), mark, at is None or witnessed is None or at == witnessed.at)
+    return Sight(outbox.standings(), mark, has_witnessed)
 
 
 def write_checkpoint(checkpoint_id: str, mark: str, place: str) -> None:

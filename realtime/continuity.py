@@ -21,6 +21,7 @@ from persistence.database import Database
 from realtime.recollection import Recollection, Remembered
 
 _CHECKPOINT_SECONDS = 5.0
+_MOST_WITNESSED = 8
 
 log = structlog.get_logger()
 
@@ -35,8 +36,8 @@ class Continuity:
         # A write whose outcome is unknown leaves two marks that may be there; None is no checkpoint at all.
         self._marks: set[str | None] = {None}
         self._place = ""
-        self._generation = 0
-        self._witnessed: Witnessed | None = None
+        self.generation = 0  # the newest that was seen
+        self._witnessed: list[Witnessed] = []
         self._is_due = True
         self._written_at = 0.0
 
@@ -46,18 +47,18 @@ class Continuity:
         places = await self._database.read(continuity.places)
         remembered = self._recollection.load() if self._recollection else None
         if remembered:
-            self._id, self._marks, self._generation = (
+            self._id, self._marks, self.generation = (
                 remembered.checkpoint_id,
                 set(remembered.marks),
                 remembered.generation,
             )
         sight = await self._look()
         there = _generation_of(sight.standings)
-        is_lost = remembered is not None and sight.mark not in self._marks and there <= self._generation
+        is_lost = remembered is not None and sight.mark not in self._marks and there <= self.generation
         if is_lost or not places <= {self._place}:
-            await self._begin_new_epochs(max(there, self._generation), "found at the start")
+            await self._begin_new_epochs(max(there, self.generation), "found at the start")
         else:
-            self._generation = there
+            self.generation = there
         await self._write_checkpoint()
 
     async def look(self, known: Mapping[str, Standing]) -> dict[str, Standing] | None:
@@ -65,24 +66,29 @@ class Continuity:
         sight, place = await self._look(), await self._database.place()
         if why := self._break(known, sight, place):
             self._place = place
-            await self._begin_new_epochs(max(_generation_of(known), self._generation), why)
+            await self._begin_new_epochs(max(_generation_of(known), self.generation), why)
             await self._write_checkpoint()
             return None
-        self._generation = max(self._generation, _generation_of(sight.standings))
+        self.generation = max(self.generation, _generation_of(sight.standings))
         if self._is_due and time.monotonic() - self._written_at > _CHECKPOINT_SECONDS:
             await self._write_checkpoint()
         return sight.standings
 
     def witness(self, events: Sequence[StoredEvent]) -> None:
-        """Remember the newest event that was read."""
+        """Remember the newest of the events, until the next look has found it: a few of many since the last one."""
         if events:
             newest = events[-1]
-            self._witnessed = Witnessed(newest.organization_id, newest.sequence, newest.at)
+            self._witnessed.append(Witnessed(newest.organization_id, newest.sequence, newest.at))
             self._is_due = True
+            if len(self._witnessed) > _MOST_WITNESSED:
+                del self._witnessed[1:-1:2]
 
     async def _look(self) -> Sight:
-        witnessed = self._witnessed
-        return await self._database.read(lambda: continuity.look(self._id, witnessed))
+        witnessed = tuple(self._witnessed)
+        sight = await self._database.read(lambda: continuity.look(self._id, witnessed))
+        if sight.has_witnessed:
+            self._witnessed = [one for one in self._witnessed if one not in witnessed[:-1]]
+        return sight
 
     def _break(self, known: Mapping[str, Standing], sight: Sight, place: str) -> str | None:
         """Say what breaks the continuity, None if nothing does."""
@@ -103,7 +109,8 @@ class Continuity:
     async def _begin_new_epochs(self, known: int, why: str) -> None:
         is_first = await self._database.write(lambda: continuity.begin_new_epochs(known))
         log.warning("log.not_continued", reason=why, begins_new_epochs=is_first)
-        self._marks, self._witnessed = {None}, None
+        self._marks, self._witnessed = {None}, []
+        self.generation = _generation_of((await self._look()).standings)
 
     async def _write_checkpoint(self) -> None:
         mark, place = secrets.token_hex(12), self._place
@@ -119,7 +126,7 @@ class Continuity:
 
     def _remember(self) -> None:
         if self._recollection:
-            self._recollection.save(Remembered(self._id, sorted(filter(None, self._marks)), self._generation))
+            self._recollection.save(Remembered(self._id, sorted(filter(None, self._marks)), self.generation))
 
 
 def _generation_of(standings: Mapping[str, Standing]) -> int:

@@ -87,6 +87,7 @@ class Reception:
         self._watch = watch
         self._replay = Replay(database, broadcaster, limits, metrics, self.close)
         self._sessions: dict[ServerConnection, Session] = {}
+        self.replaced = 0
         self._addresses: Counter[str] = Counter()
         self._organizations: Counter[str] = Counter()
         self.counts = SocketCounts(database, lambda: self._organizations)
@@ -370,6 +371,7 @@ class Reception:
 
     def restarted(self, logs: Mapping[str, bool]) -> None:
         """Take on the listeners of logs that are elsewhere now; tell those whose log was replaced."""
+        self.replaced += sum(logs.values())
         for session in self.sessions:
             feed = session.feed
             if feed is None or feed.organization_id not in logs:

@@ -32,6 +32,11 @@ class Recollection:
         self._path = path
         self._lock = self._acquire()
 
+    @property
+    def is_kept(self) -> bool:
+        """Whether anything is remembered here."""
+        return self._lock is not None
+
     def load(self) -> Remembered | None:
         """Return what was saved last, None without it or if it cannot be read."""
         if self._lock is None:

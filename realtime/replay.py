@@ -6,8 +6,10 @@ is behind. What is unsent to one listener never grows beyond a page, because eac
 Live delivery hands a listener over to here when its write buffer is full, and writes no more to it. A full buffer does
 not tell a listener that stopped reading from one whom a burst has caught behind a narrow line: a burst fills the
 buffers of all who are far away at once, and to close them all would bring them all back at once. So reading decides.
-Who takes anything at all within `stall_seconds` is brought up to date at its own pace; who takes nothing is closed,
-told after which sequence to resume.
+A listener is closed, and told after which sequence to resume, when its kernel took nothing of what was sent for
+longer than it takes to read one step of a window at 4 KB a second (`Limits.patience_seconds`); any other is brought up
+to date at its own pace. What the kernel here still holds counts as well: this process gets rid of nothing while that
+drains.
 """
 
 import asyncio
@@ -92,14 +94,18 @@ class Replay:
                 self._write(session, step, "ring")
 
     async def _drained(self, session: Session) -> None:
-        """Wait until most of what was written is read; TimeoutError when nothing of it is for a while."""
+        """Wait until most of what was written has left; TimeoutError when nothing of it is taken for a while."""
+        loop = asyncio.get_running_loop()
+        least, deadline = session.untaken, loop.time() + self._limits.patience_seconds
         while True:
-            before = session.unsent
             try:
                 async with asyncio.timeout(self._limits.stall_seconds):
                     return await session.drained()
             except TimeoutError:
-                if session.unsent >= before:
+                untaken = session.untaken
+                if untaken < least:
+                    least, deadline = untaken, loop.time() + self._limits.patience_seconds
+                elif loop.time() >= deadline:
                     raise
 
     def _give_up(self, session: Session, code: Close, reason: str) -> None:

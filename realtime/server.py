@@ -183,14 +183,14 @@ class RealtimeServer:
         )
         self._heartbeat = Heartbeat(lambda: self._reception.sessions, self._reception.close, self._metrics.heartbeats)
         self._revocation = Revocation(revoked, lambda: self._reception.sessions, self._reception.close)
-        self._recollection = recollection
+        self._continuity = Continuity(database, recollection)
         self._tail = Tail(
             database,
             self._broadcaster,
             self._reception.deliver,
             self._metrics,
             restarted=self._reception.restarted,
-            continuity=Continuity(database, recollection),
+            continuity=self._continuity,
         )
 
     @contextlib.asynccontextmanager
@@ -225,7 +225,10 @@ class RealtimeServer:
                     session.connection.transport.abort()
 
     def health(self) -> dict[str, Any]:
-        """Tell how we are: `status` is `ok`, `draining`, or `stale` when the outbox could not be read for a while."""
+        """Tell how we are: `status` is `ok`, `draining`, or `stale` when the outbox could not be read for a while.
+
+        The generation is that of the newest epoch, which begins with it; `logsReplaced` counts since the start.
+        """
         status = "draining" if self._is_draining else "stale" if self._tail_idle() > _STALE_SECONDS else "ok"
         return {
             "status": status,
@@ -233,6 +236,8 @@ class RealtimeServer:
             "organizations": self._reception.organizations(),
             "behind": self._reception.behind(),
             "lagSeconds": round(self._metrics.lag_seconds, 4),
+            "epochGeneration": self._continuity.generation,
+            "logsReplaced": self._reception.replaced,
         }
 
     # Life.

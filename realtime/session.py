@@ -6,7 +6,10 @@ forbids data after a close frame), and because nothing goes to the socket while 
 """
 
 import asyncio
+import fcntl
 import socket
+import sys
+import termios
 from collections.abc import Callable
 
 from websockets.asyncio.server import ServerConnection
@@ -139,6 +142,11 @@ class Session(Listener):
         """Bytes that wait for the peer to read."""
         return self.transport.get_write_buffer_size()
 
+    @property
+    def untaken(self) -> int:
+        """Bytes that the peer's kernel has yet to take: unsent here, or in the kernel, where it tells (Linux)."""
+        return self.unsent + _held_by_kernel(self.transport)
+
     def write(self, data: bytes) -> None:
         """Write ready frames, unless the connection is closing."""
         if data and self.protocol.state is OPEN:
@@ -200,6 +208,18 @@ class Session(Listener):
         if self.timer:
             self.timer.cancel()
         self.timer = timer
+
+
+def _held_by_kernel(transport: asyncio.Transport) -> int:
+    """Return how many bytes the kernel has not got rid of (`SIOCOUTQ`), 0 where it does not say."""
+    if not sys.platform.startswith("linux"):
+        return 0
+    held = bytearray(4)
+    try:
+        fcntl.ioctl(transport.get_extra_info("socket").fileno(), termios.TIOCOUTQ, held)
+    except (OSError, ValueError):  # the connection is over
+        return 0
+    return int.from_bytes(held, sys.byteorder)
 
 
 def _send_of(transport: asyncio.Transport) -> Send | None:

@@ -1,5 +1,6 @@
 """Reading the outbox over HTTP."""
 
+import asyncio
 import json
 from typing import Any
 
@@ -8,10 +9,11 @@ import pytest
 from domain.events import Event as DomainEvent
 from domain.events import EventName
 from persistence import outbox
-from persistence.models import Event
+from persistence.models import Event, User
 from tests.support import published_events
 from tests.support.api import Api
 from tests.support.reading import get
+from tests.support.waiting import patience
 
 pytestmark = pytest.mark.any_engine
 
@@ -139,3 +141,100 @@ async def test_a_page_of_very_long_events_ends_sooner_and_the_next_goes_on(api: 
 
     assert seen == [1, 2, 3, 4, 5]
     assert sizes == [1] * 5
+
+
+@pytest.mark.usefixtures("seven")
+async def test_another_epoch_and_a_sequence_beyond_the_head_are_gaps(api: Api) -> None:
+    """With the reason, and the page goes on at the head; the epoch of the answer is that of the log."""
+    epoch = (await read(api))["epoch"]
+    other, beyond, same = [
+        await read(api, since=since, epoch=given) for since, given in ((3, "0" * 24), (99, epoch), (3, epoch))
+    ]
+
+    assert other["gap"] == {"since": 3, "oldest": 8, "reason": "epoch"}
+    assert beyond["gap"] == {"since": 99, "oldest": 8, "reason": "ahead"}
+    assert [(page["events"], page["next"], page["epoch"]) for page in (other, beyond)] == [([], 7, epoch)] * 2
+    assert ([event["seq"] for event in same["events"]], same["gap"]) == ([4, 5, 6, 7], None)
+
+
+@pytest.mark.usefixtures("seven")
+@pytest.mark.each_engine
+async def test_a_page_ends_before_a_hole_and_the_next_says_what_is_missing(api: Api) -> None:
+    """Wherever it is; what is missing at the beginning was pruned."""
+    await api.relay.database.write(lambda: Event.delete().where(Event.sequence.in_([1, 4, 5])).execute())
+    pages, since = [], 0
+    for _ in range(3):
+        pages.append(await read(api, since=since))
+        since = pages[-1]["next"]
+
+    assert [([event["seq"] for event in page["events"]], page["gap"]) for page in pages] == [
+        ([2, 3], {"since": 0, "oldest": 2, "reason": "pruned"}),
+        ([6, 7], {"since": 3, "oldest": 6, "reason": "hole"}),
+        ([], None),
+    ]
+
+
+@pytest.mark.usefixtures("seven")
+async def test_filters_are_those_of_the_socket_and_next_moves_on_past_what_they_leave_out(api: Api) -> None:
+    """By name, by contact and by conversation."""
+    everything = (await read(api))["events"]
+    notes = await read(api, events="note_created,transfer_requested")
+    nobody = await read(api, contactId="f" * 24)
+    conversation = next(one["data"]["conversationId"] for one in everything if "conversationId" in one["data"])
+    of_it = await read(api, conversationId=conversation)
+
+    assert {event["event"] for event in notes["events"]} == {"note_created", "transfer_requested"}
+    assert (nobody["events"], nobody["next"]) == ([], 7)
+    assert of_it["events"] == [one for one in everything if one["data"].get("conversationId") == conversation]
+    assert notes["next"] == of_it["next"] == 7
+
+
+UNKNOWN: list[dict[str, str]] = [{"Since": "1"}, {"event": "call_ended"}, {"events": "call_begun"}, {"events": ""}]
+
+
+async def test_an_unknown_parameter_or_event_is_refused(api: Api, subtests: pytest.Subtests) -> None:
+    """A misspelt filter would otherwise let everything through."""
+    for params in [*UNKNOWN, {"wait": "26"}, {"epoch": "x"}, {"contactId": "x"}]:
+        with subtests.test(params=repr(params)[:60]):
+            response = await get(api, EVENTS, **params)
+
+            assert (response.status_code, response.json()["success"]) == (400, False)
+
+
+@pytest.mark.each_engine
+async def test_a_request_that_waits_is_answered_by_the_next_event_it_wants(api: Api) -> None:
+    """Not by one that its filter leaves out."""
+    waiting = asyncio.create_task(read(api, since=0, wait=25, events="note_created"))
+    await until_waiting(api)
+    number = api.demo.contact_phone
+    await api.tool("transfer", {})
+    await api.tool("create-note", {"phone_number": number, "note": "Asked."})
+    page = await waiting
+
+    assert [event["event"] for event in page["events"]] == ["note_created"]
+    assert page["next"] == 2
+
+
+async def test_requests_that_wait_are_answered_when_the_server_stops(api: Api) -> None:
+    """With what there is; whoever asks afterwards does not wait."""
+    waiting = asyncio.create_task(read(api, since=0, wait=25))
+    await until_waiting(api)
+    api.relay.new_events.close()
+
+    assert (await waiting)["events"] == (await read(api, since=0, wait=25))["events"] == []
+
+
+async def test_a_token_that_was_revoked_during_the_wait_is_refused(api: Api) -> None:
+    """What was committed meanwhile is not for its owner any more."""
+    waiting = asyncio.create_task(get(api, EVENTS, wait=25))
+    await until_waiting(api)
+    await api.relay.database.write(lambda: User.update(token_version=User.token_version + 1).execute())
+    await api.tool("transfer", {})
+
+    assert (await waiting).status_code == 401
+
+
+async def until_waiting(api: Api) -> None:
+    async with patience():
+        while not api.relay.new_events._waiting:
+            await asyncio.sleep(0)

@@ -16,7 +16,7 @@ async def main(database: str, port: str, ring: str, organization_id: str, unsent
         return Principal(TokenKind.API_KEY, organization_id)
 
     broadcaster: Broadcaster[Session] = Broadcaster(ring_events=int(ring))
-    limits = Limits(unsent_bytes=int(unsent), stall_seconds=float(stall))
+    limits = Limits(unsent_bytes=int(unsent), stall_seconds=float(stall), slowest_bytes_per_second=1 << 20)
     server = RealtimeServer(open_database(database), authenticate, broadcaster=broadcaster, limits=limits)
     async with server.running("127.0.0.1", int(port)):
         print("ready", flush=True)  # noqa: T201

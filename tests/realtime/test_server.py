@@ -3,6 +3,7 @@ import contextlib
 import json
 import os
 import re
+import socket
 import time
 import zlib
 from collections.abc import Callable
@@ -19,6 +20,7 @@ from domain.principals import Principal, TokenKind
 from persistence import outbox, retention
 from realtime.limits import Limits
 from tests.realtime.conftest import BOTH_ENGINES, CONTACT, CONVERSATION, Radio, Station, World, make_event, unhurried
+from tests.realtime.crowd import REQUEST
 from tests.support.waiting import PATIENCE_SECONDS, SLOWNESS, patience
 
 PING = bytes([0x89, 0x80 | 125, 0, 0, 0, 0]) + b"x" * 125  # masked with zeros, so that it can be repeated cheaply
@@ -579,7 +581,7 @@ async def test_the_limit_of_an_organization_holds_for_message_tokens(world: Worl
 
 async def test_a_listener_that_does_not_read_delays_nobody_and_loses_nothing(world: World) -> None:
     """Past the write buffer it gets nothing more; if it does not read then it is closed, and later it resumes."""
-    limits = unhurried(unsent_bytes=64 << 10, stall_seconds=0.3)
+    limits = unhurried(unsent_bytes=64 << 10, stall_seconds=0.3, slowest_bytes_per_second=1 << 20)
     async with world.broadcaster(limits=limits) as station, station.listener() as good, station.listener() as stalled:
         stalled.connection.transport.pause_reading()
         await good.next()
@@ -601,6 +603,27 @@ async def test_a_listener_that_does_not_read_delays_nobody_and_loses_nothing(wor
         async with station.listener(query=f"?since={seen[-1]}") as again:
             await again.next()
             assert await again.until(3000) == list(range(seen[-1] + 1, 3001))
+
+
+async def test_a_reader_that_is_slow_and_steady_stays(world: World) -> None:
+    """It takes a little all the time, which its kernel tells us in large steps: far between for the time limit."""
+    limits = unhurried(unsent_bytes=64 << 10, stall_seconds=0.2, slowest_bytes_per_second=64 << 10)
+    async with world.broadcaster(limits=limits) as station:
+        loop, taken = asyncio.get_running_loop(), 0
+        with socket.create_connection(("127.0.0.1", station.port)) as line:
+            line.sendall(REQUEST.format(since=0).replace("Bearer any", "Bearer ours").encode())
+            line.setblocking(False)
+            async with patience():
+                while station.server.health()["listeners"] == 0:
+                    await asyncio.sleep(0.01)
+            for _ in range(10):
+                await world.commit(*(make_event(padding=1500) for _ in range(100)))
+            while taken < 1 << 20:
+                piece = await loop.sock_recv(line, 16 << 10)
+                assert piece, "it was closed"
+                taken += len(piece)
+                await asyncio.sleep(len(piece) / (96 << 10))
+            assert b'realtime_closed_total{code="4490"}' not in (await station.get("/metrics"))[2]
 
 
 async def test_a_slow_reader_is_served_at_its_own_pace(world: World) -> None:
