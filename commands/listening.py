@@ -55,7 +55,7 @@ def listen(
         )
         asyncio.run(_print(following, as_json=as_json))
     except OptionError as error:
-        raise ConfigurationError(str(error)) from error
+        raise ConfigurationError(f"{url} cannot be followed: {error}" if url else str(error)) from error
     except TokenRefused as refused:
         raise Unauthenticated(str(refused)) from refused
     except Refused as refused:
