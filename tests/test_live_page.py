@@ -61,10 +61,10 @@ async def test_the_operations_can_be_tried_out_under_the_policy_of_their_page(
         assert tab.complaints == []
 
 
-def _note(demo: dict[str, str]) -> None:
+def _note(demo: dict[str, str], text: str = "Wants a callback.") -> None:
     answer = httpx.post(
         f"{demo['apiUrl']}/api/webhook/elevenlabs/tools/create-note",
-        json={"phone_number": "+14165550177", "note": "Wants a callback."},
+        json={"phone_number": "+14165550177", "note": text},
         headers={"Authorization": f"Bearer {demo['toolSecret']}"},
         trust_env=False,
     )
@@ -87,7 +87,7 @@ async def test_a_page_follows_the_api_where_sockets_are_blocked(
         )
         await tab.until("states.includes('polling')")
         await manage(env, "org", "contact", "Demo", "+14165550177", "Robin")
-        await asyncio.to_thread(_note, demo)
+        await asyncio.to_thread(_note, demo, "Wants an invoice.")
         await tab.until("got.length === 1")
 
-        assert await tab.run("got") == ["Wants a callback."]
+        assert await tab.run("got") == ["Wants an invoice."]
