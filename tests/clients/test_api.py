@@ -41,11 +41,11 @@ async def test_events_are_read_from_the_api_until_the_socket_opens(demo: Demo, b
     ) as client:  # fmt: skip
         polling = await client.next("polling")
         head = polling["detail"]["since"]
-        await _note(demo, "While sockets are blocked")
+        await _note(demo, f"{head}: while sockets are blocked")
         await client.next("event")
         async with _forwarding(blocked, int(demo["realtimePort"])):
             live = await client.next("live")
-            await _note(demo, "When they are not")
+            await _note(demo, f"{head}: when they are not")
             await client.next("event")
             place = await client.place()
             assert await client.stop() == 0
