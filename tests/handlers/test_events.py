@@ -236,5 +236,5 @@ async def test_a_token_that_was_revoked_during_the_wait_is_refused(api: Api) -> 
 
 async def until_waiting(api: Api) -> None:
     async with patience():
-        while not api.relay.new_events._waiting:
+        while not api.relay.new_events._waiting:  # noqa: ASYNC110 - it is asked of the inside, which tells nobody
             await asyncio.sleep(0)

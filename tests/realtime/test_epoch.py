@@ -5,6 +5,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from actions.begin_new_epochs import begin_new_epochs
 from domain.epochs import generation
 from persistence import models, outbox, units
@@ -228,12 +230,15 @@ async def test_a_hole_in_a_page_is_told_where_it_is(world: World) -> None:
     lost = (1, 2, 5, 6, 8)
     await world.database.write(lambda: models.Event.delete().where(models.Event.sequence.in_(lost)).execute())
     wanted = "&events=note_created"
-    async with world.broadcaster() as station:
-        async with station.listener(query="?since=0") as radio, station.listener(query=f"?since=3{wanted}") as other:
-            epoch = (await radio.next())["epoch"]
-            frames = [await radio.next() for _ in range(8)]
-            await other.next()
-            gaps = [await other.next() for _ in range(2)]
+    async with (
+        world.broadcaster() as station,
+        station.listener(query="?since=0") as radio,
+        station.listener(query=f"?since=3{wanted}") as other,
+    ):
+        epoch = (await radio.next())["epoch"]
+        frames = [await radio.next() for _ in range(8)]
+        await other.next()
+        gaps = [await other.next() for _ in range(2)]
 
     assert [(f["since"], f["oldest"], f["reason"]) if f["type"] == "gap" else f["seq"] for f in frames] == [
         (0, 3, "pruned"), 3, 4, (4, 7, "hole"), 7, (7, 9, "hole"), 9, 10,
