@@ -15,6 +15,7 @@ from drills.erasure_races import erasure_races, erasure_races_of_two  # noqa: E4
 from drills.hostile_clients import hostile_clients  # noqa: E402
 from drills.killed_api import killed_api, stopped_api, stopped_in_flight  # noqa: E402
 from drills.killed_broadcaster import killed_broadcaster  # noqa: E402
+from drills.log_went_back import restored_in_place, restored_while_stopped, standby_promoted  # noqa: E402
 from drills.outcome import Outcome  # noqa: E402
 from drills.several_processes import several_processes  # noqa: E402
 from drills.storage_trouble import storage_trouble  # noqa: E402
@@ -47,6 +48,11 @@ PLAN: list[tuple[Drill, str, int]] = [
     (erasure_races_of_two, "postgresql", 100),
     (clock_set_back, "sqlite", 3),
     (hostile_clients, "sqlite", 200),
+    (restored_in_place, "sqlite", 3),
+    (restored_in_place, "postgresql", 3),
+    (restored_while_stopped, "sqlite", 3),
+    (restored_while_stopped, "postgresql", 3),
+    (standby_promoted, "postgresql", 2),
 ]
 _LIMIT_SECONDS = 600
 

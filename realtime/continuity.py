@@ -38,25 +38,25 @@ class Continuity:
         self._place = ""
         self.generation = 0  # the newest that was seen
         self._witnessed: list[Witnessed] = []
+        self._saved: list[Witnessed] = []
         self._is_due = True
         self._written_at = 0.0
 
     async def begin(self) -> None:
         """Recognise the database that was worked with before, if it can be; begin new epochs if it was replaced."""
         self._place = await self._database.place()
-        places = await self._database.read(continuity.places)
         remembered = self._recollection.load() if self._recollection else None
         if remembered:
-            self._id, self._marks, self.generation = (
-                remembered.checkpoint_id,
-                set(remembered.marks),
-                remembered.generation,
-            )
+            self._id, self.generation = remembered.checkpoint_id, remembered.generation
+            self._marks, self._witnessed = set(remembered.marks), remembered.witnessed
         sight = await self._look()
+        is_known = sight.mark in self._marks and sight.has_witnessed
+        is_known = is_known and not any(_is_beyond(one, sight) for one in self._witnessed)
         there = _generation_of(sight.standings)
-        is_lost = remembered is not None and sight.mark not in self._marks and there <= self.generation
-        if is_lost or not places <= {self._place}:
-            await self._begin_new_epochs(max(there, self.generation), "found at the start")
+        # Read afterwards: another broadcaster that began new epochs meanwhile has deleted the old places.
+        places = await self._database.read(continuity.places)
+        if not places <= {self._place} or (remembered and not is_known and there <= self.generation):
+            await self._begin_new_epochs(max(there, self.generation), "it is not the database of the last run")
         else:
             self.generation = there
         await self._write_checkpoint()
@@ -72,6 +72,8 @@ class Continuity:
         self.generation = max(self.generation, _generation_of(sight.standings))
         if self._is_due and time.monotonic() - self._written_at > _CHECKPOINT_SECONDS:
             await self._write_checkpoint()
+        elif self._witnessed != self._saved:
+            self._remember()
         return sight.standings
 
     def witness(self, events: Sequence[StoredEvent]) -> None:
@@ -126,7 +128,13 @@ class Continuity:
 
     def _remember(self) -> None:
         if self._recollection:
-            self._recollection.save(Remembered(self._id, sorted(filter(None, self._marks)), self.generation))
+            marks, self._saved = sorted(filter(None, self._marks)), list(self._witnessed)
+            self._recollection.save(Remembered(self._id, marks, self.generation, self._saved))
+
+
+def _is_beyond(one: Witnessed, sight: Sight) -> bool:
+    standing = sight.standings.get(one.organization_id)
+    return standing is None or standing.sequence < one.sequence
 
 
 def _generation_of(standings: Mapping[str, Standing]) -> int:

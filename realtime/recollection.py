@@ -13,16 +13,18 @@ import structlog
 
 from domain import documents
 from domain.errors import InvalidRequest
+from persistence.continuity import Witnessed
 
 log = structlog.get_logger()
 
 
 class Remembered(NamedTuple):
-    """A checkpoint, the marks one of which it has, and the newest generation of epochs that was seen."""
+    """A checkpoint, the marks one of which it has, the newest generation of epochs, and the newest events, by place."""
 
     checkpoint_id: str
     marks: list[str]
     generation: int
+    witnessed: list[Witnessed]
 
 
 class Recollection:
@@ -42,8 +44,9 @@ class Recollection:
         if self._lock is None:
             return None
         try:
-            checkpoint_id, marks, generation = documents.load(self._path.read_bytes())
-            return Remembered(str(checkpoint_id), [str(mark) for mark in marks], int(generation))
+            checkpoint_id, marks, generation, witnessed = documents.load(self._path.read_bytes())
+            events = [Witnessed(str(whose), int(sequence), str(at)) for whose, sequence, at in witnessed]
+            return Remembered(str(checkpoint_id), [str(mark) for mark in marks], int(generation), events)
         except (OSError, InvalidRequest, TypeError, ValueError):
             return None
 

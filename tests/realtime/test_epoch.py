@@ -5,6 +5,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from actions.begin_new_epochs import begin_new_epochs
 from domain.epochs import generation
 from persistence import models, outbox, units
@@ -121,6 +123,31 @@ async def test_what_was_read_after_the_checkpoint_is_recognised(world: World) ->
 
 
 @BOTH_ENGINES
+async def test_a_second_checkpoint_is_what_tells(world: World) -> None:
+    """The logs are as long as they were and hold the same, but an older mark is there: nobody can say what was lost."""
+    await world.commit(make_event())
+    async with world.broadcaster() as station, station.listener() as radio:
+        await radio.next()
+        backup = await Backup.of(world)
+        await station.server._continuity._write_checkpoint()
+        await backup.restore(world)
+        assert (await radio.next())["reason"] == "epoch"
+
+
+@BOTH_ENGINES
+async def test_a_database_in_another_place_is_another_log(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As after the promotion of a standby, which the drill does for real."""
+    async with world.broadcaster() as station, station.listener() as radio:
+        await radio.next()
+
+        async def elsewhere() -> str:
+            return "elsewhere"
+
+        monkeypatch.setattr(world.database, "place", elsewhere)
+        assert (await radio.next())["reason"] == "epoch"
+
+
+@BOTH_ENGINES
 async def test_a_listener_that_comes_back_with_another_epoch_is_told_before_anything_else(world: World) -> None:
     """By the address, by `auth` and by `resume`; with the epoch it has, or without one, it goes on."""
     await world.commit_many(3)
@@ -203,12 +230,15 @@ async def test_a_hole_in_a_page_is_told_where_it_is(world: World) -> None:
     lost = (1, 2, 5, 6, 8)
     await world.database.write(lambda: models.Event.delete().where(models.Event.sequence.in_(lost)).execute())
     wanted = "&events=note_created"
-    async with world.broadcaster() as station:
-        async with station.listener(query="?since=0") as radio, station.listener(query=f"?since=3{wanted}") as other:
-            epoch = (await radio.next())["epoch"]
-            frames = [await radio.next() for _ in range(8)]
-            await other.next()
-            gaps = [await other.next() for _ in range(2)]
+    async with (
+        world.broadcaster() as station,
+        station.listener(query="?since=0") as radio,
+        station.listener(query=f"?since=3{wanted}") as other,
+    ):
+        epoch = (await radio.next())["epoch"]
+        frames = [await radio.next() for _ in range(8)]
+        await other.next()
+        gaps = [await other.next() for _ in range(2)]
 
     assert [(f["since"], f["oldest"], f["reason"]) if f["type"] == "gap" else f["seq"] for f in frames] == [
         (0, 3, "pruned"), 3, 4, (4, 7, "hole"), 7, (7, 9, "hole"), 9, 10,

@@ -68,7 +68,8 @@ class AwaitBeforeAttach(SoundLogs):
         super().step_client(where, client)
 
     def connect(self, where: int, organization: str, wanted: Any) -> None:
-        self.join_at(where, organization, wanted, self.broadcasters[where].head(organization))
+        broadcaster = self.broadcasters[where]
+        self.join_at(where, organization, wanted, broadcaster.head(organization), broadcaster.epoch(organization))
 
 
 class LowFloor(Broadcaster[Any]):

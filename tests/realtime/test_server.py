@@ -614,7 +614,7 @@ async def test_a_reader_that_is_slow_and_steady_stays(world: World) -> None:
             line.sendall(REQUEST.format(since=0).replace("Bearer any", "Bearer ours").encode())
             line.setblocking(False)
             async with patience():
-                while station.server.health()["listeners"] == 0:
+                while station.server.health()["listeners"] == 0:  # noqa: ASYNC110 - it tells nobody
                     await asyncio.sleep(0.01)
             for _ in range(10):
                 await world.commit(*(make_event(padding=1500) for _ in range(100)))
