@@ -86,7 +86,7 @@ mutants: $(INSTALLED) ## Plant known faults, one at a time, and see that the tes
 
 browser: $(INSTALLED) ## Install Chromium from Debian's packages if need be, and test the pages in it (about half a minute)
 	@command -v chromium >/dev/null || apt-get install -y --no-install-recommends chromium
-	$(BIN)/python -m pytest tests/realtime/test_browser.py tests/test_live_page.py
+	$(BIN)/python -m pytest tests/realtime/test_browser.py tests/clients/test_browser.py tests/test_live_page.py
 
 bench: $(MEASURED) ## Measure this server beside its peers (about ten minutes; see bench/README.md)
 	$(BIN)/python -m bench.run $(BENCH)

@@ -62,8 +62,7 @@ class Relay:
     `text_provider` makes the client of an SMS provider by its name and opened credentials, `elevenlabs` the client for
     an API key. `refusals` counts, by vendor, what came with a signature that proves nothing. `repetition` says when a
     log line about what outsiders repeat is due. `noted_keys` says when the use of an API key was last noted by this
-    process, `background` holds what no request waits for, `new_events` the requests
-    that wait for an event.
+    process, `background` holds what no request waits for, `new_events` the requests that wait for an event.
     """
 
     database: Database

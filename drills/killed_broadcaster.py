@@ -1,19 +1,18 @@
 """The broadcaster is killed again and again while listeners follow and calls arrive."""
 
 import asyncio
-import contextlib
 import itertools
 import random
 from collections.abc import Iterator
 
 import httpx
 
+from clients.python.tether_relay_client import follow
 from drills.ledger import balance
 from drills.load import Callers
 from drills.outcome import Outcome, insist
 from drills.stage import READY_SECONDS, Process, Stage, staged
 from persistence import outbox
-from realtime import client
 
 _LISTENERS = 20
 _CALLS_BETWEEN = 5
@@ -65,12 +64,11 @@ async def _push(callers: Callers, http: httpx.AsyncClient, names: Iterator[int])
 async def heard(stage: Stage, broadcaster: Process, count: int) -> list[int]:
     """Listen from the beginning until `count` events have come; return their sequences as they came."""
     url = broadcaster.url.replace("http", "ws") + "/v1"
-    frames = client.listen(url, stage.demo.api_key.get_secret_value(), since=0)
+    following = follow(url, token=stage.demo.api_key.get_secret_value(), since=0)
     sequences: list[int] = []
-    async with asyncio.timeout(_LISTENING_SECONDS), contextlib.aclosing(frames):
-        async for frame in frames:
-            if frame["type"] == "event":
-                sequences.append(frame["seq"])
+    async with asyncio.timeout(_LISTENING_SECONDS), following as events:
+        async for event in events:
+            sequences.append(event["seq"])
             if len(sequences) >= count:
                 break
     return sequences

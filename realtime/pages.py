@@ -22,8 +22,10 @@ Page = tuple[str, bytes]
 
 _HERE = Path(__file__).parent
 _EVENTS = _HERE.parent / "openapi" / "events.yaml"
+_CLIENT = _HERE.parent / "clients" / "javascript" / "index.js"
 _HTML = "text/html; charset=utf-8"
 _SCRIPT = re.compile(r'<script type="module">(.*?)</script>', re.DOTALL)
+_EXPORT = re.compile(r"^export ", re.MULTILINE)
 _STYLE = re.compile(r"<style>(.*?)</style>", re.DOTALL)
 # HTML in a description is shown, not obeyed.
 _MARKDOWN = MarkdownIt("commonmark", {"html": False}).enable("table")
@@ -42,7 +44,7 @@ def load(realtime_url: str = "", *, for_people: bool = True) -> dict[str, Page]:
     """
     # The reader written in C is ten times as quick, and there wherever PyYAML comes as a wheel.
     document = yaml.load(_EVENTS.read_bytes(), Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))  # noqa: S506
-    client = (_HERE / "client.js").read_text()
+    client = _CLIENT.read_text()
     data = {"/events.json": ("application/json", documents.dump(document))}
     if not for_people:
         return data
@@ -56,7 +58,7 @@ def load(realtime_url: str = "", *, for_people: bool = True) -> dict[str, Page]:
 def _live(client: str, realtime_url: str) -> str:
     page = (_HERE / "live.html").read_text().replace("{{realtime}}", html.escape(realtime_url))
     page = page.replace("{{connect}}", "".join(f" {origin}" for origin in socket_origins(realtime_url)))
-    page = page.replace("{{client}}", client.replace("export function", "function"))
+    page = page.replace("{{client}}", _EXPORT.sub("", client))
     for name, pattern in (("script", _SCRIPT), ("style", _STYLE)):
         (content,) = pattern.findall(page)
         page = page.replace(f"{{{{{name}-hash}}}}", _hash(content))

@@ -9,6 +9,7 @@ import pytest
 import pytest_asyncio
 
 from tests.support.chromium import browser
+from tests.support.ports import free_port
 from tests.support.up import environment, manage, running_up
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -60,11 +61,33 @@ async def test_the_operations_can_be_tried_out_under_the_policy_of_their_page(
         assert tab.complaints == []
 
 
-def _note(demo: dict[str, str]) -> None:
+def _note(demo: dict[str, str], text: str = "Wants a callback.") -> None:
     answer = httpx.post(
         f"{demo['apiUrl']}/api/webhook/elevenlabs/tools/create-note",
-        json={"phone_number": "+14165550177", "note": "Wants a callback."},
+        json={"phone_number": "+14165550177", "note": text},
         headers={"Authorization": f"Bearer {demo['toolSecret']}"},
         trust_env=False,
     )
     assert answer.json()["success"] is True
+
+
+async def test_a_page_follows_the_api_where_sockets_are_blocked(
+    up: tuple[dict[str, str], dict[str, str]], tmp_path: Path
+) -> None:
+    """The client that the API serves reads from the API, in a browser as well."""
+    env, demo = up
+    async with browser(tmp_path / "profile") as tab:
+        await tab.call("Page.setBypassCSP", enabled=True)  # the page's own policy admits no script but its own
+        await tab.open(f"{demo['apiUrl']}/live")
+        await tab.run(
+            "import('/client.js').then(({follow}) => { window.got = []; window.states = []; follow({"
+            f"url: 'ws://127.0.0.1:{free_port()}/v1', token: '{demo['apiKey']}',"
+            f"fallbackUrl: '{demo['apiUrl']}/api/events',"
+            "onEvent: (event) => got.push(event.data.note), onState: (name) => states.push(name) }) })"
+        )
+        await tab.until("states.includes('polling')")
+        await manage(env, "org", "contact", "Demo", "+14165550177", "Robin")
+        await asyncio.to_thread(_note, demo, "Wants an invoice.")
+        await tab.until("got.length === 1")
+
+        assert await tab.run("got") == ["Wants an invoice."]

@@ -13,10 +13,10 @@ import httpx
 from websockets.asyncio.client import connect
 from websockets.exceptions import WebSocketException
 
+from clients.python.tether_relay_client import follow
 from drills.load import INGEST, TOOLS, Callers
 from drills.stage import Process, Stage, staged
 from persistence import tables
-from realtime import client
 from tests.support.audio import mp3
 from tests.support.faulty_http import FakeVendor, Received, Reply
 from tests.support.spellings import Finding, findings
@@ -154,10 +154,11 @@ async def listen(scene: Scene) -> None:
             async with connect(address, subprotocols=protocols) as connection:  # type: ignore[arg-type]
                 await connection.send(json.dumps({"type": "auth", "token": scene.stage.superadmin_token[:-1]}))
                 await connection.recv()
-    async with patience(), contextlib.aclosing(client.listen(url, key, since=0)) as frames:
-        async for frame in frames:
-            scene.frames.append(frame)
-            if NOTE in json.dumps(frame):
+    following = follow(url, token=key, since=0, on_state=lambda _, detail: scene.frames.append(dict(detail)))
+    async with patience(), following as events:
+        async for event in events:
+            scene.frames.append(dict(event))
+            if NOTE in json.dumps(event):
                 return
 
 

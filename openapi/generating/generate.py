@@ -11,10 +11,10 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from openapi import document
+from openapi import document, yaml_text
 from openapi.document import Contract, Operation
 from openapi.envelopes import Envelopes
-from openapi.generating import model_code, operation_code, trial, writing
+from openapi.generating import event_code, model_code, operation_code, trial, writing
 from openapi.generating.differences import Change, compare
 from openapi.generating.handler_code import Site, Stub, sites, with_stubs
 from openapi.generating.handler_fit import Misfit, lost_imports, misfits
@@ -158,6 +158,7 @@ def plan(root: Path, published: bytes | None, name: str = "openapi.yaml") -> Pla
         folder / "operations.py": operations,
         folder / "coverage.py": operation_code.render_coverage(contract, handlers),
     }
+    files |= _client_types(root)
     files |= _stubs(root / "handlers", contract, models.types, handlers, missing)
     changed = {path: text.encode() for path, text in files.items() if not _holds(path, text.encode())}
     if published is not None and published != present:
@@ -196,6 +197,19 @@ def _read(path: Path) -> bytes:
         return path.read_bytes()
     except OSError as error:
         raise InvalidDocument(f"{path.name} cannot be read: {error.strerror}.") from error
+
+
+def _client_types(root: Path) -> dict[Path, str]:
+    """Return the types of the published clients; a tree without `events.yaml` has none."""
+    events = root / "openapi" / "events.yaml"
+    if not events.exists():
+        return {}
+    typescript, python = event_code.render(yaml_text.parse(_read(events), events.name))
+    clients = root / "clients"
+    return {
+        clients / "javascript" / "events.d.ts": typescript,
+        clients / "python" / "tether_relay_client" / "events.py": python,
+    }
 
 
 def _holds(path: Path, content: bytes) -> bool:

@@ -23,7 +23,10 @@ from typing import Any
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
-ROOMS = ("doors", "openapi", "handlers", "actions", "commands", "persistence", "providers", "realtime", "domain")
+ROOMS = (
+    *("doors", "openapi", "handlers", "actions", "commands", "persistence", "providers", "realtime", "domain"),
+    "clients",
+)
 LEAST = 120
 
 _NEEDED = {"name", "file", "reason", "find", "replace"}

@@ -44,7 +44,7 @@ async def test_the_listener_survives_a_restart_in_a_browser(world: World, tab: T
     async with world.broadcaster(limits=QUICK) as station:
         await tab.open(f"http://127.0.0.1:{station.port}/healthz")
         await tab.run(
-            "import('/client.js').then(({listen}) => { window.got = []; window.live = 0; listen({"
+            "import('/client.js').then(({follow}) => { window.got = []; window.live = 0; follow({"
             f"url: '{station.url}', token: 'ours', since: 0, onEvent: (event) => got.push(event.seq),"
             "onState: (name) => { live += name === 'live' } }) })"
         )
