@@ -1,10 +1,12 @@
 """Rows in the contract's words, as every reading operation shows them."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from domain.documents import HEAVY_BYTES, load
+from domain.names import parts
 from domain.texts import shown
-from persistence.models import Call, Contact, ContactNote, Conversation, Message, TransferRequest
+from persistence.models import Call, Contact, ContactEmail, ContactNote, Conversation, Message, TransferRequest
 
 _HEAVY_TEXT = 32 * 1024
 
@@ -58,17 +60,31 @@ def turns(row: Call) -> list[dict[str, Any]] | None:
     return transcript
 
 
-def contact(row: Contact) -> dict[str, Any]:
-    """Describe a contact; the first word of a name is the first name."""
-    first, _, last = row.name.strip().partition(" ")
+def names(row: Contact) -> tuple[str, str]:
+    """Return first and last name; the first word of a name is the first name, unless somebody told them apart."""
+    first, last = parts(row.name)
+    if row.first_name is None and row.last_name is None:
+        return first, last
+    return row.first_name or "", row.last_name or ""
+
+
+def emails(rows: Sequence[ContactEmail]) -> list[dict[str, Any]]:
+    """Describe the email addresses of a contact."""
+    return [{"value": row.address, "isPrimary": row.is_primary} for row in rows]
+
+
+def contact(row: Contact, addresses: Sequence[ContactEmail] = ()) -> dict[str, Any]:
+    """Describe a contact with its email addresses, the primary one first."""
+    first, last = names(row)
     return {
         "_id": row.id,
         "organizationId": row.organization_id,
         "name": row.name,
         "firstName": first,
-        "lastName": last.strip(),
+        "lastName": last,
         "phoneNumber": row.phone_number,
-        "email": None,
+        "email": next((one.address for one in addresses if one.is_primary), None),
+        "emails": emails(addresses),
         "status": None,
         "pipelineId": None,
         "pipelineStage": None,

@@ -9,7 +9,7 @@ from actions.read_calls import described
 from actions.relay import Relay
 from domain.errors import NotFound
 from domain.positions import Position, to_position
-from persistence import contact_notes, contacts, timeline
+from persistence import contact_emails, contact_notes, contacts, timeline
 from persistence.models import Contact
 
 # Rows of a list, newest first, each with its position.
@@ -40,7 +40,8 @@ async def list_contacts(
     def unit() -> ContactList:
         total = contacts.count(organization_id, search)
         page = contacts.page(organization_id, search, total=total, offset=(number - 1) * size, limit=size)
-        return ContactList([descriptions.contact(contact) for contact in page], total)
+        emails = contact_emails.of(organization_id, [contact.id for contact in page])
+        return ContactList([descriptions.contact(contact, emails.get(contact.id, [])) for contact in page], total)
 
     return await relay.database.read(unit)
 
@@ -51,7 +52,13 @@ async def read_contact(relay: Relay, organization_id: str, contact_id: str) -> d
     Raises:
         NotFound: when the organization has no such contact.
     """
-    return await relay.database.read(lambda: descriptions.contact(existing(organization_id, contact_id)))
+
+    def unit() -> dict[str, Any]:
+        contact = existing(organization_id, contact_id)
+        emails = contact_emails.of(organization_id, [contact_id])
+        return descriptions.contact(contact, emails.get(contact_id, []))
+
+    return await relay.database.read(unit)
 
 
 async def list_notes(

@@ -20,6 +20,8 @@ class EventName(StrEnum):
     TRANSFER_REQUESTED = "transfer_requested"
     MESSAGE_STATUS = "message_status"
     VOICE_AI_WEBHOOK = "voice_ai_webhook"
+    CONTACT_UPDATED = "contact_updated"
+    AVAILABILITY_CHANGED = "availability_changed"
     CONTACT_ERASED = "contact_erased"
     ERASED = "erased"
 

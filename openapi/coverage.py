@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     import handlers.conversation
     import handlers.events
     import handlers.organization
+    import handlers.organizations
     import handlers.recordings
     import handlers.user
     import handlers.webhook
@@ -24,13 +25,17 @@ if TYPE_CHECKING:
     _webhook_post_webhook_elevenlabs_tools_create_note: operations.PostWebhookElevenlabsToolsCreateNote[Any] = handlers.webhook.post_webhook_elevenlabs_tools_create_note
     _webhook_post_webhook_elevenlabs_tools_send_sms: operations.PostWebhookElevenlabsToolsSendSms[Any] = handlers.webhook.post_webhook_elevenlabs_tools_send_sms
     _webhook_post_webhook_elevenlabs_tools_transfer: operations.PostWebhookElevenlabsToolsTransfer[Any] = handlers.webhook.post_webhook_elevenlabs_tools_transfer
+    _webhook_post_webhook_elevenlabs: operations.PostWebhookElevenlabs[Any] = handlers.webhook.post_webhook_elevenlabs
+    _webhook_post_webhook_elevenlabs_personalization: operations.PostWebhookElevenlabsPersonalization[Any] = handlers.webhook.post_webhook_elevenlabs_personalization
+    _webhook_post_webhook_elevenlabs_tools_check_availability: operations.PostWebhookElevenlabsToolsCheckAvailability[Any] = handlers.webhook.post_webhook_elevenlabs_tools_check_availability
+    _webhook_post_webhook_elevenlabs_tools_check_business_hours: operations.PostWebhookElevenlabsToolsCheckBusinessHours[Any] = handlers.webhook.post_webhook_elevenlabs_tools_check_business_hours
+    _webhook_post_webhook_elevenlabs_tools_update_contact: operations.PostWebhookElevenlabsToolsUpdateContact[Any] = handlers.webhook.post_webhook_elevenlabs_tools_update_contact
     _auth_post_auth_login: operations.PostAuthLogin[Any] = handlers.auth.post_auth_login
     _auth_post_auth_refresh: operations.PostAuthRefresh[Any] = handlers.auth.post_auth_refresh
     _auth_get_auth_verify_token: operations.GetAuthVerifyToken[Any] = handlers.auth.get_auth_verify_token
     _auth_post_auth_sign_out: operations.PostAuthSignOut[Any] = handlers.auth.post_auth_sign_out
     _user_get_user_api_key: operations.GetUserApiKey[Any] = handlers.user.get_user_api_key
     _user_post_user_api_key_regenerate: operations.PostUserApiKeyRegenerate[Any] = handlers.user.post_user_api_key_regenerate
-    _webhook_post_webhook_elevenlabs: operations.PostWebhookElevenlabs[Any] = handlers.webhook.post_webhook_elevenlabs
     _webhook_post_webhook_sms_status: operations.PostWebhookSmsStatus[Any] = handlers.webhook.post_webhook_sms_status
     _calls_get_calls_history: operations.GetCallsHistory[Any] = handlers.calls.get_calls_history
     _calls_get_calls_statistics: operations.GetCallsStatistics[Any] = handlers.calls.get_calls_statistics
@@ -52,3 +57,7 @@ if TYPE_CHECKING:
     _user_delete_user_api_keys_key: operations.DeleteUserApiKeysKey[Any] = handlers.user.delete_user_api_keys_key
     _user_post_user_api_keys_renew: operations.PostUserApiKeysRenew[Any] = handlers.user.post_user_api_keys_renew
     _organization_get_organization_usage: operations.GetOrganizationUsage[Any] = handlers.organization.get_organization_usage
+    _webhook_post_webhook_elevenlabs_conversation_initiation: operations.PostWebhookElevenlabsConversationInitiation[Any] = handlers.webhook.post_webhook_elevenlabs_conversation_initiation
+    _organizations_get_organizations_business_hours: operations.GetOrganizationsBusinessHours[Any] = handlers.organizations.get_organizations_business_hours
+    _organizations_put_organizations_business_hours: operations.PutOrganizationsBusinessHours[Any] = handlers.organizations.put_organizations_business_hours
+    _user_put_user_availability: operations.PutUserAvailability[Any] = handlers.user.put_user_availability

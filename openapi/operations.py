@@ -409,6 +409,351 @@ class PostWebhookElevenlabsToolsTransfer(Protocol[R_contra]):
     async def __call__(self, request: Request[R_contra], *, body: models.ElevenLabsTransferRequest) -> PostWebhookElevenlabsToolsTransferAnswer: ...
 
 
+# POST /api/webhook/elevenlabs
+
+
+class PostWebhookElevenlabs200(Response[models.ElevenLabsPostCallResponse]):
+    """Webhook received."""
+
+    __slots__ = ()
+    status: ClassVar[Literal[200]] = 200
+
+
+class PostWebhookElevenlabs400(Response[models.WebhookErrorResponse]):
+    """Payload cannot be read."""
+
+    __slots__ = ()
+    status: ClassVar[Literal[400]] = 400
+
+
+class PostWebhookElevenlabs401(Response[models.WebhookErrorResponse]):
+    """Unauthorized — missing or invalid tool secret."""
+
+    __slots__ = ()
+    status: ClassVar[Literal[401]] = 401
+
+
+class PostWebhookElevenlabs413(Response[models.WebhookErrorResponse]):
+    """The body is larger than this operation accepts."""
+
+    __slots__ = ()
+    status: ClassVar[Literal[413]] = 413
+
+
+class PostWebhookElevenlabs415(Response[models.WebhookErrorResponse]):
+    """The body is sent in a media type this operation does not read."""
+
+    __slots__ = ()
+    status: ClassVar[Literal[415]] = 415
+
+
+class PostWebhookElevenlabs429(Response[models.WebhookErrorResponse]):
+    """Too many requests; try again later."""
+
+    __slots__ = ()
+    status: ClassVar[Literal[429]] = 429
+
+
+class PostWebhookElevenlabs500(Response[models.WebhookErrorResponse]):
+    """Internal server error."""
+
+    __slots__ = ()
+    status: ClassVar[Literal[500]] = 500
+
+
+class PostWebhookElevenlabs503(Response[models.WebhookErrorResponse]):
+    """Nothing was stored; the same request may be sent again."""
+
+    __slots__ = ()
+    status: ClassVar[Literal[503]] = 503
+
+
+PostWebhookElevenlabsAnswer: TypeAlias = (
+    PostWebhookElevenlabs200
+    | PostWebhookElevenlabs400
+    | PostWebhookElevenlabs401
+    | PostWebhookElevenlabs413
+    | PostWebhookElevenlabs415
+    | PostWebhookElevenlabs429
+    | PostWebhookElevenlabs500
+    | PostWebhookElevenlabs503
+)
+
+
+class PostWebhookElevenlabs(Protocol[R_contra]):
+    """Handle ElevenLabs post-call webhook."""
+
+    async def __call__(self, request: Request[R_contra]) -> PostWebhookElevenlabsAnswer: ...
+
+
+# POST /api/webhook/elevenlabs/personalization
+
+
+class PostWebhookElevenlabsPersonalization200(Response[models.ElevenLabsPersonalizationResponse]):
+    """Personalization variables returned."""
+
+    __slots__ = ()
+    status: ClassVar[Literal[200]] = 200
+
+
+class PostWebhookElevenlabsPersonalization400(Response[models.WebhookErrorResponse]):
+    """The body cannot be read."""
+
+    __slots__ = ()
+    status: ClassVar[Literal[400]] = 400
+
+
+class PostWebhookElevenlabsPersonalization401(Response[models.WebhookErrorResponse]):
+    """Unauthorized — missing or invalid tool secret."""
+
+    __slots__ = ()
+    status: ClassVar[Literal[401]] = 401
+
+
+class PostWebhookElevenlabsPersonalization413(Response[models.WebhookErrorResponse]):
+    """The body is larger than a tool call may be."""
+
+    __slots__ = ()
+    status: ClassVar[Literal[413]] = 413
+
+
+class PostWebhookElevenlabsPersonalization415(Response[models.WebhookErrorResponse]):
+    """The body is not sent as JSON."""
+
+    __slots__ = ()
+    status: ClassVar[Literal[415]] = 415
+
+
+class PostWebhookElevenlabsPersonalization429(Response[models.WebhookErrorResponse]):
+    """Too many requests; try again later."""
+
+    __slots__ = ()
+    status: ClassVar[Literal[429]] = 429
+
+
+class PostWebhookElevenlabsPersonalization500(Response[models.WebhookErrorResponse]):
+    """Internal server error."""
+
+    __slots__ = ()
+    status: ClassVar[Literal[500]] = 500
+
+
+PostWebhookElevenlabsPersonalizationAnswer: TypeAlias = (
+    PostWebhookElevenlabsPersonalization200
+    | PostWebhookElevenlabsPersonalization400
+    | PostWebhookElevenlabsPersonalization401
+    | PostWebhookElevenlabsPersonalization413
+    | PostWebhookElevenlabsPersonalization415
+    | PostWebhookElevenlabsPersonalization429
+    | PostWebhookElevenlabsPersonalization500
+)
+
+
+class PostWebhookElevenlabsPersonalization(Protocol[R_contra]):
+    """Handle ElevenLabs pre-call personalization webhook."""
+
+    async def __call__(self, request: Request[R_contra], *, body: models.ElevenLabsPersonalizationRequest) -> PostWebhookElevenlabsPersonalizationAnswer: ...
+
+
+# POST /api/webhook/elevenlabs/tools/check-availability
+
+
+class PostWebhookElevenlabsToolsCheckAvailability200(Response[models.ElevenLabsAvailabilityResponse]):
+    """Agent availability."""
+
+    __slots__ = ()
+    status: ClassVar[Literal[200]] = 200
+
+
+class PostWebhookElevenlabsToolsCheckAvailability400(Response[models.WebhookErrorResponse]):
+    """The body cannot be read."""
+
+    __slots__ = ()
+    status: ClassVar[Literal[400]] = 400
+
+
+class PostWebhookElevenlabsToolsCheckAvailability401(Response[models.WebhookErrorResponse]):
+    """Unauthorized — missing or invalid tool secret."""
+
+    __slots__ = ()
+    status: ClassVar[Literal[401]] = 401
+
+
+class PostWebhookElevenlabsToolsCheckAvailability413(Response[models.WebhookErrorResponse]):
+    """The body is larger than a tool call may be."""
+
+    __slots__ = ()
+    status: ClassVar[Literal[413]] = 413
+
+
+class PostWebhookElevenlabsToolsCheckAvailability415(Response[models.WebhookErrorResponse]):
+    """The body is not sent as JSON."""
+
+    __slots__ = ()
+    status: ClassVar[Literal[415]] = 415
+
+
+class PostWebhookElevenlabsToolsCheckAvailability429(Response[models.WebhookErrorResponse]):
+    """Too many requests; try again later."""
+
+    __slots__ = ()
+    status: ClassVar[Literal[429]] = 429
+
+
+class PostWebhookElevenlabsToolsCheckAvailability500(Response[models.WebhookErrorResponse]):
+    """Internal server error."""
+
+    __slots__ = ()
+    status: ClassVar[Literal[500]] = 500
+
+
+PostWebhookElevenlabsToolsCheckAvailabilityAnswer: TypeAlias = (
+    PostWebhookElevenlabsToolsCheckAvailability200
+    | PostWebhookElevenlabsToolsCheckAvailability400
+    | PostWebhookElevenlabsToolsCheckAvailability401
+    | PostWebhookElevenlabsToolsCheckAvailability413
+    | PostWebhookElevenlabsToolsCheckAvailability415
+    | PostWebhookElevenlabsToolsCheckAvailability429
+    | PostWebhookElevenlabsToolsCheckAvailability500
+)
+
+
+class PostWebhookElevenlabsToolsCheckAvailability(Protocol[R_contra]):
+    """ElevenLabs tool: check human agent availability."""
+
+    async def __call__(self, request: Request[R_contra], *, body: models.ElevenLabsToolInvocation) -> PostWebhookElevenlabsToolsCheckAvailabilityAnswer: ...
+
+
+# POST /api/webhook/elevenlabs/tools/check-business-hours
+
+
+class PostWebhookElevenlabsToolsCheckBusinessHours200(Response[models.ElevenLabsBusinessHoursResponse]):
+    """Business hours status."""
+
+    __slots__ = ()
+    status: ClassVar[Literal[200]] = 200
+
+
+class PostWebhookElevenlabsToolsCheckBusinessHours400(Response[models.WebhookErrorResponse]):
+    """The body cannot be read."""
+
+    __slots__ = ()
+    status: ClassVar[Literal[400]] = 400
+
+
+class PostWebhookElevenlabsToolsCheckBusinessHours401(Response[models.WebhookErrorResponse]):
+    """Unauthorized — missing or invalid tool secret."""
+
+    __slots__ = ()
+    status: ClassVar[Literal[401]] = 401
+
+
+class PostWebhookElevenlabsToolsCheckBusinessHours413(Response[models.WebhookErrorResponse]):
+    """The body is larger than a tool call may be."""
+
+    __slots__ = ()
+    status: ClassVar[Literal[413]] = 413
+
+
+class PostWebhookElevenlabsToolsCheckBusinessHours415(Response[models.WebhookErrorResponse]):
+    """The body is not sent as JSON."""
+
+    __slots__ = ()
+    status: ClassVar[Literal[415]] = 415
+
+
+class PostWebhookElevenlabsToolsCheckBusinessHours429(Response[models.WebhookErrorResponse]):
+    """Too many requests; try again later."""
+
+    __slots__ = ()
+    status: ClassVar[Literal[429]] = 429
+
+
+class PostWebhookElevenlabsToolsCheckBusinessHours500(Response[models.WebhookErrorResponse]):
+    """Internal server error."""
+
+    __slots__ = ()
+    status: ClassVar[Literal[500]] = 500
+
+
+PostWebhookElevenlabsToolsCheckBusinessHoursAnswer: TypeAlias = (
+    PostWebhookElevenlabsToolsCheckBusinessHours200
+    | PostWebhookElevenlabsToolsCheckBusinessHours400
+    | PostWebhookElevenlabsToolsCheckBusinessHours401
+    | PostWebhookElevenlabsToolsCheckBusinessHours413
+    | PostWebhookElevenlabsToolsCheckBusinessHours415
+    | PostWebhookElevenlabsToolsCheckBusinessHours429
+    | PostWebhookElevenlabsToolsCheckBusinessHours500
+)
+
+
+class PostWebhookElevenlabsToolsCheckBusinessHours(Protocol[R_contra]):
+    """ElevenLabs tool: check business hours."""
+
+    async def __call__(self, request: Request[R_contra], *, body: models.ElevenLabsToolInvocation) -> PostWebhookElevenlabsToolsCheckBusinessHoursAnswer: ...
+
+
+# POST /api/webhook/elevenlabs/tools/update-contact
+
+
+class PostWebhookElevenlabsToolsUpdateContact200(Response[models.ElevenLabsUpdateContactResponse]):
+    """Update result. Inspect `success`."""
+
+    __slots__ = ()
+    status: ClassVar[Literal[200]] = 200
+
+
+class PostWebhookElevenlabsToolsUpdateContact401(Response[models.WebhookErrorResponse]):
+    """Unauthorized — missing or invalid tool secret."""
+
+    __slots__ = ()
+    status: ClassVar[Literal[401]] = 401
+
+
+class PostWebhookElevenlabsToolsUpdateContact413(Response[models.WebhookErrorResponse]):
+    """The body is larger than a tool call may be."""
+
+    __slots__ = ()
+    status: ClassVar[Literal[413]] = 413
+
+
+class PostWebhookElevenlabsToolsUpdateContact415(Response[models.WebhookErrorResponse]):
+    """The body is not sent as JSON."""
+
+    __slots__ = ()
+    status: ClassVar[Literal[415]] = 415
+
+
+class PostWebhookElevenlabsToolsUpdateContact429(Response[models.WebhookErrorResponse]):
+    """Too many requests; try again later."""
+
+    __slots__ = ()
+    status: ClassVar[Literal[429]] = 429
+
+
+class PostWebhookElevenlabsToolsUpdateContact500(Response[models.WebhookErrorResponse]):
+    """Internal server error."""
+
+    __slots__ = ()
+    status: ClassVar[Literal[500]] = 500
+
+
+PostWebhookElevenlabsToolsUpdateContactAnswer: TypeAlias = (
+    PostWebhookElevenlabsToolsUpdateContact200
+    | PostWebhookElevenlabsToolsUpdateContact401
+    | PostWebhookElevenlabsToolsUpdateContact413
+    | PostWebhookElevenlabsToolsUpdateContact415
+    | PostWebhookElevenlabsToolsUpdateContact429
+    | PostWebhookElevenlabsToolsUpdateContact500
+)
+
+
+class PostWebhookElevenlabsToolsUpdateContact(Protocol[R_contra]):
+    """ElevenLabs tool: update contact fields mid-call."""
+
+    async def __call__(self, request: Request[R_contra], *, body: models.ElevenLabsUpdateContactRequest) -> PostWebhookElevenlabsToolsUpdateContactAnswer: ...
+
+
 # POST /api/auth/login
 
 
@@ -757,83 +1102,6 @@ class PostUserApiKeyRegenerate(Protocol[R_contra]):
     """Replace the user's API key."""
 
     async def __call__(self, request: Request[R_contra], *, overlap_minutes: int | None) -> PostUserApiKeyRegenerateAnswer: ...
-
-
-# POST /api/webhook/elevenlabs
-
-
-class PostWebhookElevenlabs200(Response[models.ElevenLabsPostCallResponse]):
-    """Accepted."""
-
-    __slots__ = ()
-    status: ClassVar[Literal[200]] = 200
-
-
-class PostWebhookElevenlabs400(Response[models.WebhookErrorResponse]):
-    """The body cannot be read."""
-
-    __slots__ = ()
-    status: ClassVar[Literal[400]] = 400
-
-
-class PostWebhookElevenlabs401(Response[models.WebhookErrorResponse]):
-    """No signature or token, or one that proves nothing."""
-
-    __slots__ = ()
-    status: ClassVar[Literal[401]] = 401
-
-
-class PostWebhookElevenlabs413(Response[models.WebhookErrorResponse]):
-    """The body is larger than this operation accepts."""
-
-    __slots__ = ()
-    status: ClassVar[Literal[413]] = 413
-
-
-class PostWebhookElevenlabs415(Response[models.WebhookErrorResponse]):
-    """The body is sent in a media type this operation does not read."""
-
-    __slots__ = ()
-    status: ClassVar[Literal[415]] = 415
-
-
-class PostWebhookElevenlabs429(Response[models.WebhookErrorResponse]):
-    """Too many requests; try again later."""
-
-    __slots__ = ()
-    status: ClassVar[Literal[429]] = 429
-
-
-class PostWebhookElevenlabs500(Response[models.WebhookErrorResponse]):
-    """Internal server error."""
-
-    __slots__ = ()
-    status: ClassVar[Literal[500]] = 500
-
-
-class PostWebhookElevenlabs503(Response[models.WebhookErrorResponse]):
-    """Nothing was stored; the same request may be sent again."""
-
-    __slots__ = ()
-    status: ClassVar[Literal[503]] = 503
-
-
-PostWebhookElevenlabsAnswer: TypeAlias = (
-    PostWebhookElevenlabs200
-    | PostWebhookElevenlabs400
-    | PostWebhookElevenlabs401
-    | PostWebhookElevenlabs413
-    | PostWebhookElevenlabs415
-    | PostWebhookElevenlabs429
-    | PostWebhookElevenlabs500
-    | PostWebhookElevenlabs503
-)
-
-
-class PostWebhookElevenlabs(Protocol[R_contra]):
-    """ElevenLabs post-call webhook."""
-
-    async def __call__(self, request: Request[R_contra]) -> PostWebhookElevenlabsAnswer: ...
 
 
 # POST /api/webhook/sms/{provider}/{messageId}
@@ -2288,10 +2556,318 @@ class GetOrganizationUsage(Protocol[R_contra]):
     async def __call__(self, request: Request[R_contra]) -> GetOrganizationUsageAnswer: ...
 
 
+# POST /api/webhook/elevenlabs/conversation-initiation
+
+
+class PostWebhookElevenlabsConversationInitiation200(Response[models.ElevenLabsConversationInitiationResponse]):
+    """The variables of the conversation."""
+
+    __slots__ = ()
+    status: ClassVar[Literal[200]] = 200
+
+
+class PostWebhookElevenlabsConversationInitiation400(Response[models.WebhookErrorResponse]):
+    """The body cannot be read."""
+
+    __slots__ = ()
+    status: ClassVar[Literal[400]] = 400
+
+
+class PostWebhookElevenlabsConversationInitiation401(Response[models.WebhookErrorResponse]):
+    """No signature or token, or one that proves nothing."""
+
+    __slots__ = ()
+    status: ClassVar[Literal[401]] = 401
+
+
+class PostWebhookElevenlabsConversationInitiation413(Response[models.WebhookErrorResponse]):
+    """The body is larger than this operation accepts."""
+
+    __slots__ = ()
+    status: ClassVar[Literal[413]] = 413
+
+
+class PostWebhookElevenlabsConversationInitiation415(Response[models.WebhookErrorResponse]):
+    """The body is sent in a media type this operation does not read."""
+
+    __slots__ = ()
+    status: ClassVar[Literal[415]] = 415
+
+
+class PostWebhookElevenlabsConversationInitiation429(Response[models.WebhookErrorResponse]):
+    """Too many requests; try again later."""
+
+    __slots__ = ()
+    status: ClassVar[Literal[429]] = 429
+
+
+class PostWebhookElevenlabsConversationInitiation500(Response[models.WebhookErrorResponse]):
+    """Internal server error."""
+
+    __slots__ = ()
+    status: ClassVar[Literal[500]] = 500
+
+
+class PostWebhookElevenlabsConversationInitiation503(Response[models.WebhookErrorResponse]):
+    """Nothing was stored; the same request may be sent again."""
+
+    __slots__ = ()
+    status: ClassVar[Literal[503]] = 503
+
+
+PostWebhookElevenlabsConversationInitiationAnswer: TypeAlias = (
+    PostWebhookElevenlabsConversationInitiation200
+    | PostWebhookElevenlabsConversationInitiation400
+    | PostWebhookElevenlabsConversationInitiation401
+    | PostWebhookElevenlabsConversationInitiation413
+    | PostWebhookElevenlabsConversationInitiation415
+    | PostWebhookElevenlabsConversationInitiation429
+    | PostWebhookElevenlabsConversationInitiation500
+    | PostWebhookElevenlabsConversationInitiation503
+)
+
+
+class PostWebhookElevenlabsConversationInitiation(Protocol[R_contra]):
+    """ElevenLabs pre-call webhook, in ElevenLabs' own form."""
+
+    async def __call__(self, request: Request[R_contra], *, body: models.ElevenLabsConversationInitiationRequest) -> PostWebhookElevenlabsConversationInitiationAnswer: ...
+
+
+# GET /api/organizations/{organizationId}/business-hours
+
+
+class GetOrganizationsBusinessHours200(Response[models.OrganizationBusinessHoursResponse]):
+    """The schedule."""
+
+    __slots__ = ()
+    status: ClassVar[Literal[200]] = 200
+
+
+class GetOrganizationsBusinessHours400(Response[models.RecordsErrorResponse]):
+    """The request does not match the contract."""
+
+    __slots__ = ()
+    status: ClassVar[Literal[400]] = 400
+
+
+class GetOrganizationsBusinessHours401(Response[models.RecordsErrorResponse]):
+    """Missing, invalid or expired token, or one without the role this needs."""
+
+    __slots__ = ()
+    status: ClassVar[Literal[401]] = 401
+
+
+class GetOrganizationsBusinessHours404(Response[models.RecordsErrorResponse]):
+    """There is nothing of that id in the caller's organization."""
+
+    __slots__ = ()
+    status: ClassVar[Literal[404]] = 404
+
+
+class GetOrganizationsBusinessHours429(Response[models.RecordsErrorResponse]):
+    """Too many requests; try again later."""
+
+    __slots__ = ()
+    status: ClassVar[Literal[429]] = 429
+
+
+class GetOrganizationsBusinessHours500(Response[models.RecordsErrorResponse]):
+    """Internal server error."""
+
+    __slots__ = ()
+    status: ClassVar[Literal[500]] = 500
+
+
+class GetOrganizationsBusinessHours503(Response[models.RecordsErrorResponse]):
+    """The server cannot answer just now; the same request may be sent again."""
+
+    __slots__ = ()
+    status: ClassVar[Literal[503]] = 503
+
+
+GetOrganizationsBusinessHoursAnswer: TypeAlias = (
+    GetOrganizationsBusinessHours200
+    | GetOrganizationsBusinessHours400
+    | GetOrganizationsBusinessHours401
+    | GetOrganizationsBusinessHours404
+    | GetOrganizationsBusinessHours429
+    | GetOrganizationsBusinessHours500
+    | GetOrganizationsBusinessHours503
+)
+
+
+class GetOrganizationsBusinessHours(Protocol[R_contra]):
+    """Get organization business hours configuration."""
+
+    async def __call__(self, request: Request[R_contra], *, organization_id: str) -> GetOrganizationsBusinessHoursAnswer: ...
+
+
+# PUT /api/organizations/{organizationId}/business-hours
+
+
+class PutOrganizationsBusinessHours200(Response[models.OrganizationBusinessHoursResponse]):
+    """The schedule as it is now."""
+
+    __slots__ = ()
+    status: ClassVar[Literal[200]] = 200
+
+
+class PutOrganizationsBusinessHours400(Response[models.RecordsErrorResponse]):
+    """The request does not match the contract."""
+
+    __slots__ = ()
+    status: ClassVar[Literal[400]] = 400
+
+
+class PutOrganizationsBusinessHours401(Response[models.RecordsErrorResponse]):
+    """Missing, invalid or expired token, or one without the role this needs."""
+
+    __slots__ = ()
+    status: ClassVar[Literal[401]] = 401
+
+
+class PutOrganizationsBusinessHours404(Response[models.RecordsErrorResponse]):
+    """There is nothing of that id in the caller's organization."""
+
+    __slots__ = ()
+    status: ClassVar[Literal[404]] = 404
+
+
+class PutOrganizationsBusinessHours413(Response[models.RecordsErrorResponse]):
+    """The body is larger than this operation accepts."""
+
+    __slots__ = ()
+    status: ClassVar[Literal[413]] = 413
+
+
+class PutOrganizationsBusinessHours415(Response[models.RecordsErrorResponse]):
+    """The body is not sent as JSON."""
+
+    __slots__ = ()
+    status: ClassVar[Literal[415]] = 415
+
+
+class PutOrganizationsBusinessHours429(Response[models.RecordsErrorResponse]):
+    """Too many requests; try again later."""
+
+    __slots__ = ()
+    status: ClassVar[Literal[429]] = 429
+
+
+class PutOrganizationsBusinessHours500(Response[models.RecordsErrorResponse]):
+    """Internal server error."""
+
+    __slots__ = ()
+    status: ClassVar[Literal[500]] = 500
+
+
+class PutOrganizationsBusinessHours503(Response[models.RecordsErrorResponse]):
+    """The server cannot answer just now; the same request may be sent again."""
+
+    __slots__ = ()
+    status: ClassVar[Literal[503]] = 503
+
+
+PutOrganizationsBusinessHoursAnswer: TypeAlias = (
+    PutOrganizationsBusinessHours200
+    | PutOrganizationsBusinessHours400
+    | PutOrganizationsBusinessHours401
+    | PutOrganizationsBusinessHours404
+    | PutOrganizationsBusinessHours413
+    | PutOrganizationsBusinessHours415
+    | PutOrganizationsBusinessHours429
+    | PutOrganizationsBusinessHours500
+    | PutOrganizationsBusinessHours503
+)
+
+
+class PutOrganizationsBusinessHours(Protocol[R_contra]):
+    """Update organization business hours configuration."""
+
+    async def __call__(self, request: Request[R_contra], *, body: models.OrganizationBusinessHoursRequest, organization_id: str) -> PutOrganizationsBusinessHoursAnswer: ...
+
+
+# PUT /api/user/availability
+
+
+class PutUserAvailability200(Response[models.UserAvailabilityResponse]):
+    """What counts now."""
+
+    __slots__ = ()
+    status: ClassVar[Literal[200]] = 200
+
+
+class PutUserAvailability400(Response[models.AuthErrorResponse]):
+    """The request does not match the contract."""
+
+    __slots__ = ()
+    status: ClassVar[Literal[400]] = 400
+
+
+class PutUserAvailability401(Response[models.AuthErrorResponse]):
+    """Wrong address or password, or a token that is missing, invalid or expired."""
+
+    __slots__ = ()
+    status: ClassVar[Literal[401]] = 401
+
+
+class PutUserAvailability413(Response[models.AuthErrorResponse]):
+    """The body is larger than this operation accepts."""
+
+    __slots__ = ()
+    status: ClassVar[Literal[413]] = 413
+
+
+class PutUserAvailability415(Response[models.AuthErrorResponse]):
+    """The body is not sent as JSON."""
+
+    __slots__ = ()
+    status: ClassVar[Literal[415]] = 415
+
+
+class PutUserAvailability429(Response[models.AuthErrorResponse]):
+    """Too many requests; try again later."""
+
+    __slots__ = ()
+    status: ClassVar[Literal[429]] = 429
+
+
+class PutUserAvailability500(Response[models.AuthErrorResponse]):
+    """Internal server error."""
+
+    __slots__ = ()
+    status: ClassVar[Literal[500]] = 500
+
+
+class PutUserAvailability503(Response[models.AuthErrorResponse]):
+    """The server cannot answer just now; the same request may be sent again."""
+
+    __slots__ = ()
+    status: ClassVar[Literal[503]] = 503
+
+
+PutUserAvailabilityAnswer: TypeAlias = (
+    PutUserAvailability200
+    | PutUserAvailability400
+    | PutUserAvailability401
+    | PutUserAvailability413
+    | PutUserAvailability415
+    | PutUserAvailability429
+    | PutUserAvailability500
+    | PutUserAvailability503
+)
+
+
+class PutUserAvailability(Protocol[R_contra]):
+    """Say that you are here, and whether you take calls."""
+
+    async def __call__(self, request: Request[R_contra], *, body: models.UserAvailabilityRequest) -> PutUserAvailabilityAnswer: ...
+
+
 # What the server reads at start
 
 OPERATIONS: Final = Bindings(
-    "77a7d6895a72ea8d05af01de9c0caf212fdcf2a38381d9e96bd05abadc99c50d",
+    "6d0d9f882003e6be53ec2186439e04df010ec7920d9d92ee24ed369962008c56",
     {
         "POST /api/calls/ingest": Binding(
             handler="calls.post_calls_ingest",
@@ -2375,6 +2951,76 @@ OPERATIONS: Final = Bindings(
                 PostWebhookElevenlabsToolsTransfer500,
             ),
         ),
+        "POST /api/webhook/elevenlabs": Binding(
+            handler="webhook.post_webhook_elevenlabs",
+            body=None,
+            parameters={},
+            responses=(
+                PostWebhookElevenlabs200,
+                PostWebhookElevenlabs400,
+                PostWebhookElevenlabs401,
+                PostWebhookElevenlabs413,
+                PostWebhookElevenlabs415,
+                PostWebhookElevenlabs429,
+                PostWebhookElevenlabs500,
+                PostWebhookElevenlabs503,
+            ),
+        ),
+        "POST /api/webhook/elevenlabs/personalization": Binding(
+            handler="webhook.post_webhook_elevenlabs_personalization",
+            body=models.ElevenLabsPersonalizationRequest,
+            parameters={},
+            responses=(
+                PostWebhookElevenlabsPersonalization200,
+                PostWebhookElevenlabsPersonalization400,
+                PostWebhookElevenlabsPersonalization401,
+                PostWebhookElevenlabsPersonalization413,
+                PostWebhookElevenlabsPersonalization415,
+                PostWebhookElevenlabsPersonalization429,
+                PostWebhookElevenlabsPersonalization500,
+            ),
+        ),
+        "POST /api/webhook/elevenlabs/tools/check-availability": Binding(
+            handler="webhook.post_webhook_elevenlabs_tools_check_availability",
+            body=models.ElevenLabsToolInvocation,
+            parameters={},
+            responses=(
+                PostWebhookElevenlabsToolsCheckAvailability200,
+                PostWebhookElevenlabsToolsCheckAvailability400,
+                PostWebhookElevenlabsToolsCheckAvailability401,
+                PostWebhookElevenlabsToolsCheckAvailability413,
+                PostWebhookElevenlabsToolsCheckAvailability415,
+                PostWebhookElevenlabsToolsCheckAvailability429,
+                PostWebhookElevenlabsToolsCheckAvailability500,
+            ),
+        ),
+        "POST /api/webhook/elevenlabs/tools/check-business-hours": Binding(
+            handler="webhook.post_webhook_elevenlabs_tools_check_business_hours",
+            body=models.ElevenLabsToolInvocation,
+            parameters={},
+            responses=(
+                PostWebhookElevenlabsToolsCheckBusinessHours200,
+                PostWebhookElevenlabsToolsCheckBusinessHours400,
+                PostWebhookElevenlabsToolsCheckBusinessHours401,
+                PostWebhookElevenlabsToolsCheckBusinessHours413,
+                PostWebhookElevenlabsToolsCheckBusinessHours415,
+                PostWebhookElevenlabsToolsCheckBusinessHours429,
+                PostWebhookElevenlabsToolsCheckBusinessHours500,
+            ),
+        ),
+        "POST /api/webhook/elevenlabs/tools/update-contact": Binding(
+            handler="webhook.post_webhook_elevenlabs_tools_update_contact",
+            body=models.ElevenLabsUpdateContactRequest,
+            parameters={},
+            responses=(
+                PostWebhookElevenlabsToolsUpdateContact200,
+                PostWebhookElevenlabsToolsUpdateContact401,
+                PostWebhookElevenlabsToolsUpdateContact413,
+                PostWebhookElevenlabsToolsUpdateContact415,
+                PostWebhookElevenlabsToolsUpdateContact429,
+                PostWebhookElevenlabsToolsUpdateContact500,
+            ),
+        ),
         "POST /api/auth/login": Binding(
             handler="auth.post_auth_login",
             body=models.AuthLoginRequest,
@@ -2449,21 +3095,6 @@ OPERATIONS: Final = Bindings(
                 PostUserApiKeyRegenerate429,
                 PostUserApiKeyRegenerate500,
                 PostUserApiKeyRegenerate503,
-            ),
-        ),
-        "POST /api/webhook/elevenlabs": Binding(
-            handler="webhook.post_webhook_elevenlabs",
-            body=None,
-            parameters={},
-            responses=(
-                PostWebhookElevenlabs200,
-                PostWebhookElevenlabs400,
-                PostWebhookElevenlabs401,
-                PostWebhookElevenlabs413,
-                PostWebhookElevenlabs415,
-                PostWebhookElevenlabs429,
-                PostWebhookElevenlabs500,
-                PostWebhookElevenlabs503,
             ),
         ),
         "POST /api/webhook/sms/{provider}/{messageId}": Binding(
@@ -2759,6 +3390,66 @@ OPERATIONS: Final = Bindings(
                 GetOrganizationUsage429,
                 GetOrganizationUsage500,
                 GetOrganizationUsage503,
+            ),
+        ),
+        "POST /api/webhook/elevenlabs/conversation-initiation": Binding(
+            handler="webhook.post_webhook_elevenlabs_conversation_initiation",
+            body=models.ElevenLabsConversationInitiationRequest,
+            parameters={},
+            responses=(
+                PostWebhookElevenlabsConversationInitiation200,
+                PostWebhookElevenlabsConversationInitiation400,
+                PostWebhookElevenlabsConversationInitiation401,
+                PostWebhookElevenlabsConversationInitiation413,
+                PostWebhookElevenlabsConversationInitiation415,
+                PostWebhookElevenlabsConversationInitiation429,
+                PostWebhookElevenlabsConversationInitiation500,
+                PostWebhookElevenlabsConversationInitiation503,
+            ),
+        ),
+        "GET /api/organizations/{organizationId}/business-hours": Binding(
+            handler="organizations.get_organizations_business_hours",
+            body=None,
+            parameters={('path', 'organizationId'): 'organization_id'},
+            responses=(
+                GetOrganizationsBusinessHours200,
+                GetOrganizationsBusinessHours400,
+                GetOrganizationsBusinessHours401,
+                GetOrganizationsBusinessHours404,
+                GetOrganizationsBusinessHours429,
+                GetOrganizationsBusinessHours500,
+                GetOrganizationsBusinessHours503,
+            ),
+        ),
+        "PUT /api/organizations/{organizationId}/business-hours": Binding(
+            handler="organizations.put_organizations_business_hours",
+            body=models.OrganizationBusinessHoursRequest,
+            parameters={('path', 'organizationId'): 'organization_id'},
+            responses=(
+                PutOrganizationsBusinessHours200,
+                PutOrganizationsBusinessHours400,
+                PutOrganizationsBusinessHours401,
+                PutOrganizationsBusinessHours404,
+                PutOrganizationsBusinessHours413,
+                PutOrganizationsBusinessHours415,
+                PutOrganizationsBusinessHours429,
+                PutOrganizationsBusinessHours500,
+                PutOrganizationsBusinessHours503,
+            ),
+        ),
+        "PUT /api/user/availability": Binding(
+            handler="user.put_user_availability",
+            body=models.UserAvailabilityRequest,
+            parameters={},
+            responses=(
+                PutUserAvailability200,
+                PutUserAvailability400,
+                PutUserAvailability401,
+                PutUserAvailability413,
+                PutUserAvailability415,
+                PutUserAvailability429,
+                PutUserAvailability500,
+                PutUserAvailability503,
             ),
         ),
     },

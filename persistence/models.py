@@ -179,17 +179,54 @@ class SmsConfig(Row):
     updated_at = Moment(default=now)
 
 
+class OrganizationHours(Row):
+    """When an organization is open, in the contract's words; None in `week` stands for the default hours.
+
+    `week` is a JSON object by day, `holidays` and `exceptional` are JSON lists.
+    """
+
+    organization = Belongs(Organization, primary_key=True)
+    timezone = CharField(max_length=LENGTHS["timezone"])
+    week = TextField(null=True)
+    holidays = TextField(default="[]")
+    exceptional = TextField(default="[]")
+    allow_user_override = BooleanField(default=False)
+    updated_at = Moment(default=now)
+
+
+class UserAvailability(Row):
+    """Whether a user is at a client that says so, and takes calls.
+
+    `online_until` is when the last heartbeat ends. `is_online` is what the listeners were last told.
+    """
+
+    user = Belongs(User, primary_key=True)
+    organization = Belongs(Organization, index=False)
+    is_online = BooleanField()
+    is_available = BooleanField()
+    online_until = Moment()
+
+    class Meta:
+        indexes = (
+            (("organization", "online_until"), False),
+            (("is_online", "online_until"), False),
+        )
+
+
 class Contact(Row):
     """A person on the far side of a call or a text; unique by number within the organization.
 
-    `search` is what a search looks at: name and number, in one case. A contact with an `erased_at` is on its way out
-    and has neither any more.
+    `name` is the whole name. `first_name` and `last_name` are set once somebody told them apart. `search` is what a
+    search looks at: name and number, in one case. A contact with an `erased_at` is on its way out and has neither any
+    more.
     """
 
     id = Id()
     organization = Belongs(Organization, index=False)
     phone_number = CharField(max_length=LENGTHS["phoneNumber"])
     name = TextField()
+    first_name = CharField(max_length=LENGTHS["firstName"], null=True)
+    last_name = CharField(max_length=LENGTHS["lastName"], null=True)
     name_is_placeholder = BooleanField(default=False)
     search = TextField(default="")
     erased_at = Moment(null=True)
@@ -200,6 +237,45 @@ class Contact(Row):
         indexes = (
             (("organization", "phone_number"), True),
             (("organization", "created_at", "id", "erased_at"), False),
+        )
+
+
+class ContactEmail(Row):
+    """An email address of a contact, as it was given; the first one is primary, and a later one replaces none."""
+
+    id = Id()
+    organization = Belongs(Organization, index=False)
+    contact = Belongs(Contact, index=False)
+    address = CharField(max_length=LENGTHS["email"])
+    is_primary = BooleanField()
+    created_at = Moment(default=now)
+
+    class Meta:
+        indexes = ((("contact", "address"), True),)
+
+
+class CallContext(Row):
+    """What was known of a call when it connected, for a day: who called which number, in which conversation.
+
+    The conversation and `call_sid` are the voice agent's own ids; at least one of them is there.
+    """
+
+    id = Id()
+    organization = Belongs(Organization, index=False)
+    contact = Belongs(Contact, null=True)
+    elevenlabs_conversation_id = CharField(max_length=LENGTHS["conversationId"], null=True)
+    call_sid = CharField(max_length=LENGTHS["vendorId"], null=True)
+    agent_id = CharField(max_length=LENGTHS["vendorId"], null=True)
+    caller_number = CharField(max_length=LENGTHS["phoneNumber"], null=True)
+    called_number = CharField(max_length=LENGTHS["phoneNumber"], null=True)
+    created_at = Moment(default=now)
+
+    class Meta:
+        indexes = (
+            (("organization", "elevenlabs_conversation_id"), True),
+            (("organization", "call_sid"), True),
+            (("organization", "caller_number"), False),
+            (("organization", "created_at"), False),
         )
 
 
@@ -483,7 +559,11 @@ MODELS = (
     ToolSecret,
     VoiceAiConfig,
     SmsConfig,
+    OrganizationHours,
+    UserAvailability,
     Contact,
+    ContactEmail,
+    CallContext,
     Conversation,
     Call,
     Recording,
