@@ -32,6 +32,7 @@ THEIR_NUMBER, EXTERNAL = "+14165550123", "vendor-call-of-ours"
 ID_PATTERN = "^[0-9a-f]{24}$"
 HANDLERS = find_handlers(handlers, OPERATIONS)
 WORDS = ("Zebediah Quux", THEIR_NUMBER, EXTERNAL, "our note", "our text", "our transcript", "our summary", "our wish")
+WORDS += ("zq@example.com", "our holiday", "America/Toronto")
 
 
 @dataclass
@@ -76,6 +77,10 @@ async def tenants(tmp_path: Path) -> AsyncIterator[Tenants]:
 async def _leave_something_of_every_kind(api: Api) -> dict[str, str]:
     contact_id = await contact_of(api, THEIR_NUMBER, "Zebediah Quux")
     agent = {"phone_number": THEIR_NUMBER, "conversation_id": "conv_ours"}
+    tool_secret = api.demo.tool_secret.get_secret_value()
+    connected = {"conversation_id": "conv_ours", "caller_id": THEIR_NUMBER}
+    await api.post("/api/webhook/elevenlabs/personalization", connected, tool_secret)
+    await api.tool("update-contact", agent | {"email": "zq@example.com"})
     await api.tool("create-note", agent | {"note": "our note"})
     await api.tool("send-sms", agent | {"message": "our text"})
     await api.tool("transfer", {"reason": "our wish", "conversation_id": "conv_ours"})
@@ -95,6 +100,7 @@ async def _leave_something_of_every_kind(api: Api) -> dict[str, str]:
     conversation_id = threads.json()["conversations"][0]["_id"]
     messages = (await get(api, f"/api/conversation/{conversation_id}/messages")).json()["messages"]
     (recording,) = await api.read(lambda: list(Recording.select()))
+    await _say_when_we_are_there(api)
     user = (await get(api, "/api/auth/verify-token")).json()["user"]
     (key,) = (await get(api, "/api/user/api-keys")).json()["data"]["apiKeys"]
     return {
@@ -106,7 +112,16 @@ async def _leave_something_of_every_kind(api: Api) -> dict[str, str]:
         "userId": user["id"],
         "externalCallId": EXTERNAL,
         "keyId": key["id"],
+        "organizationId": api.organization_id,
     }
+
+
+async def _say_when_we_are_there(api: Api) -> None:
+    headers = {"Authorization": f"Bearer {api.superadmin_token}"}
+    label = {"timezone": "America/Toronto", "holidays": [{"date": "2026-12-25", "label": "our holiday"}]}
+    hours = f"/api/organizations/{api.organization_id}/business-hours"
+    for path, body in ((hours, label), ("/api/user/availability", {"isAvailable": True})):
+        assert (await api.http.put(path, json=body, headers=headers)).status_code == 200
 
 
 # The walk

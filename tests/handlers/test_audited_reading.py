@@ -19,6 +19,7 @@ EXEMPT = {
     "get_user_api_key": "audited always, as api_key.read",
     "get_user_api_keys": "the caller's own keys, without their secrets",
     "get_organization_usage": "figures",
+    "get_organizations_business_hours": "a schedule",
     "get_recordings_audio": "opened by a link instead of a token; see below",
 }
 

@@ -93,6 +93,7 @@ async def prepare(api: Api, twilio: FakeTwilio) -> Known:
             "provider": "twilio",
             "messageId": message.id,
             "keyId": keys[0],
+            "organizationId": api.organization_id,
         },
         query={"contactId": call["contactId"]} | dict(parse_qsl(urlsplit(callback).query)),
         body={
