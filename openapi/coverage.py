@@ -44,11 +44,16 @@ if TYPE_CHECKING:
     _recordings_get_recordings_audio: operations.GetRecordingsAudio[Any] = handlers.recordings.get_recordings_audio
     _contact_notes_get_contact_notes: operations.GetContactNotes[Any] = handlers.contact_notes.get_contact_notes
     _contact_notes_post_contact_notes: operations.PostContactNotes[Any] = handlers.contact_notes.post_contact_notes
+    _contact_notes_patch_contact_notes: operations.PatchContactNotes[Any] = handlers.contact_notes.patch_contact_notes
+    _contact_notes_post_contact_notes_reaction: operations.PostContactNotesReaction[Any] = handlers.contact_notes.post_contact_notes_reaction
     _contacts_get_contacts: operations.GetContacts[Any] = handlers.contacts.get_contacts
+    _contacts_post_contacts_phone_number: operations.PostContactsPhoneNumber[Any] = handlers.contacts.post_contacts_phone_number
     _contacts_get_contacts_contact: operations.GetContactsContact[Any] = handlers.contacts.get_contacts_contact
     _contacts_delete_contacts_contact: operations.DeleteContactsContact[Any] = handlers.contacts.delete_contacts_contact
     _contacts_get_contacts_timeline: operations.GetContactsTimeline[Any] = handlers.contacts.get_contacts_timeline
+    _conversation_get_conversation_all: operations.GetConversationAll[Any] = handlers.conversation.get_conversation_all
     _conversation_post_conversation_all: operations.PostConversationAll[Any] = handlers.conversation.post_conversation_all
+    _conversation_put_conversation_resolve: operations.PutConversationResolve[Any] = handlers.conversation.put_conversation_resolve
     _conversation_get_conversation: operations.GetConversation[Any] = handlers.conversation.get_conversation
     _conversation_get_conversation_messages: operations.GetConversationMessages[Any] = handlers.conversation.get_conversation_messages
     _events_get_events: operations.GetEvents[Any] = handlers.events.get_events

@@ -135,11 +135,63 @@ class ElevenLabsPersonalizationResponse(Body):
     org_name: str | None = None
 
 
-class ElevenLabsPostCallRequestDataAnalysis(Body):
+class ElevenLabsPostCallRequestData(Body):
     model_config = ConfigDict(
         extra="allow",
     )
-    transcript_summary: str | None = None
+    conversation_id: Any | None = None
+    """
+    A text of at most 512 characters, insisted on for a known type; older payloads have it at the top.
+    """
+    agent_id: Any | None = None
+    """
+    A text.
+    """
+    agent_name: Any | None = None
+    """
+    A text.
+    """
+    status: Any | None = None
+    """
+    `done` or `failed`.
+    """
+    call_duration_secs: Any | None = None
+    """
+    A number.
+    """
+    transcript: Any | None = None
+    """
+    Turns with `role` (`agent`, `user`), `message` and `time_in_call_secs`.
+    """
+    metadata: Any | None = None
+    """
+    Start, duration and `phone_call` of a call; kind and body of a failure.
+    """
+    analysis: Any | None = None
+    """
+    Has the summary, `transcript_summary`.
+    """
+    full_audio: Any | None = None
+    """
+    The recording as base64 MP3.
+    """
+    failure_reason: Any | None = None
+    """
+    `busy`, `no-answer` or `unknown`.
+    """
+
+
+class ElevenLabsPostCallRequest(Body):
+    """
+    ElevenLabs post-call payload. Newer payloads nest the fields under `data`; older ones put them at the top level.
+    """
+
+    model_config = ConfigDict(
+        extra="allow",
+    )
+    type: Literal["post_call_transcription", "post_call_audio", "call_initiation_failure"]
+    event_timestamp: float | None = None
+    data: ElevenLabsPostCallRequestData | None = None
 
 
 class ElevenLabsPostCallResponse(Body):
@@ -448,6 +500,16 @@ class AuthLoginRequest(Body):
     password: str
 
 
+class AuthRefreshRequest(Body):
+    model_config = ConfigDict(
+        extra="allow",
+    )
+    refreshToken: str | None = None
+    """
+    The `refreshToken` of signing in, or of the last refresh, of the same user.
+    """
+
+
 class AuthUser(Body):
     model_config = ConfigDict(
         extra="allow",
@@ -468,6 +530,10 @@ class AuthTokenResponse(Body):
     """
     A JWT; send it as `Authorization` `Bearer <token>`.
     """
+    refreshToken: str | None = None
+    """
+    What refresh takes in its body; the same as `token` here.
+    """
     expiresAt: Moment | None = None
     """
     Until when the token is good.
@@ -479,6 +545,7 @@ class AuthVerifiedResponse(Body):
     model_config = ConfigDict(
         extra="allow",
     )
+    message: str
     valid: Literal[True]
     user: AuthUser
 
@@ -505,15 +572,6 @@ class UserApiKeyResponse(Body):
     success: Literal[True]
     message: str
     data: UserApiKeyResponseData
-
-
-class ElevenLabsPostCallTurn(Body):
-    model_config = ConfigDict(
-        extra="allow",
-    )
-    role: str | None = None
-    message: str | None = None
-    time_in_call_secs: float | None = None
 
 
 class SmsStatusForm(Body):
@@ -571,6 +629,13 @@ class DateOrMoment(RootModel[date_aliased | AwareDatetime]):
     """
 
 
+class CallsCallRecording(Body):
+    model_config = ConfigDict(
+        extra="allow",
+    )
+    callId: str | None = None
+
+
 class CallsCallProviderMetadata(Body):
     """
     `metadata` as it was given, and under `additional` what the contract has no name for.
@@ -601,8 +666,8 @@ class CallsRecordingResponse(Body):
     )
     success: Literal[True]
     callId: str | None = None
-    recordingId: str
-    audioUrl: str
+    recordingId: str | None = None
+    audioUrl: str | None = None
     """
     A link to the audio that needs no token and expires.
     """
@@ -610,15 +675,15 @@ class CallsRecordingResponse(Body):
     """
     Until when the link works.
     """
-    duration: float
-    transcriptionText: Annotated[str | None, Field(...)]
+    duration: float | None = None
+    transcriptionText: str | None = None
     """
     The transcript as text, a line a turn: `Agent: …`.
     """
-    transcriptionData: list[CallsTranscriptTurn]
-    direction: Literal["inbound", "outbound"]
-    from_: Annotated[str, Field(alias="from")]
-    to: str
+    transcriptionData: list[CallsTranscriptTurn] | None = None
+    direction: Literal["inbound", "outbound"] | None = None
+    from_: Annotated[str | None, Field(alias="from")] = None
+    to: str | None = None
 
 
 class CallsStatusFigures(Body):
@@ -628,6 +693,13 @@ class CallsStatusFigures(Body):
     count: int
     totalDuration: float
     avgDuration: float
+
+
+class ContactNoteReactionRequest(Body):
+    model_config = ConfigDict(
+        extra="allow",
+    )
+    emoji: str
 
 
 class ContactNoteAttachment(Body):
@@ -651,6 +723,15 @@ class ContactNoteUserId(Body):
     field_id: Annotated[str, Field(alias="_id")]
     fullName: str
     email: str
+
+
+class ContactNoteReaction(Body):
+    model_config = ConfigDict(
+        extra="allow",
+    )
+    emoji: str
+    users: list[str]
+    count: int
 
 
 class ContactNoteSource(Body):
@@ -683,7 +764,7 @@ class ContactNote(Body):
     note: str
     mentions: list[str] | None = None
     attachments: list[ContactNoteAttachment]
-    reactions: list[dict[str, Any]]
+    reactions: list[ContactNoteReaction]
     isEdited: bool
     source: ContactNoteSource | None = None
     """
@@ -701,70 +782,54 @@ class ContactNoteResponse(Body):
     data: ContactNote
 
 
+class ContactNotesResponsePagination(Body):
+    model_config = ConfigDict(
+        extra="allow",
+    )
+    total: int
+    limit: int
+    offset: int
+    hasMore: bool
+
+
 class ContactNotesResponse(Body):
     model_config = ConfigDict(
         extra="allow",
     )
     success: Literal[True]
     data: list[ContactNote]
+    pagination: ContactNotesResponsePagination
     next: Annotated[str | None, Field(...)]
     """
     The `cursor` of the next page; null on the last.
     """
 
 
-class Contact(Body):
+class ContactPhoneNumber(Body):
     model_config = ConfigDict(
         extra="allow",
-        arbitrary_types_allowed=True,
     )
-    field_id: Annotated[str, Field(alias="_id")]
-    organizationId: str
-    name: str | None = None
-    """
-    The whole name, as it was given.
-    """
-    firstName: str
-    lastName: str
-    phoneNumber: str
+    value: str
     """
     E.164.
     """
-    email: str | None = None
-    status: str | None = None
-    pipelineId: str | None = None
-    pipelineStage: str | None = None
-    userId: str | None = None
-    createdBy: str | None = None
-    assignees: list[str] | None = None
-    createdAt: Moment
-    updatedAt: Moment
+    isPrimary: bool
 
 
-class ContactsResponseData(Body):
+class ContactEmail(Body):
     model_config = ConfigDict(
         extra="allow",
     )
-    contacts: list[Contact]
-    total: int
-    page: int
-    size: int
+    value: str
+    isPrimary: bool
 
 
-class ContactsResponse(Body):
+class ContactLookupRequest(Body):
     model_config = ConfigDict(
         extra="allow",
     )
-    success: Literal[True]
-    data: ContactsResponseData
-
-
-class ContactResponse(Body):
-    model_config = ConfigDict(
-        extra="allow",
-    )
-    success: Literal[True]
-    data: Contact
+    phoneNumber: str
+    targetUserId: str | None = None
 
 
 class ContactErasedResponse(Body):
@@ -790,6 +855,34 @@ class TransferRequest(Body):
     elevenlabsConversationId: str | None = None
     calledNumber: str | None = None
     requestedAt: Moment
+
+
+class ConversationResolveRequest(Body):
+    model_config = ConfigDict(
+        extra="allow",
+    )
+    isResolved: bool
+    """
+    true resolves the conversation, false reopens it.
+    """
+
+
+class ConversationResolveResponseData(Body):
+    model_config = ConfigDict(
+        extra="allow",
+        arbitrary_types_allowed=True,
+    )
+    field_id: Annotated[str, Field(alias="_id")]
+    isResolved: bool
+    resolvedAt: Annotated[Moment | None, Field(...)]
+
+
+class ConversationResolveResponse(Body):
+    model_config = ConfigDict(
+        extra="allow",
+    )
+    message: str
+    data: ConversationResolveResponseData
 
 
 class ConversationAllRequest(Body):
@@ -821,6 +914,15 @@ class Conversation(Body):
     latestMessage: str | None = None
     lastMessageTime: Annotated[Moment | None, Field(...)]
     isResolved: bool | None = None
+    resolvedAt: Moment | None = None
+    resolvedBy: str | None = None
+    """
+    The user who resolved it.
+    """
+    isAutopilot: bool | None = None
+    """
+    Always false; nothing answers texts by itself here.
+    """
     messageCount: int
     createdAt: Moment
     updatedAt: Moment | None = None
@@ -1128,47 +1230,6 @@ class UserAvailabilityResponse(Body):
     data: UserAvailability
 
 
-class ElevenLabsPostCallRequestData(Body):
-    model_config = ConfigDict(
-        extra="allow",
-    )
-    conversation_id: str | None = None
-    """
-    Insisted on for a known type, at the top in an older payload.
-    """
-    agent_id: str | None = None
-    agent_name: str | None = None
-    status: str | None = None
-    call_duration_secs: float | None = None
-    transcript: list[ElevenLabsPostCallTurn] | None = None
-    metadata: dict[str, Any] | None = None
-    """
-    Start, duration and `phone_call` of a call; kind and body of a failure.
-    """
-    analysis: ElevenLabsPostCallRequestDataAnalysis | None = None
-    full_audio: str | None = None
-    """
-    The recording as base64 MP3.
-    """
-    failure_reason: str | None = None
-    """
-    `busy`, `no-answer` or `unknown`.
-    """
-
-
-class ElevenLabsPostCallRequest(Body):
-    """
-    ElevenLabs post-call payload. Newer payloads nest the fields under `data`; older ones put them at the top level.
-    """
-
-    model_config = ConfigDict(
-        extra="allow",
-    )
-    type: Literal["post_call_transcription", "post_call_audio", "call_initiation_failure"]
-    event_timestamp: float | None = None
-    data: ElevenLabsPostCallRequestData | None = None
-
-
 class CallsIngestExternalCallRequest(Body):
     """
     Vendor-agnostic completed-call payload. `transcript`, `summary`, and `recording` are required when `status === "completed"`.
@@ -1272,6 +1333,25 @@ class CallsCall(Body):
     """
     Seconds.
     """
+    provider: str
+    """
+    The same as `source`.
+    """
+    providerCallId: str | None = None
+    """
+    The outside's own id of the call.
+    """
+    providerPhoneNumber: str | None = None
+    """
+    Our number.
+    """
+    startTime: Moment
+    answerTime: Moment | None = None
+    """
+    As far as it is known. Neither ingest nor ElevenLabs tells when a call was answered, so it is the start of a call that took place and null otherwise.
+    """
+    endTime: Moment
+    recordings: list[CallsCallRecording]
     startedAt: Moment
     endedAt: Moment
     summary: str | None = None
@@ -1341,7 +1421,7 @@ class ContactNoteRequest(Body):
         extra="allow",
     )
     contactId: str
-    note: str
+    note: str | None = None
     mentions: list[str] | None = None
     """
     Ids of users the note is meant for.
@@ -1350,6 +1430,90 @@ class ContactNoteRequest(Body):
     """
     Files that were uploaded elsewhere; kept with the note as they are given.
     """
+
+
+class ContactNoteChangeRequest(Body):
+    model_config = ConfigDict(
+        extra="allow",
+    )
+    note: str | None = None
+    mentions: list[str] | None = None
+    attachments: list[ContactNoteAttachment] | None = None
+    """
+    Replaces the attachments of before.
+    """
+
+
+class Contact(Body):
+    model_config = ConfigDict(
+        extra="allow",
+        arbitrary_types_allowed=True,
+    )
+    field_id: Annotated[str, Field(alias="_id")]
+    organizationId: str
+    name: str | None = None
+    """
+    The whole name, as it was given.
+    """
+    firstName: str
+    lastName: str
+    phoneNumber: list[ContactPhoneNumber]
+    """
+    E.164. A contact has one number here.
+    """
+    secondaryPhoneNumber: list[ContactPhoneNumber] | None = None
+    email: str | None = None
+    """
+    The primary address. The page of the contact shows one text, the page of update-contact an array of which nothing else is known; that is `emails`.
+    """
+    emails: list[ContactEmail] | None = None
+    status: str | None = None
+    pipelineId: str | None = None
+    pipelineStage: str | None = None
+    userId: str | None = None
+    createdBy: str | None = None
+    assignees: list[str] | None = None
+    createdAt: Moment
+    updatedAt: Moment
+
+
+class ContactLookupResponse(Body):
+    """
+    The page shows `data` without `success`; it is ours.
+    """
+
+    model_config = ConfigDict(
+        extra="allow",
+    )
+    success: Literal[True]
+    message: str | None = None
+    data: Contact
+
+
+class ContactsResponseData(Body):
+    model_config = ConfigDict(
+        extra="allow",
+    )
+    contacts: list[Contact]
+    total: int
+    page: int
+    size: int
+
+
+class ContactsResponse(Body):
+    model_config = ConfigDict(
+        extra="allow",
+    )
+    success: Literal[True]
+    data: ContactsResponseData
+
+
+class ContactResponse(Body):
+    model_config = ConfigDict(
+        extra="allow",
+    )
+    success: Literal[True]
+    data: Contact
 
 
 class ContactTimelineItem(Body):

@@ -841,11 +841,32 @@ class PostAuthRefresh200(Response[models.AuthTokenResponse]):
     status: ClassVar[Literal[200]] = 200
 
 
+class PostAuthRefresh400(Response[models.AuthErrorResponse]):
+    """The request does not match the contract."""
+
+    __slots__ = ()
+    status: ClassVar[Literal[400]] = 400
+
+
 class PostAuthRefresh401(Response[models.AuthErrorResponse]):
     """Wrong address or password, or a token that is missing, invalid or expired."""
 
     __slots__ = ()
     status: ClassVar[Literal[401]] = 401
+
+
+class PostAuthRefresh413(Response[models.AuthErrorResponse]):
+    """The body is larger than this operation accepts."""
+
+    __slots__ = ()
+    status: ClassVar[Literal[413]] = 413
+
+
+class PostAuthRefresh415(Response[models.AuthErrorResponse]):
+    """The body is not sent as JSON."""
+
+    __slots__ = ()
+    status: ClassVar[Literal[415]] = 415
 
 
 class PostAuthRefresh429(Response[models.AuthErrorResponse]):
@@ -871,7 +892,10 @@ class PostAuthRefresh503(Response[models.AuthErrorResponse]):
 
 PostAuthRefreshAnswer: TypeAlias = (
     PostAuthRefresh200
+    | PostAuthRefresh400
     | PostAuthRefresh401
+    | PostAuthRefresh413
+    | PostAuthRefresh415
     | PostAuthRefresh429
     | PostAuthRefresh500
     | PostAuthRefresh503
@@ -881,7 +905,7 @@ PostAuthRefreshAnswer: TypeAlias = (
 class PostAuthRefresh(Protocol[R_contra]):
     """Get a fresh token."""
 
-    async def __call__(self, request: Request[R_contra]) -> PostAuthRefreshAnswer: ...
+    async def __call__(self, request: Request[R_contra], *, body: models.AuthRefreshRequest | None) -> PostAuthRefreshAnswer: ...
 
 
 # GET /api/auth/verify-token
@@ -1602,7 +1626,7 @@ GetContactNotesAnswer: TypeAlias = (
 class GetContactNotes(Protocol[R_contra]):
     """List a contact's notes, newest first."""
 
-    async def __call__(self, request: Request[R_contra], *, contact_id: str, limit: int, cursor: str | None) -> GetContactNotesAnswer: ...
+    async def __call__(self, request: Request[R_contra], *, contact_id: str, limit: str, offset: str, cursor: str | None) -> GetContactNotesAnswer: ...
 
 
 # POST /api/contact-notes
@@ -1690,6 +1714,176 @@ class PostContactNotes(Protocol[R_contra]):
     async def __call__(self, request: Request[R_contra], *, body: models.ContactNoteRequest) -> PostContactNotesAnswer: ...
 
 
+# PATCH /api/contact-notes/{noteId}
+
+
+class PatchContactNotes200(Response[models.ContactNoteResponse]):
+    """The note as it is now."""
+
+    __slots__ = ()
+    status: ClassVar[Literal[200]] = 200
+
+
+class PatchContactNotes400(Response[models.RecordsErrorResponse]):
+    """The request does not match the contract."""
+
+    __slots__ = ()
+    status: ClassVar[Literal[400]] = 400
+
+
+class PatchContactNotes401(Response[models.RecordsErrorResponse]):
+    """Missing, invalid or expired token, or one without the role this needs."""
+
+    __slots__ = ()
+    status: ClassVar[Literal[401]] = 401
+
+
+class PatchContactNotes404(Response[models.RecordsErrorResponse]):
+    """There is nothing of that id in the caller's organization."""
+
+    __slots__ = ()
+    status: ClassVar[Literal[404]] = 404
+
+
+class PatchContactNotes413(Response[models.RecordsErrorResponse]):
+    """The body is larger than this operation accepts."""
+
+    __slots__ = ()
+    status: ClassVar[Literal[413]] = 413
+
+
+class PatchContactNotes415(Response[models.RecordsErrorResponse]):
+    """The body is not sent as JSON."""
+
+    __slots__ = ()
+    status: ClassVar[Literal[415]] = 415
+
+
+class PatchContactNotes429(Response[models.RecordsErrorResponse]):
+    """Too many requests; try again later."""
+
+    __slots__ = ()
+    status: ClassVar[Literal[429]] = 429
+
+
+class PatchContactNotes500(Response[models.RecordsErrorResponse]):
+    """Internal server error."""
+
+    __slots__ = ()
+    status: ClassVar[Literal[500]] = 500
+
+
+class PatchContactNotes503(Response[models.RecordsErrorResponse]):
+    """The server cannot answer just now; the same request may be sent again."""
+
+    __slots__ = ()
+    status: ClassVar[Literal[503]] = 503
+
+
+PatchContactNotesAnswer: TypeAlias = (
+    PatchContactNotes200
+    | PatchContactNotes400
+    | PatchContactNotes401
+    | PatchContactNotes404
+    | PatchContactNotes413
+    | PatchContactNotes415
+    | PatchContactNotes429
+    | PatchContactNotes500
+    | PatchContactNotes503
+)
+
+
+class PatchContactNotes(Protocol[R_contra]):
+    """Update a contact note."""
+
+    async def __call__(self, request: Request[R_contra], *, body: models.ContactNoteChangeRequest, note_id: str) -> PatchContactNotesAnswer: ...
+
+
+# POST /api/contact-notes/{noteId}/reaction
+
+
+class PostContactNotesReaction200(Response[models.ContactNoteResponse]):
+    """The note as it is now."""
+
+    __slots__ = ()
+    status: ClassVar[Literal[200]] = 200
+
+
+class PostContactNotesReaction400(Response[models.RecordsErrorResponse]):
+    """The request does not match the contract."""
+
+    __slots__ = ()
+    status: ClassVar[Literal[400]] = 400
+
+
+class PostContactNotesReaction401(Response[models.RecordsErrorResponse]):
+    """Missing, invalid or expired token, or one without the role this needs."""
+
+    __slots__ = ()
+    status: ClassVar[Literal[401]] = 401
+
+
+class PostContactNotesReaction404(Response[models.RecordsErrorResponse]):
+    """There is nothing of that id in the caller's organization."""
+
+    __slots__ = ()
+    status: ClassVar[Literal[404]] = 404
+
+
+class PostContactNotesReaction413(Response[models.RecordsErrorResponse]):
+    """The body is larger than this operation accepts."""
+
+    __slots__ = ()
+    status: ClassVar[Literal[413]] = 413
+
+
+class PostContactNotesReaction415(Response[models.RecordsErrorResponse]):
+    """The body is not sent as JSON."""
+
+    __slots__ = ()
+    status: ClassVar[Literal[415]] = 415
+
+
+class PostContactNotesReaction429(Response[models.RecordsErrorResponse]):
+    """Too many requests; try again later."""
+
+    __slots__ = ()
+    status: ClassVar[Literal[429]] = 429
+
+
+class PostContactNotesReaction500(Response[models.RecordsErrorResponse]):
+    """Internal server error."""
+
+    __slots__ = ()
+    status: ClassVar[Literal[500]] = 500
+
+
+class PostContactNotesReaction503(Response[models.RecordsErrorResponse]):
+    """The server cannot answer just now; the same request may be sent again."""
+
+    __slots__ = ()
+    status: ClassVar[Literal[503]] = 503
+
+
+PostContactNotesReactionAnswer: TypeAlias = (
+    PostContactNotesReaction200
+    | PostContactNotesReaction400
+    | PostContactNotesReaction401
+    | PostContactNotesReaction404
+    | PostContactNotesReaction413
+    | PostContactNotesReaction415
+    | PostContactNotesReaction429
+    | PostContactNotesReaction500
+    | PostContactNotesReaction503
+)
+
+
+class PostContactNotesReaction(Protocol[R_contra]):
+    """Toggle reaction on a contact note."""
+
+    async def __call__(self, request: Request[R_contra], *, body: models.ContactNoteReactionRequest, note_id: str) -> PostContactNotesReactionAnswer: ...
+
+
 # GET /api/contacts
 
 
@@ -1751,7 +1945,92 @@ class GetContacts(Protocol[R_contra]):
     async def __call__(self, request: Request[R_contra], *, page: int, size: int, search: str | None) -> GetContactsAnswer: ...
 
 
-# GET /api/contacts/{contactId}
+# POST /api/contacts/phoneNumber
+
+
+class PostContactsPhoneNumber200(Response[models.ContactLookupResponse]):
+    """Contact returned."""
+
+    __slots__ = ()
+    status: ClassVar[Literal[200]] = 200
+
+
+class PostContactsPhoneNumber400(Response[models.RecordsErrorResponse]):
+    """The request does not match the contract."""
+
+    __slots__ = ()
+    status: ClassVar[Literal[400]] = 400
+
+
+class PostContactsPhoneNumber401(Response[models.RecordsErrorResponse]):
+    """Missing, invalid or expired token, or one without the role this needs."""
+
+    __slots__ = ()
+    status: ClassVar[Literal[401]] = 401
+
+
+class PostContactsPhoneNumber404(Response[models.RecordsErrorResponse]):
+    """There is nothing of that id in the caller's organization."""
+
+    __slots__ = ()
+    status: ClassVar[Literal[404]] = 404
+
+
+class PostContactsPhoneNumber413(Response[models.RecordsErrorResponse]):
+    """The body is larger than this operation accepts."""
+
+    __slots__ = ()
+    status: ClassVar[Literal[413]] = 413
+
+
+class PostContactsPhoneNumber415(Response[models.RecordsErrorResponse]):
+    """The body is not sent as JSON."""
+
+    __slots__ = ()
+    status: ClassVar[Literal[415]] = 415
+
+
+class PostContactsPhoneNumber429(Response[models.RecordsErrorResponse]):
+    """Too many requests; try again later."""
+
+    __slots__ = ()
+    status: ClassVar[Literal[429]] = 429
+
+
+class PostContactsPhoneNumber500(Response[models.RecordsErrorResponse]):
+    """Internal server error."""
+
+    __slots__ = ()
+    status: ClassVar[Literal[500]] = 500
+
+
+class PostContactsPhoneNumber503(Response[models.RecordsErrorResponse]):
+    """The server cannot answer just now; the same request may be sent again."""
+
+    __slots__ = ()
+    status: ClassVar[Literal[503]] = 503
+
+
+PostContactsPhoneNumberAnswer: TypeAlias = (
+    PostContactsPhoneNumber200
+    | PostContactsPhoneNumber400
+    | PostContactsPhoneNumber401
+    | PostContactsPhoneNumber404
+    | PostContactsPhoneNumber413
+    | PostContactsPhoneNumber415
+    | PostContactsPhoneNumber429
+    | PostContactsPhoneNumber500
+    | PostContactsPhoneNumber503
+)
+
+
+class PostContactsPhoneNumber(Protocol[R_contra]):
+    """Get contact by phone number."""
+
+    async def __call__(self, request: Request[R_contra], *, body: models.ContactLookupRequest) -> PostContactsPhoneNumberAnswer: ...
+
+
+# GET /api/contacts/{id}
 
 
 class GetContactsContact200(Response[models.ContactResponse]):
@@ -1817,10 +2096,10 @@ GetContactsContactAnswer: TypeAlias = (
 class GetContactsContact(Protocol[R_contra]):
     """Read one contact."""
 
-    async def __call__(self, request: Request[R_contra], *, contact_id: str) -> GetContactsContactAnswer: ...
+    async def __call__(self, request: Request[R_contra], *, id_: str) -> GetContactsContactAnswer: ...
 
 
-# DELETE /api/contacts/{contactId}
+# DELETE /api/contacts/{id}
 
 
 class DeleteContactsContact200(Response[models.ContactErasedResponse]):
@@ -1886,7 +2165,7 @@ DeleteContactsContactAnswer: TypeAlias = (
 class DeleteContactsContact(Protocol[R_contra]):
     """Erase a contact."""
 
-    async def __call__(self, request: Request[R_contra], *, contact_id: str) -> DeleteContactsContactAnswer: ...
+    async def __call__(self, request: Request[R_contra], *, id_: str) -> DeleteContactsContactAnswer: ...
 
 
 # GET /api/contacts/{contactId}/timeline
@@ -1956,6 +2235,75 @@ class GetContactsTimeline(Protocol[R_contra]):
     """Read a contact's story, newest first."""
 
     async def __call__(self, request: Request[R_contra], *, contact_id: str, limit: int, cursor: str | None) -> GetContactsTimelineAnswer: ...
+
+
+# GET /api/conversation/all
+
+
+class GetConversationAll200(Response[models.ConversationAllResponse]):
+    """Conversations returned."""
+
+    __slots__ = ()
+    status: ClassVar[Literal[200]] = 200
+
+
+class GetConversationAll400(Response[models.RecordsErrorResponse]):
+    """The request does not match the contract."""
+
+    __slots__ = ()
+    status: ClassVar[Literal[400]] = 400
+
+
+class GetConversationAll401(Response[models.RecordsErrorResponse]):
+    """Missing, invalid or expired token, or one without the role this needs."""
+
+    __slots__ = ()
+    status: ClassVar[Literal[401]] = 401
+
+
+class GetConversationAll404(Response[models.RecordsErrorResponse]):
+    """There is nothing of that id in the caller's organization."""
+
+    __slots__ = ()
+    status: ClassVar[Literal[404]] = 404
+
+
+class GetConversationAll429(Response[models.RecordsErrorResponse]):
+    """Too many requests; try again later."""
+
+    __slots__ = ()
+    status: ClassVar[Literal[429]] = 429
+
+
+class GetConversationAll500(Response[models.RecordsErrorResponse]):
+    """Internal server error."""
+
+    __slots__ = ()
+    status: ClassVar[Literal[500]] = 500
+
+
+class GetConversationAll503(Response[models.RecordsErrorResponse]):
+    """The server cannot answer just now; the same request may be sent again."""
+
+    __slots__ = ()
+    status: ClassVar[Literal[503]] = 503
+
+
+GetConversationAllAnswer: TypeAlias = (
+    GetConversationAll200
+    | GetConversationAll400
+    | GetConversationAll401
+    | GetConversationAll404
+    | GetConversationAll429
+    | GetConversationAll500
+    | GetConversationAll503
+)
+
+
+class GetConversationAll(Protocol[R_contra]):
+    """Get conversations by contact."""
+
+    async def __call__(self, request: Request[R_contra], *, contact_id: str) -> GetConversationAllAnswer: ...
 
 
 # POST /api/conversation/all
@@ -2041,6 +2389,91 @@ class PostConversationAll(Protocol[R_contra]):
     """List a contact's conversations over a channel."""
 
     async def __call__(self, request: Request[R_contra], *, body: models.ConversationAllRequest) -> PostConversationAllAnswer: ...
+
+
+# PUT /api/conversation/{id}/resolve
+
+
+class PutConversationResolve200(Response[models.ConversationResolveResponse]):
+    """Resolve state toggled."""
+
+    __slots__ = ()
+    status: ClassVar[Literal[200]] = 200
+
+
+class PutConversationResolve400(Response[models.RecordsErrorResponse]):
+    """The request does not match the contract."""
+
+    __slots__ = ()
+    status: ClassVar[Literal[400]] = 400
+
+
+class PutConversationResolve401(Response[models.RecordsErrorResponse]):
+    """Missing, invalid or expired token, or one without the role this needs."""
+
+    __slots__ = ()
+    status: ClassVar[Literal[401]] = 401
+
+
+class PutConversationResolve404(Response[models.RecordsErrorResponse]):
+    """There is nothing of that id in the caller's organization."""
+
+    __slots__ = ()
+    status: ClassVar[Literal[404]] = 404
+
+
+class PutConversationResolve413(Response[models.RecordsErrorResponse]):
+    """The body is larger than this operation accepts."""
+
+    __slots__ = ()
+    status: ClassVar[Literal[413]] = 413
+
+
+class PutConversationResolve415(Response[models.RecordsErrorResponse]):
+    """The body is not sent as JSON."""
+
+    __slots__ = ()
+    status: ClassVar[Literal[415]] = 415
+
+
+class PutConversationResolve429(Response[models.RecordsErrorResponse]):
+    """Too many requests; try again later."""
+
+    __slots__ = ()
+    status: ClassVar[Literal[429]] = 429
+
+
+class PutConversationResolve500(Response[models.RecordsErrorResponse]):
+    """Internal server error."""
+
+    __slots__ = ()
+    status: ClassVar[Literal[500]] = 500
+
+
+class PutConversationResolve503(Response[models.RecordsErrorResponse]):
+    """The server cannot answer just now; the same request may be sent again."""
+
+    __slots__ = ()
+    status: ClassVar[Literal[503]] = 503
+
+
+PutConversationResolveAnswer: TypeAlias = (
+    PutConversationResolve200
+    | PutConversationResolve400
+    | PutConversationResolve401
+    | PutConversationResolve404
+    | PutConversationResolve413
+    | PutConversationResolve415
+    | PutConversationResolve429
+    | PutConversationResolve500
+    | PutConversationResolve503
+)
+
+
+class PutConversationResolve(Protocol[R_contra]):
+    """Toggle resolve/unresolve conversation."""
+
+    async def __call__(self, request: Request[R_contra], *, body: models.ConversationResolveRequest, id_: str) -> PutConversationResolveAnswer: ...
 
 
 # GET /api/conversation/{conversationId}
@@ -2867,7 +3300,7 @@ class PutUserAvailability(Protocol[R_contra]):
 # What the server reads at start
 
 OPERATIONS: Final = Bindings(
-    "6d0d9f882003e6be53ec2186439e04df010ec7920d9d92ee24ed369962008c56",
+    "d0137eeb7eacaae2140746562e554a6e4a13cda3a8b4f77c4a9fe66e0355df72",
     {
         "POST /api/calls/ingest": Binding(
             handler="calls.post_calls_ingest",
@@ -3038,11 +3471,14 @@ OPERATIONS: Final = Bindings(
         ),
         "POST /api/auth/refresh": Binding(
             handler="auth.post_auth_refresh",
-            body=None,
+            body=models.AuthRefreshRequest,
             parameters={},
             responses=(
                 PostAuthRefresh200,
+                PostAuthRefresh400,
                 PostAuthRefresh401,
+                PostAuthRefresh413,
+                PostAuthRefresh415,
                 PostAuthRefresh429,
                 PostAuthRefresh500,
                 PostAuthRefresh503,
@@ -3186,7 +3622,7 @@ OPERATIONS: Final = Bindings(
         "GET /api/contact-notes": Binding(
             handler="contact_notes.get_contact_notes",
             body=None,
-            parameters={('query', 'contactId'): 'contact_id', ('query', 'limit'): 'limit', ('query', 'cursor'): 'cursor'},
+            parameters={('query', 'contactId'): 'contact_id', ('query', 'limit'): 'limit', ('query', 'offset'): 'offset', ('query', 'cursor'): 'cursor'},
             responses=(
                 GetContactNotes200,
                 GetContactNotes400,
@@ -3213,6 +3649,38 @@ OPERATIONS: Final = Bindings(
                 PostContactNotes503,
             ),
         ),
+        "PATCH /api/contact-notes/{noteId}": Binding(
+            handler="contact_notes.patch_contact_notes",
+            body=models.ContactNoteChangeRequest,
+            parameters={('path', 'noteId'): 'note_id'},
+            responses=(
+                PatchContactNotes200,
+                PatchContactNotes400,
+                PatchContactNotes401,
+                PatchContactNotes404,
+                PatchContactNotes413,
+                PatchContactNotes415,
+                PatchContactNotes429,
+                PatchContactNotes500,
+                PatchContactNotes503,
+            ),
+        ),
+        "POST /api/contact-notes/{noteId}/reaction": Binding(
+            handler="contact_notes.post_contact_notes_reaction",
+            body=models.ContactNoteReactionRequest,
+            parameters={('path', 'noteId'): 'note_id'},
+            responses=(
+                PostContactNotesReaction200,
+                PostContactNotesReaction400,
+                PostContactNotesReaction401,
+                PostContactNotesReaction404,
+                PostContactNotesReaction413,
+                PostContactNotesReaction415,
+                PostContactNotesReaction429,
+                PostContactNotesReaction500,
+                PostContactNotesReaction503,
+            ),
+        ),
         "GET /api/contacts": Binding(
             handler="contacts.get_contacts",
             body=None,
@@ -3226,10 +3694,26 @@ OPERATIONS: Final = Bindings(
                 GetContacts503,
             ),
         ),
-        "GET /api/contacts/{contactId}": Binding(
+        "POST /api/contacts/phoneNumber": Binding(
+            handler="contacts.post_contacts_phone_number",
+            body=models.ContactLookupRequest,
+            parameters={},
+            responses=(
+                PostContactsPhoneNumber200,
+                PostContactsPhoneNumber400,
+                PostContactsPhoneNumber401,
+                PostContactsPhoneNumber404,
+                PostContactsPhoneNumber413,
+                PostContactsPhoneNumber415,
+                PostContactsPhoneNumber429,
+                PostContactsPhoneNumber500,
+                PostContactsPhoneNumber503,
+            ),
+        ),
+        "GET /api/contacts/{id}": Binding(
             handler="contacts.get_contacts_contact",
             body=None,
-            parameters={('path', 'contactId'): 'contact_id'},
+            parameters={('path', 'id'): 'id_'},
             responses=(
                 GetContactsContact200,
                 GetContactsContact400,
@@ -3240,10 +3724,10 @@ OPERATIONS: Final = Bindings(
                 GetContactsContact503,
             ),
         ),
-        "DELETE /api/contacts/{contactId}": Binding(
+        "DELETE /api/contacts/{id}": Binding(
             handler="contacts.delete_contacts_contact",
             body=None,
-            parameters={('path', 'contactId'): 'contact_id'},
+            parameters={('path', 'id'): 'id_'},
             responses=(
                 DeleteContactsContact200,
                 DeleteContactsContact400,
@@ -3268,6 +3752,20 @@ OPERATIONS: Final = Bindings(
                 GetContactsTimeline503,
             ),
         ),
+        "GET /api/conversation/all": Binding(
+            handler="conversation.get_conversation_all",
+            body=None,
+            parameters={('query', 'contactId'): 'contact_id'},
+            responses=(
+                GetConversationAll200,
+                GetConversationAll400,
+                GetConversationAll401,
+                GetConversationAll404,
+                GetConversationAll429,
+                GetConversationAll500,
+                GetConversationAll503,
+            ),
+        ),
         "POST /api/conversation/all": Binding(
             handler="conversation.post_conversation_all",
             body=models.ConversationAllRequest,
@@ -3282,6 +3780,22 @@ OPERATIONS: Final = Bindings(
                 PostConversationAll429,
                 PostConversationAll500,
                 PostConversationAll503,
+            ),
+        ),
+        "PUT /api/conversation/{id}/resolve": Binding(
+            handler="conversation.put_conversation_resolve",
+            body=models.ConversationResolveRequest,
+            parameters={('path', 'id'): 'id_'},
+            responses=(
+                PutConversationResolve200,
+                PutConversationResolve400,
+                PutConversationResolve401,
+                PutConversationResolve404,
+                PutConversationResolve413,
+                PutConversationResolve415,
+                PutConversationResolve429,
+                PutConversationResolve500,
+                PutConversationResolve503,
             ),
         ),
         "GET /api/conversation/{conversationId}": Binding(

@@ -6,6 +6,7 @@ from typing import Any
 
 from peewee import fn
 
+from persistence import pages
 from persistence.models import CallContext
 from persistence.statements import Given, Statement
 
@@ -43,8 +44,10 @@ def count_old(organization_id: str, before: str) -> int:
 
 def forget_old(organization_id: str, before: str, limit: int) -> int:
     """Delete at most `limit` contexts that were written before that instant; return how many."""
-    old = CallContext.select(CallContext.id).where(_old(organization_id, before)).limit(limit)
-    return int(CallContext.delete().where(CallContext.id.in_(old)).execute())
+    query: Any = CallContext.select(CallContext.id).where(_old(organization_id, before)).limit(limit)
+    old = [row[0] for row in query.tuples()]
+    gone = CallContext.delete().where(pages.among(CallContext, organization_id, CallContext.id, old))
+    return int(gone.execute()) if old else 0
 
 
 def organizations_with_old(before: str) -> list[str]:

@@ -280,7 +280,7 @@ class CallContext(Row):
 
 
 class Conversation(Row):
-    """One thread with a contact, over one channel and one of our numbers."""
+    """One thread with a contact, over one channel and one of our numbers; `resolved_by` is the id of a user."""
 
     id = Id()
     organization = Belongs(Organization)
@@ -288,6 +288,8 @@ class Conversation(Row):
     channel_type = CharField(max_length=LENGTHS["word"])
     channel_identifier = CharField(max_length=LENGTHS["phoneNumber"])
     last_message_at = Moment(null=True)
+    resolved_at = Moment(null=True)
+    resolved_by = CharField(max_length=LENGTHS["id"], null=True)
     created_at = Moment(default=now)
 
     class Meta:
@@ -378,7 +380,8 @@ class HeldRecording(Row):
 class ContactNote(Row):
     """A note about a contact; `ai_summary` notes were written by an agent, others by a user.
 
-    `call` is the call it was taken in. `mentions` and `attachments` are JSON lists, as they were given.
+    `call` is the call it was taken in. `mentions` and `attachments` are JSON lists, as they were given. `reactions` is
+    a JSON list of objects with `emoji` and the ids of `users`.
     """
 
     id = Id()
@@ -389,6 +392,8 @@ class ContactNote(Row):
     note = TextField()
     mentions = TextField(default="[]")
     attachments = TextField(default="[]")
+    reactions = TextField(default="[]")
+    is_edited = BooleanField(default=False)
     source_tool = CharField(max_length=LENGTHS["tool"], null=True)
     elevenlabs_conversation_id = TextField(null=True)
     call = Belongs(Call, null=True)

@@ -26,6 +26,7 @@ from persistence.models import MODELS, Call, Recording
 from tests.support.api import Api, running_api
 from tests.support.audio import mp3_base64
 from tests.support.contract import CONTRACT, good_body
+from tests.support.fuzz_data import meant
 from tests.support.reading import OURS, contact_of, get, user_of
 
 THEIR_NUMBER, EXTERNAL = "+14165550123", "vendor-call-of-ours"
@@ -81,7 +82,7 @@ async def _leave_something_of_every_kind(api: Api) -> dict[str, str]:
     connected = {"conversation_id": "conv_ours", "caller_id": THEIR_NUMBER}
     await api.post("/api/webhook/elevenlabs/personalization", connected, tool_secret)
     await api.tool("update-contact", agent | {"email": "zq@example.com"})
-    await api.tool("create-note", agent | {"note": "our note"})
+    note_id = (await api.tool("create-note", agent | {"note": "our note"})).json()["note_id"]
     await api.tool("send-sms", agent | {"message": "our text"})
     await api.tool("transfer", {"reason": "our wish", "conversation_id": "conv_ours"})
     call = {
@@ -112,6 +113,7 @@ async def _leave_something_of_every_kind(api: Api) -> dict[str, str]:
         "userId": user["id"],
         "externalCallId": EXTERNAL,
         "keyId": key["id"],
+        "noteId": note_id,
         "organizationId": api.organization_id,
     }
 
@@ -199,7 +201,7 @@ async def _call(tenants: Tenants, operation: Operation, token: str | None) -> ht
 
 def _value(ids: dict[str, str], operation: Operation, parameter: Any) -> Any:
     """Return one of our ids for a parameter that takes one, something that is valid for any other that is needed."""
-    name, schema = parameter["name"], follow(CONTRACT.served, parameter.get("schema", {}))
+    name, schema = meant(operation.path, parameter["name"]), follow(CONTRACT.served, parameter.get("schema", {}))
     if name.endswith("Id") or schema.get("pattern") == ID_PATTERN:
         assert name in ids, f"{operation.key} takes {name}; give the walk one of ours"
         return ids[name]

@@ -31,6 +31,8 @@ EXPECTED = {
     "get_calls_history": ("calls.listed", "contactId"),
     "get_calls_call": ("call.read", "callId"),
     "get_calls_recording": ("recording.listened", "recordingId"),
+    "post_contacts_phone_number": ("contact.read", "contactId"),
+    "get_conversation_all": ("conversations.listed", "contactId"),
     "post_conversation_all": ("conversations.listed", "contactId"),
     "get_conversation": ("conversation.read", "conversationId"),
     "get_conversation_messages": ("messages.read", "conversationId"),

@@ -32,7 +32,7 @@ from openapi.operations import OPERATIONS
 from openapi.schemas import Schemas
 from tests.support import second_opinion
 from tests.support.api import Api, running_api
-from tests.support.fuzz_data import SMS_STATUS, Known, callbacks_by_token, known_body, known_parameters, prepare
+from tests.support.fuzz_data import SMS_STATUS, Known, callbacks_by_token, known_body, known_parameters, meant, prepare
 from tests.support.vendors import FakeTwilio
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -219,7 +219,7 @@ def _request(api: Api, known: Known, operation: Operation) -> dict[str, Any]:
         if parameter["in"] == "query" and (parameter.get("required") or parameter["name"] in known.query)
     }
     # Nothing is erased here: the fault comes first.
-    path = re.sub(r"\{([^{}]*)\}", lambda name: known.path[name[1]], operation.path)
+    path = re.sub(r"\{([^{}]*)\}", lambda name: known.path[meant(operation.path, name[1])], operation.path)
     body = json.dumps(known_body(known, _example(operation))).encode()
     headers = {"Content-Type": "application/json"} | _authorization(api, operation)
     if operation.path == SMS_STATUS:

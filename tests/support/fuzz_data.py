@@ -32,6 +32,13 @@ _CALL = {
 }
 
 
+def meant(operation_path: str, name: str) -> str:
+    """Return what a parameter of a path is by its own name; the vendor calls several of them `id`."""
+    if name != "id":
+        return name
+    return "contactId" if operation_path.startswith("/api/contacts/") else "conversationId"
+
+
 @dataclass(frozen=True)
 class Known:
     """What there is before a run, in the contract's words; `path`, `query` and `body` by name."""
@@ -77,6 +84,7 @@ async def prepare(api: Api, twilio: FakeTwilio) -> Known:
     call = (await api.ingest({**_CALL, "fromNumber": api.demo.contact_phone})).json()
     spare = (await api.ingest({**_CALL, "fromNumber": _SPARE_PHONE})).json()
     await api.tool("send-sms", {"phone_number": api.demo.contact_phone, "message": "Fuzzed."})
+    note = (await api.tool("create-note", {"phone_number": api.demo.contact_phone, "note": "Fuzzed."})).json()
     bearer = {"Authorization": f"Bearer {api.superadmin_token}"}
     recording = (await api.http.get(f"/api/calls/{call['callId']}/recording", headers=bearer)).json()
     message = await api.read(lambda: Message.select().get())
@@ -93,6 +101,7 @@ async def prepare(api: Api, twilio: FakeTwilio) -> Known:
             "provider": "twilio",
             "messageId": message.id,
             "keyId": keys[0],
+            "noteId": note["note_id"],
             "organizationId": api.organization_id,
         },
         query={"contactId": call["contactId"]} | dict(parse_qsl(urlsplit(callback).query)),
@@ -100,6 +109,8 @@ async def prepare(api: Api, twilio: FakeTwilio) -> Known:
             "phone_number": api.demo.contact_phone,
             "recording": mp3_base64(2),
             "contactId": call["contactId"],
+            "phoneNumber": api.demo.contact_phone,
+            "refreshToken": api.superadmin_token,
             "email": api.demo.superadmin_email,
             "password": api.demo.superadmin_password.get_secret_value(),
         },
