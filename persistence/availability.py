@@ -2,10 +2,8 @@
 
 from typing import Any
 
-from peewee import fn
-
-from domain.statuses import UserStatus
-from persistence.models import User, UserAvailability
+from persistence import users
+from persistence.models import UserAvailability
 
 
 def get(organization_id: str, user_id: str) -> UserAvailability | None:
@@ -28,17 +26,14 @@ def forget(organization_id: str, user_id: str) -> None:
 
 def counts(organization_id: str, at: str) -> tuple[int, int]:
     """Return how many active users are online at that instant, and how many of them are available."""
-    online = (
-        (UserAvailability.organization == organization_id)
-        & (UserAvailability.online_until > at)
-        & (UserAvailability.is_online == True)  # noqa: E712 - a column
-        & (User.status == UserStatus.ACTIVE.value)
+    query: Any = UserAvailability.select(UserAvailability.user, UserAvailability.is_available).where(
+        UserAvailability.organization == organization_id,
+        UserAvailability.online_until > at,
+        UserAvailability.is_online == True,  # noqa: E712 - a column
     )
-    query: Any = UserAvailability.select(UserAvailability.is_available, fn.COUNT(1)).join(User).where(online)
-    found = {
-        bool(is_available): int(count) for is_available, count in query.group_by(UserAvailability.is_available).tuples()
-    }
-    return sum(found.values()), found.get(True, 0)
+    online = dict(query.tuples())
+    active = users.token_versions(online)
+    return len(active), sum(bool(online[user_id]) for user_id in active)
 
 
 def lapsed(at: str, limit: int) -> list[UserAvailability]:
