@@ -32,8 +32,19 @@ from tests.support.reading import OURS, contact_of, get, user_of
 THEIR_NUMBER, EXTERNAL = "+14165550123", "vendor-call-of-ours"
 ID_PATTERN = "^[0-9a-f]{24}$"
 HANDLERS = find_handlers(handlers, OPERATIONS)
-WORDS = ("Zebediah Quux", THEIR_NUMBER, EXTERNAL, "our note", "our text", "our transcript", "our summary", "our wish")
-WORDS += ("zq@example.com", "our holiday", "America/Toronto")
+WORDS: tuple[str, ...] = (
+    "Zebediah Quux",
+    THEIR_NUMBER,
+    EXTERNAL,
+    "our note",
+    "our text",
+    "our transcript",
+    "our summary",
+    "our wish",
+    "zq@example.com",
+    "our holiday",
+    "America/Toronto",
+)
 
 
 @dataclass
@@ -224,6 +235,6 @@ def _body(ids: dict[str, str], operation: Operation) -> Any:
             assert name in ids, f"{operation.key} takes {name}; give the walk one of ours"
         if name in ids:
             body[name] = ids[name]
-        elif re.fullmatch(r"phone_number|fromNumber", name):
+        elif re.fullmatch(r"phone_number|phoneNumber|fromNumber", name):
             body[name] = THEIR_NUMBER
     return body
