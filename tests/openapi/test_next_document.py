@@ -109,7 +109,8 @@ def _without(action: dict[str, Any]) -> dict[str, Any] | None:
 
 
 def _texts(handlers: str) -> Iterator[str]:
-    """Yield the module without the handlers of the new operations."""
+    """Yield the module without the handlers of the new operations and what they import of the generated code."""
+    stems = tuple("".join(map(str.capitalize, name.split(".")[1].split("_"))) for name in STUBS)
     lines = handlers.splitlines(keepends=True)
     gone = {
         line
@@ -117,7 +118,8 @@ def _texts(handlers: str) -> Iterator[str]:
         if isinstance(node, ast.AsyncFunctionDef) and f"webhook.{node.name}" in STUBS
         for line in range(node.lineno, (node.end_lineno or 0) + 1)
     }
-    yield from (line for number, line in enumerate(lines, 1) if number not in gone)
+    kept = (line for number, line in enumerate(lines, 1) if number not in gone)
+    yield from (line for line in kept if not line.strip().startswith(stems))
 
 
 @pytest.fixture(scope="module")
@@ -166,6 +168,8 @@ def test_next_document_is_taken_in_as_it_stands(before: Tree, cache: Path) -> No
     assert changes["ElevenLabsPostCallRequest (in requests)", "now required"] == "breaking"
     assert not any("operation removed" in what for _, what in changes)
     assert [run.report["orphans"], run.report["renames"]] == [[], []]
+    # The document leaves them open, and the overlay from before does not say who may call them.
+    assert run.report["open"] == [f"POST {path}" for path in NEW]
     assert {f"{name} is still a stub; write it, or list it in openapi/stubs.txt." for name in STUBS} <= set(
         run.report["complaints"]
     )
