@@ -5,6 +5,7 @@ after the call finds the numbers by it if it has none.
 """
 
 from dataclasses import dataclass, field
+from functools import partial
 
 import structlog
 
@@ -75,13 +76,11 @@ async def personalize(relay: Relay, organization_id: str, connected: ConnectedCa
 async def forget_call_contexts(relay: Relay) -> int:
     """Delete every context that is a day old; return how many there were."""
     before, total = later(-CALL_CONTEXT_SECONDS), 0
-    for organization_id in await relay.database.read(lambda: call_contexts.organizations_with_old(before)):
-
-        def unit(of: str = organization_id) -> int:
-            return call_contexts.forget_old(of, before, _ROWS)
-
-        while count := await relay.database.write(unit, of=organization_id):
-            total += count
+    while found := await relay.database.read(lambda: call_contexts.organizations_with_old(before, _ROWS)):
+        for organization_id in found:
+            unit = partial(call_contexts.forget_old, organization_id, before, _ROWS)
+            while count := await relay.database.write(unit, of=organization_id):
+                total += count
     return total
 
 

@@ -50,10 +50,10 @@ def forget_old(organization_id: str, before: str, limit: int) -> int:
     return int(gone.execute()) if old else 0
 
 
-def organizations_with_old(before: str) -> list[str]:
-    """Return the organizations that have a context written before that instant."""
-    query: Any = CallContext.select(CallContext.organization).where(CallContext.created_at < before).distinct()
-    return [row[0] for row in query.tuples()]
+def organizations_with_old(before: str, limit: int) -> list[str]:
+    """Return the organizations of the `limit` oldest contexts that were written before that instant."""
+    query: Any = CallContext.select(CallContext.organization).where(CallContext.created_at < before)
+    return list({row[0] for row in query.order_by(CallContext.created_at).limit(limit).tuples()})
 
 
 def give_to(organization_id: str, contact_id: str, number: str) -> None:

@@ -268,14 +268,13 @@ class CallContext(Row):
     agent_id = CharField(max_length=LENGTHS["vendorId"], null=True)
     caller_number = CharField(max_length=LENGTHS["phoneNumber"], null=True)
     called_number = CharField(max_length=LENGTHS["phoneNumber"], null=True)
-    created_at = Moment(default=now)
+    created_at = Moment(default=now, index=True)
 
     class Meta:
         indexes = (
             (("organization", "elevenlabs_conversation_id"), True),
             (("organization", "call_sid"), True),
             (("organization", "caller_number"), False),
-            (("organization", "created_at"), False),
         )
 
 

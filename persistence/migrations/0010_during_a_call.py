@@ -92,7 +92,7 @@ def create_tables(db):
         agent_id = CharField(max_length=200, null=True)
         caller_number = CharField(max_length=16, null=True)
         called_number = CharField(max_length=16, null=True)
-        created_at = CharField(max_length=24)
+        created_at = CharField(max_length=24, index=True)
 
         class Meta:
             database = db
@@ -102,7 +102,6 @@ def create_tables(db):
                 (("organization", "elevenlabs_conversation_id"), True),
                 (("organization", "call_sid"), True),
                 (("organization", "caller_number"), False),
-                (("organization", "created_at"), False),
             )
 
     db.create_tables([OrganizationHours, UserAvailability, ContactEmail, CallContext])

@@ -71,6 +71,7 @@ READS: dict[str, Callable[[str, str, str], Any]] = {
     "notes by number": lambda org, who, __: contact_notes.numbered(org, who, 5, 10),
     "contexts of a number": lambda org, who, __: call_contexts.give_to(org, who, "+1"),
     "old contexts": lambda org, _, __: call_contexts.forget_old(org, AT, 100),
+    "who has old contexts": lambda _, __, ___: call_contexts.organizations_with_old(AT, 100),
     "who is there": lambda org, _, __: availability.counts(org, AT),
     "who is there no more": lambda _, __, ___: availability.lapsed(AT, 100),
     "business hours": lambda org, _, __: organization_hours.get(org),
