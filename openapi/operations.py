@@ -3300,7 +3300,7 @@ class PutUserAvailability(Protocol[R_contra]):
 # What the server reads at start
 
 OPERATIONS: Final = Bindings(
-    "d0137eeb7eacaae2140746562e554a6e4a13cda3a8b4f77c4a9fe66e0355df72",
+    "4ba1e133879ae40f1b65e41a6f8b902cd65a88e2050d62c1d019fa3ea7b961d9",
     {
         "POST /api/calls/ingest": Binding(
             handler="calls.post_calls_ingest",

@@ -193,11 +193,20 @@ async def _provoke(api: Api, known: Known, operations: tuple[Operation, ...], re
             for change in ({"headers": request["headers"] | {"Content-Type": "image/png"}}, {"content": _Endless()}):
                 if operation.body_schema is not None or operation.definition.get("x-raw-body"):
                     _add(reached, operation, await http.send(http.build_request(**request | change)))
+            if "404" in operation.responses and "{" in operation.path:
+                _add(reached, operation, await http.send(http.build_request(**request | _nothing(known, operation))))
             for target in await callbacks_by_token(api) if operation.path == SMS_STATUS else ():
                 for media_type in ("application/json", "image/png"):
                     report = {"batch_id": "01FUZZED", "type": "recipient_delivery_report_sms", "status": "Delivered"}
                     headers = {"Content-Type": media_type}
                     _add(reached, operation, await http.post(target, json=report, headers=headers))
+
+
+def _nothing(known: Known, operation: Operation) -> dict[str, Any]:
+    """Return where there is nothing: at ids that nobody has, or behind a link to a recording that was removed."""
+    if operation.path.endswith("/audio"):
+        return {"url": known.link_to_nothing, "params": None}
+    return {"url": re.sub(r"\{[^{}]*Id\}|\{id\}", "0" * 24, operation.path).replace("{provider}", "twilio")}
 
 
 _FAULTS: dict[int, Exception] = {

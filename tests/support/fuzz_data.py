@@ -20,7 +20,7 @@ from tests.support.vendors import FakeTwilio
 POST_CALL = "/api/webhook/elevenlabs"
 SMS_STATUS = "/api/webhook/sms/{provider}/{messageId}"
 
-_SPARE_PHONE, _TEXTED_PHONE = "+14165550177", "+14165550166"
+_SPARE_PHONE, _TEXTED_PHONE, _ERASED_PHONE = "+14165550177", "+14165550166", "+14165550155"
 _CALL = {
     "direction": "inbound",
     "toNumber": "+12362320246",
@@ -47,6 +47,7 @@ class Known:
     query: dict[str, str]
     body: dict[str, str]
     link: dict[str, str]
+    link_to_nothing: str
     spare_contact: str
     spare_key: str
     webhook_secret: str
@@ -115,12 +116,22 @@ async def prepare(api: Api, twilio: FakeTwilio) -> Known:
             "password": api.demo.superadmin_password.get_secret_value(),
         },
         link=dict(parse_qsl(urlsplit(recording["audioUrl"]).query)),
+        link_to_nothing=await _link_to_nothing(api, bearer),
         spare_contact=spare["contactId"],
         spare_key=keys[1],
         webhook_secret=secret,
         twilio_token=twilio.auth_token,
         callback=callback,
     )
+
+
+async def _link_to_nothing(api: Api, bearer: dict[str, str]) -> str:
+    """Return a link to a recording whose contact was erased since."""
+    call = (await api.ingest({**_CALL, "fromNumber": _ERASED_PHONE})).json()
+    recording = (await api.http.get(f"/api/calls/{call['callId']}/recording", headers=bearer)).json()
+    erased = await api.http.delete(f"/api/contacts/{call['contactId']}", headers=bearer)
+    assert erased.status_code == 200, erased.text
+    return str(urlsplit(recording["audioUrl"])._replace(scheme="", netloc="").geturl())
 
 
 async def callbacks_by_token(api: Api) -> list[str]:
