@@ -12,6 +12,7 @@ from actions.api_keys import (
     revoke,
     show_api_key,
 )
+from actions.availability import leave
 from actions.relay import Relay
 from domain.audit import COMMAND_LINE, AuditAction
 from domain.errors import InvalidRequest, NotFound
@@ -69,6 +70,7 @@ async def remove_user(relay: Relay, email: str, *, force: bool = False) -> int:
         _insist_on_another_superadmin(user, force)
         keys = revoke_every_key(user)
         known_addresses.forget(user.id)
+        leave(user.organization_id, user.id)
         users.anonymize(user.organization_id, user.id)
         users.raise_token_version(user.organization_id, user.id)
         audit.record(user.organization_id, AuditAction.USER_REMOVED, COMMAND_LINE, subject=user.id)

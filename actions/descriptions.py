@@ -1,10 +1,12 @@
 """Rows in the contract's words, as every reading operation shows them."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from domain.documents import HEAVY_BYTES, load
+from domain.names import parts
 from domain.texts import shown
-from persistence.models import Call, Contact, ContactNote, Conversation, Message, TransferRequest
+from persistence.models import Call, Contact, ContactEmail, ContactNote, Conversation, Message, TransferRequest
 
 _HEAVY_TEXT = 32 * 1024
 
@@ -26,6 +28,13 @@ def call(row: Call, *, has_recording: bool) -> dict[str, Any]:
         "to": row.to_number,
         "status": row.status,
         "duration": row.duration,
+        "provider": row.source,
+        "providerCallId": row.external_call_id,
+        "providerPhoneNumber": row.to_number if row.direction == "inbound" else row.from_number,
+        "startTime": row.started_at,
+        "answerTime": row.started_at if row.status == "completed" else None,
+        "endTime": row.ended_at,
+        "recordings": [{"callId": row.id}] if has_recording else [],
         "startedAt": row.started_at,
         "endedAt": row.ended_at,
         "summary": shown(row.summary),
@@ -58,17 +67,32 @@ def turns(row: Call) -> list[dict[str, Any]] | None:
     return transcript
 
 
-def contact(row: Contact) -> dict[str, Any]:
-    """Describe a contact; the first word of a name is the first name."""
-    first, _, last = row.name.strip().partition(" ")
+def names(row: Contact) -> tuple[str, str]:
+    """Return first and last name; the first word of a name is the first name, unless somebody told them apart."""
+    first, last = parts(row.name)
+    if row.first_name is None and row.last_name is None:
+        return first, last
+    return row.first_name or "", row.last_name or ""
+
+
+def emails(rows: Sequence[ContactEmail]) -> list[dict[str, Any]]:
+    """Describe the email addresses of a contact."""
+    return [{"value": row.address, "isPrimary": row.is_primary} for row in rows]
+
+
+def contact(row: Contact, addresses: Sequence[ContactEmail] = ()) -> dict[str, Any]:
+    """Describe a contact with its email addresses, the primary one first."""
+    first, last = names(row)
     return {
         "_id": row.id,
         "organizationId": row.organization_id,
         "name": row.name,
         "firstName": first,
-        "lastName": last.strip(),
-        "phoneNumber": row.phone_number,
-        "email": None,
+        "lastName": last,
+        "phoneNumber": [{"value": row.phone_number, "isPrimary": True}],
+        "secondaryPhoneNumber": [],
+        "email": next((one.address for one in addresses if one.is_primary), None),
+        "emails": emails(addresses),
         "status": None,
         "pipelineId": None,
         "pipelineStage": None,
@@ -92,8 +116,8 @@ def note(row: ContactNote) -> dict[str, Any]:
         "note": row.note,
         "mentions": load(row.mentions),
         "attachments": load(row.attachments),
-        "reactions": [],
-        "isEdited": False,
+        "reactions": [one | {"count": len(one["users"])} for one in load(row.reactions)],
+        "isEdited": row.is_edited,
         "source": source if row.source_tool else None,
         "createdAt": row.created_at,
     }
@@ -131,7 +155,10 @@ def conversation(row: Conversation, *, latest: Message | None, messages: int) ->
         "channelIdentifier": row.channel_identifier,
         "latestMessage": None if latest is None else latest.text,
         "lastMessageTime": row.last_message_at,
-        "isResolved": False,
+        "isResolved": row.resolved_at is not None,
+        "resolvedAt": row.resolved_at,
+        "resolvedBy": row.resolved_by,
+        "isAutopilot": False,
         "messageCount": messages,
         "createdAt": row.created_at,
         "updatedAt": row.last_message_at or row.created_at,

@@ -112,5 +112,7 @@ def _told(erased: Erased) -> dict[str, int]:
         "notes": erased.notes,
         "messages": erased.messages,
         "transferRequests": erased.transfer_requests,
+        "emails": erased.emails,
+        "callContexts": erased.contexts,
         "events": erased.events,
     }

@@ -7,9 +7,10 @@ from typing import Any
 from actions import descriptions
 from actions.read_calls import described
 from actions.relay import Relay
+from actions.tool_calls import normalise
 from domain.errors import NotFound
 from domain.positions import Position, to_position
-from persistence import contact_notes, contacts, timeline
+from persistence import contact_emails, contact_notes, contacts, timeline
 from persistence.models import Contact
 
 # Rows of a list, newest first, each with its position.
@@ -40,7 +41,8 @@ async def list_contacts(
     def unit() -> ContactList:
         total = contacts.count(organization_id, search)
         page = contacts.page(organization_id, search, total=total, offset=(number - 1) * size, limit=size)
-        return ContactList([descriptions.contact(contact) for contact in page], total)
+        emails = contact_emails.of(organization_id, [contact.id for contact in page])
+        return ContactList([descriptions.contact(contact, emails.get(contact.id, [])) for contact in page], total)
 
     return await relay.database.read(unit)
 
@@ -51,13 +53,37 @@ async def read_contact(relay: Relay, organization_id: str, contact_id: str) -> d
     Raises:
         NotFound: when the organization has no such contact.
     """
-    return await relay.database.read(lambda: descriptions.contact(existing(organization_id, contact_id)))
+
+    def unit() -> dict[str, Any]:
+        contact = existing(organization_id, contact_id)
+        emails = contact_emails.of(organization_id, [contact_id])
+        return descriptions.contact(contact, emails.get(contact_id, []))
+
+    return await relay.database.read(unit)
+
+
+async def find_contact_by_number(relay: Relay, organization_id: str, number: str) -> dict[str, Any]:
+    """Return the contact with that number, in whatever form it is written.
+
+    Raises:
+        NotFound: when the organization has no such contact.
+    """
+
+    def unit() -> dict[str, Any]:
+        e164 = normalise(organization_id, number)
+        found = contacts.by_phone(organization_id, e164) if e164 else None
+        if found is None:
+            raise NotFound("Contact not found")
+        emails = contact_emails.of(organization_id, [found.id])
+        return descriptions.contact(found, emails.get(found.id, []))
+
+    return await relay.database.read(unit)
 
 
 async def list_notes(
-    relay: Relay, organization_id: str, contact_id: str, *, limit: int, cursor: str | None = None
-) -> Page:
-    """Return at most `limit` notes about the contact after the cursor.
+    relay: Relay, organization_id: str, contact_id: str, *, limit: int, offset: int = 0, cursor: str | None = None
+) -> tuple[Page, int]:
+    """Return at most `limit` notes about the contact after the cursor or the offset, and how many there are in all.
 
     Raises:
         NotFound: when the organization has no such contact.
@@ -65,13 +91,18 @@ async def list_notes(
     """
 
     def find(after: Position | None, most: int) -> Found:
-        notes = contact_notes.page(organization_id, existing(organization_id, contact_id).id, after, most)
+        whose = existing(organization_id, contact_id).id
+        if after is None:
+            notes = contact_notes.numbered(organization_id, whose, offset, most)
+        else:
+            notes = contact_notes.page(organization_id, whose, after, most)
         return [(Position(note.created_at, note.id), note) for note in notes]
 
     def describe(notes: list[Any]) -> list[dict[str, Any]]:
         return [descriptions.note(note) for note in notes]
 
-    return await page_after(relay.database.read_aside, cursor, limit, find, describe)
+    page = await page_after(relay.database.read_aside, cursor, limit, find, describe)
+    return page, await relay.database.read_aside(lambda: contact_notes.count(organization_id, contact_id))
 
 
 async def read_timeline(

@@ -12,9 +12,9 @@ from persistence.models import Conversation
 
 
 async def list_conversations(
-    relay: Relay, organization_id: str, contact_id: str, channel_type: str
+    relay: Relay, organization_id: str, contact_id: str, channel_type: str | None = None
 ) -> list[dict[str, Any]]:
-    """Return the contact's conversations over a channel (`sms`, `voice`), the one last used first.
+    """Return the contact's conversations over a channel (`sms`, `voice`) or all, the one last used first.
 
     Raises:
         NotFound: when the organization has no such contact.
@@ -34,7 +34,9 @@ async def read_conversation(relay: Relay, organization_id: str, conversation_id:
     Raises:
         NotFound: when the organization has no such conversation.
     """
-    return await relay.database.read(lambda: _described(organization_id, _existing(organization_id, conversation_id)))
+    return await relay.database.read(
+        lambda: _described(organization_id, existing_conversation(organization_id, conversation_id))
+    )
 
 
 async def list_messages(
@@ -48,7 +50,7 @@ async def list_messages(
     """
 
     def find(after: Position | None, most: int) -> Found:
-        found = messages.page(organization_id, _existing(organization_id, conversation_id).id, after, most)
+        found = messages.page(organization_id, existing_conversation(organization_id, conversation_id).id, after, most)
         return [(Position(message.created_at, message.id), message) for message in found]
 
     def describe(found: list[Any]) -> list[dict[str, Any]]:
@@ -57,7 +59,12 @@ async def list_messages(
     return await page_after(relay.database.read, cursor, limit, find, describe)
 
 
-def _existing(organization_id: str, conversation_id: str) -> Conversation:
+def existing_conversation(organization_id: str, conversation_id: str) -> Conversation:
+    """Return the organization's conversation, in a unit.
+
+    Raises:
+        NotFound: when it has none of that id.
+    """
     found = conversations.get(organization_id, conversation_id)
     if found is None:
         raise NotFound("Conversation not found")

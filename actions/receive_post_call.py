@@ -23,7 +23,7 @@ from actions.delivery_body import DeliveryBody
 from actions.record_call import FinishedCall, record_call
 from actions.refusals import counted
 from actions.relay import Relay
-from actions.tool_calls import contact_of, normalise
+from actions.tool_calls import contact_of, context_of, normalise
 from domain import documents
 from domain.errors import ConfigurationError, InvalidRequest, Unauthenticated
 from domain.identifiers import is_id
@@ -182,7 +182,14 @@ def _sides(organization_id: str, conversation_id: str, reported: ReportedCall) -
     """Return the number on the far side, and ours."""
     sides = [normalise(organization_id, number or "") for number in (reported.from_number, reported.to_number)]
     far, ours = sides if reported.direction == "inbound" else reversed(sides)
-    return far or _told(organization_id, conversation_id), ours or phone_numbers.default(organization_id)
+    if far and ours:
+        return far, ours
+    context = context_of(organization_id, conversation_id, reported.call_sid)
+    caller, called = (context.caller_number, context.called_number) if context else (None, None)
+    return (
+        far or _told(organization_id, conversation_id) or caller,
+        ours or called or phone_numbers.default(organization_id),
+    )
 
 
 def _told(organization_id: str, conversation_id: str) -> str | None:

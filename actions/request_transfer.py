@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from actions.relay import Relay
-from actions.tool_calls import call_of, contact_of, fingerprint, normalise
+from actions.tool_calls import call_of, contact_of, context_of, fingerprint, normalise
 from domain.events import Event, EventName
 from domain.replay import ANONYMOUS_REPLAY_SECONDS
 from persistence import outbox, tool_invocations, transfer_requests
@@ -52,12 +52,19 @@ def _write(organization_id: str, wish: TransferWish, reason: str | None) -> str:
             # The words of a person who was erased would belong to nobody, and stay.
             "reason": None if is_erased else reason,
             "elevenlabs_conversation_id": wish.conversation_id,
-            "called_number": normalise(organization_id, wish.called_id) if wish.called_id else None,
+            "called_number": _called(organization_id, wish),
             **known,
         },
     )
     outbox.append(organization_id, [_transfer_requested(request)])
     return str(request.id)
+
+
+def _called(organization_id: str, wish: TransferWish) -> str | None:
+    if wish.called_id:
+        return normalise(organization_id, wish.called_id)
+    context = context_of(organization_id, wish.conversation_id)
+    return context.called_number if context else None
 
 
 def _known_of(organization_id: str, conversation_id: str | None) -> dict[str, Any]:

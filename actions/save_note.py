@@ -32,7 +32,9 @@ async def save_note(relay: Relay, organization_id: str, request: NoteToSave) -> 
         raise Speakable("The note is empty, so nothing was saved.")
 
     def unit() -> str:
-        contact = find_contact(organization_id, request.phone_number, otherwise="the note was not saved")
+        contact = find_contact(
+            organization_id, request.phone_number, request.conversation_id, otherwise="the note was not saved"
+        )
         same_call = fingerprint(TOOL, request.conversation_id, contact.number, text)
         note_id, _ = tool_invocations.once(
             organization_id,

@@ -12,7 +12,7 @@ import structlog
 
 from actions.relay import Relay
 from actions.status_callbacks import callback_url
-from actions.tool_calls import Contacted, call_of, find_contact, fingerprint, normalise
+from actions.tool_calls import Contacted, call_of, context_of, find_contact, fingerprint, normalise
 from domain.errors import ProviderError, ProviderRejected, ProviderUnavailable, Speakable, facts_of
 from domain.events import Event, EventName
 from domain.messages import OutboundText, SentText, TextProvider
@@ -90,7 +90,9 @@ def _checked(message: str) -> str:
 
 
 def _queue(relay: Relay, organization_id: str, request: TextToSend, text: str) -> _Queued:
-    contact = find_contact(organization_id, request.phone_number, otherwise="the message was not sent")
+    contact = find_contact(
+        organization_id, request.phone_number, request.conversation_id, otherwise="the message was not sent"
+    )
     same_call = fingerprint(TOOL, request.conversation_id, contact.number, text)
     provider: list[TextProvider] = []
 
@@ -114,7 +116,8 @@ def _provider_of(relay: Relay, organization_id: str) -> tuple[str, TextProvider]
 
 
 def _write(organization_id: str, request: TextToSend, contact: Contacted, text: str, provider: str) -> Message:
-    our_number = _our_number(organization_id, request.called_id)
+    context = None if request.called_id else context_of(organization_id, request.conversation_id)
+    our_number = _our_number(organization_id, context.called_number if context else request.called_id)
     call = call_of(organization_id, request.conversation_id)
     conversation = conversations.find_or_create(organization_id, contact.id, "sms", our_number)
     message = messages.queue(

@@ -22,8 +22,10 @@ from starlette.types import ASGIApp
 import supervisor
 from actions.audit_reading import note_socket
 from actions.authenticate import identify, revoked
+from actions.availability import end_lapsed
 from actions.configure_voice_ai import resume_webhook_setups
 from actions.new_events import NewEvents
+from actions.personalize import forget_call_contexts
 from actions.relay import Relay
 from actions.text_caller import recover_stranded
 from app import create_apps, open_relay
@@ -236,6 +238,8 @@ async def _keep_house(relay: Relay) -> None:
             stranded = await recover_stranded(relay)
             if stranded:
                 log.warning("sms.stranded", messages=stranded)
+            await end_lapsed(relay)
+            await forget_call_contexts(relay)
             await resume_webhook_setups(relay)
         except Exception as error:  # whatever it is, the next round may go well
             log.error("housekeeping.failed", **facts_of(error))

@@ -31,6 +31,7 @@ class AuditAction(StrEnum):
     SMS_CHANGED = "sms.changed"
     REGION_CHANGED = "region.changed"
     RETENTION_CHANGED = "retention.changed"
+    HOURS_CHANGED = "hours.changed"
     LIMITS_CHANGED = "limits.changed"
     RECORDING_LISTENED = "recording.listened"
     CONTACT_ERASED = "contact.erased"

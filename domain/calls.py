@@ -1,6 +1,9 @@
-"""Which calls somebody asks for."""
+"""Which calls somebody asks for, and how long the context of one is kept."""
 
 from dataclasses import dataclass
+
+# For the tools during the call, and for the report after it.
+CALL_CONTEXT_SECONDS = 86_400
 
 
 @dataclass(frozen=True, slots=True)

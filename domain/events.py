@@ -20,6 +20,9 @@ class EventName(StrEnum):
     TRANSFER_REQUESTED = "transfer_requested"
     MESSAGE_STATUS = "message_status"
     VOICE_AI_WEBHOOK = "voice_ai_webhook"
+    NOTE_UPDATED = "note_updated"
+    CONTACT_UPDATED = "contact_updated"
+    AVAILABILITY_CHANGED = "availability_changed"
     CONTACT_ERASED = "contact_erased"
     ERASED = "erased"
 

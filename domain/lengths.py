@@ -13,6 +13,10 @@ LENGTHS = {
     "name": 200,
     "label": 100,
     "email": 320,
+    "firstName": 200,
+    "lastName": 200,
+    "timezone": 64,
+    "emoji": 32,
     "phoneNumber": 16,  # E.164: a plus sign and at most 15 digits
     "externalCallId": 512,
     # ElevenLabs' own have 33 characters. Callers may also use one as an externalCallId, so both have one limit.

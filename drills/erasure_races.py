@@ -26,7 +26,7 @@ _TRACES = ("zebra", "quagga", "1416777")
 
 
 async def erasure_races(engine: str, repetitions: int, processes: int = 1) -> Outcome:
-    """Erase a person `repetitions` times, each time beside 21 writes of every kind about them.
+    """Erase a person `repetitions` times, each time beside 27 writes of every kind about them.
 
     Afterwards the whole database, the outbox included, the recording store and the logs are searched for the person's
     number, name and texts. `acknowledged` counts the requests that were answered with success.
@@ -77,7 +77,11 @@ class _Person:
         return [first, *answers]
 
     async def erase_all(self) -> None:
-        """Erase whoever has the number now: a call that was pushed after the erasure is a new person's."""
+        """Erase whoever has the number now: a call that was pushed after the erasure is a new person's.
+
+        A last call makes sure that somebody has it, so that what was kept of a call that had just connected goes too.
+        """
+        await self._push(f"conv_{self._number}_last", status="no-answer")
         headers = {"Authorization": f"Bearer {self._stage.superadmin_token}"}
         url = f"{next(self._apis).url}/api/contacts"
         found = (await self._http.get(url, params={"search": self._phone}, headers=headers)).json()
@@ -88,6 +92,7 @@ class _Person:
         conversation = f"conv_{self._number}_{turn}"
         tool, person = self._stage.demo.tool_secret.get_secret_value(), self._stage.superadmin_token
         said = {"phone_number": self._phone, "conversation_id": conversation}
+        connected = {"caller_id": self._phone, "called_id": _OURS}
         audio = {"conversation_id": f"conv_{self._number}_first", "full_audio": mp3_base64(2)}
         yield self._post(f"{_WEBHOOK}/tools/create-note", said | {"note": f"zebra note {turn}"}, tool)
         yield self._post(f"{_WEBHOOK}/tools/send-sms", said | {"message": f"zebra text {turn}"}, tool)
@@ -95,6 +100,8 @@ class _Person:
         yield self._push(conversation, recording=mp3_base64(2))
         yield self._post(f"{_WEBHOOK}/tools/transfer", {"conversation_id": conversation, "reason": "zebra wish"}, tool)
         yield self._post(_WEBHOOK, self._report(conversation), tool)
+        yield self._post(f"{_WEBHOOK}/personalization", {**connected, "conversation_id": conversation}, tool)
+        yield self._post(f"{_WEBHOOK}/tools/update-contact", said | {"email": f"zebra{turn}@example.com"}, tool)
         yield self._post("/api/contact-notes", {"contactId": contact_id, "note": "zebra by hand"}, person)
 
     def _report(self, conversation: str) -> dict[str, Any]:

@@ -2,8 +2,11 @@
 
 from pydantic import SecretStr
 
+from actions.authenticate import authenticate
 from actions.relay import Relay
 from actions.sign_in import Account, SignedIn, account_of, refresh, sign_in, sign_out
+from domain.errors import Unauthenticated
+from domain.principals import TokenKind
 from domain.times import from_wire
 from handlers.acting import actor_of, user_of
 from openapi import models
@@ -28,16 +31,23 @@ async def post_auth_login(request: Request[Relay], *, body: models.AuthLoginRequ
     return PostAuthLogin200(_token(signed_in), _NOT_KEPT)
 
 
-async def post_auth_refresh(request: Request[Relay]) -> PostAuthRefreshAnswer:
-    """Exchange a good token for one that is good for longer."""
-    signed_in = await refresh(request.relay, *user_of(request), request.caller.signed_in_at or 0)
+async def post_auth_refresh(
+    request: Request[Relay], *, body: models.AuthRefreshRequest | None
+) -> PostAuthRefreshAnswer:
+    """Exchange a valid token for one that is valid for longer: the request's, or another one of the same user."""
+    shown = request.caller
+    if body is not None and body.refreshToken is not None:
+        shown = await authenticate(request.relay, TokenKind.JWT, body.refreshToken)
+        if shown.person != request.caller.person:
+            raise Unauthenticated("The refresh token is another user's")
+    signed_in = await refresh(request.relay, *user_of(request), shown.signed_in_at or 0)
     return PostAuthRefresh200(_token(signed_in), _NOT_KEPT)
 
 
 async def get_auth_verify_token(request: Request[Relay]) -> GetAuthVerifyTokenAnswer:
     """Say whose token this is."""
     account = await account_of(request.relay, *user_of(request))
-    return GetAuthVerifyToken200(models.AuthVerifiedResponse(valid=True, user=_user(account)))
+    return GetAuthVerifyToken200(models.AuthVerifiedResponse(message="Token is good", valid=True, user=_user(account)))
 
 
 async def post_auth_sign_out(request: Request[Relay]) -> PostAuthSignOutAnswer:
@@ -49,6 +59,7 @@ async def post_auth_sign_out(request: Request[Relay]) -> PostAuthSignOutAnswer:
 def _token(signed_in: SignedIn) -> models.AuthTokenResponse:
     return models.AuthTokenResponse(
         token=signed_in.token.get_secret_value(),
+        refreshToken=signed_in.token.get_secret_value(),
         expiresAt=from_wire(signed_in.expires_at),
         user=_user(signed_in.account),
     )

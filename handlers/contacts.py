@@ -2,7 +2,7 @@
 
 from actions import descriptions
 from actions.erase_contact import erase_contact
-from actions.read_contacts import list_contacts, read_contact, read_timeline
+from actions.read_contacts import find_contact_by_number, list_contacts, read_contact, read_timeline
 from actions.relay import Relay
 from domain.audit import AuditAction
 from domain.principals import Role
@@ -18,6 +18,8 @@ from openapi.operations import (
     GetContactsContactAnswer,
     GetContactsTimeline200,
     GetContactsTimelineAnswer,
+    PostContactsPhoneNumber200,
+    PostContactsPhoneNumberAnswer,
 )
 
 
@@ -29,17 +31,17 @@ async def get_contacts(request: Request[Relay], *, page: int, size: int, search:
     return GetContacts200(models.ContactsResponse.model_validate({"success": True, "data": data}))
 
 
-async def get_contacts_contact(request: Request[Relay], *, contact_id: str) -> GetContactsContactAnswer:
+async def get_contacts_contact(request: Request[Relay], *, id_: str) -> GetContactsContactAnswer:
     """Read one contact."""
-    contact = await read_contact(request.relay, request.caller.organization_id, contact_id)
-    await noted_reading(request, AuditAction.CONTACT_READ, contact_id)
+    contact = await read_contact(request.relay, request.caller.organization_id, id_)
+    await noted_reading(request, AuditAction.CONTACT_READ, id_)
     return GetContactsContact200(models.ContactResponse.model_validate({"success": True, "data": contact}))
 
 
-async def delete_contacts_contact(request: Request[Relay], *, contact_id: str) -> DeleteContactsContactAnswer:
+async def delete_contacts_contact(request: Request[Relay], *, id_: str) -> DeleteContactsContactAnswer:
     """Erase a contact."""
     request.caller.require(Role.ADMIN, Role.SUPERADMIN)
-    erased = await erase_contact(request.relay, request.caller.organization_id, contact_id, actor_of(request))
+    erased = await erase_contact(request.relay, request.caller.organization_id, id_, actor_of(request))
     body = {"success": True, "message": "Contact erased", "erased": erased}
     return DeleteContactsContact200(models.ContactErasedResponse.model_validate(body))
 
@@ -55,3 +57,13 @@ async def get_contacts_timeline(
     return GetContactsTimeline200(
         await written(request, models.ContactTimelineResponse, body, is_heavy=is_heavy), is_heavy=is_heavy
     )
+
+
+async def post_contacts_phone_number(
+    request: Request[Relay], *, body: models.ContactLookupRequest
+) -> PostContactsPhoneNumberAnswer:
+    """Find a contact by its number."""
+    found = await find_contact_by_number(request.relay, request.caller.organization_id, body.phoneNumber)
+    await noted_reading(request, AuditAction.CONTACT_READ, found["_id"])
+    answer = {"success": True, "message": "Contact found", "data": found}
+    return PostContactsPhoneNumber200(models.ContactLookupResponse.model_validate(answer))

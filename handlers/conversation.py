@@ -2,17 +2,22 @@
 
 from actions.read_conversations import list_conversations, list_messages, read_conversation
 from actions.relay import Relay
+from actions.resolve_conversation import resolve_conversation
 from domain.audit import AuditAction
-from handlers.acting import noted_reading
+from handlers.acting import noted_reading, user_of
 from openapi import models
 from openapi.exchange import Request
 from openapi.operations import (
     GetConversation200,
+    GetConversationAll200,
+    GetConversationAllAnswer,
     GetConversationAnswer,
     GetConversationMessages200,
     GetConversationMessagesAnswer,
     PostConversationAll200,
     PostConversationAllAnswer,
+    PutConversationResolve200,
+    PutConversationResolveAnswer,
 )
 
 
@@ -42,3 +47,22 @@ async def get_conversation_messages(
     await noted_reading(request, AuditAction.MESSAGES_READ, conversation_id)
     body = {"success": True, "messages": page.entries, "next": page.next}
     return GetConversationMessages200(models.ConversationMessagesResponse.model_validate(body))
+
+
+async def get_conversation_all(request: Request[Relay], *, contact_id: str) -> GetConversationAllAnswer:
+    """List a contact's conversations over every channel."""
+    found = await list_conversations(request.relay, request.caller.organization_id, contact_id)
+    await noted_reading(request, AuditAction.CONVERSATIONS_LISTED, contact_id)
+    return GetConversationAll200(models.ConversationAllResponse.model_validate({"conversations": found}))
+
+
+async def put_conversation_resolve(
+    request: Request[Relay], *, body: models.ConversationResolveRequest, id_: str
+) -> PutConversationResolveAnswer:
+    """Resolve a conversation, or open it again."""
+    resolved_at = await resolve_conversation(request.relay, *user_of(request), id_, is_resolved=body.isResolved)
+    message = "Conversation resolved" if body.isResolved else "Conversation reopened"
+    data = {"_id": id_, "isResolved": body.isResolved, "resolvedAt": resolved_at}
+    return PutConversationResolve200(
+        models.ConversationResolveResponse.model_validate({"message": message, "data": data})
+    )

@@ -1,4 +1,4 @@
-"""A user's own API keys: the first one, and further ones with a name."""
+"""A user's own API keys, the first one and further ones with a name, and whether the user takes calls."""
 
 from typing import Any
 
@@ -14,6 +14,7 @@ from actions.api_keys import (
     revoke_api_key,
     show_api_key,
 )
+from actions.availability import set_availability
 from actions.relay import Relay
 from domain.principals import KeyKind
 from domain.times import to_wire
@@ -33,6 +34,8 @@ from openapi.operations import (
     PostUserApiKeysAnswer,
     PostUserApiKeysRenew200,
     PostUserApiKeysRenewAnswer,
+    PutUserAvailability200,
+    PutUserAvailabilityAnswer,
 )
 
 _NOT_KEPT = {"Cache-Control": "no-store"}
@@ -85,6 +88,22 @@ async def post_user_api_keys_renew(
     overlap = _seconds(overlap_minutes)
     fresh = await renew_api_key(request.relay, *user_of(request), key_id, actor_of(request), overlap)
     return PostUserApiKeysRenew200(_created("API key renewed", fresh), _NOT_KEPT)
+
+
+async def put_user_availability(
+    request: Request[Relay], *, body: models.UserAvailabilityRequest
+) -> PutUserAvailabilityAnswer:
+    """Note that the user is there, and whether the user takes calls."""
+    said = await set_availability(
+        request.relay, *user_of(request), is_available=body.isAvailable, is_online=body.isOnline
+    )
+    data = {
+        "userId": said.user_id,
+        "isOnline": said.is_online,
+        "isAvailable": said.is_available,
+        "onlineUntil": said.online_until,
+    }
+    return PutUserAvailability200(models.UserAvailabilityResponse.model_validate({"success": True, "data": data}))
 
 
 def _shown(message: str, key: SecretStr) -> models.UserApiKeyResponse:

@@ -8,7 +8,10 @@ from typing import Literal
 
 from pydantic import BaseModel
 
+from actions.availability import count_available
+from actions.business_hours import is_open_now
 from actions.configure_voice_ai import ORGANIZATION_HEADER
+from actions.personalize import ConnectedCall, personalize
 from actions.receive_post_call import Signed, open_delivery, receive_post_call
 from actions.relay import Relay
 from actions.request_transfer import TransferWish, request_transfer
@@ -16,6 +19,7 @@ from actions.save_note import NoteToSave, save_note
 from actions.status_callbacks import Callback
 from actions.text_caller import TextToSend, text_caller
 from actions.track_message import believe, track_message
+from actions.update_contact import ContactChange, update_contact
 from domain.errors import UnsupportedMediaType
 from domain.lengths import LENGTHS
 from openapi import models
@@ -24,12 +28,22 @@ from openapi.media import is_json
 from openapi.operations import (
     PostWebhookElevenlabs200,
     PostWebhookElevenlabsAnswer,
+    PostWebhookElevenlabsConversationInitiation200,
+    PostWebhookElevenlabsConversationInitiationAnswer,
+    PostWebhookElevenlabsPersonalization200,
+    PostWebhookElevenlabsPersonalizationAnswer,
+    PostWebhookElevenlabsToolsCheckAvailability200,
+    PostWebhookElevenlabsToolsCheckAvailabilityAnswer,
+    PostWebhookElevenlabsToolsCheckBusinessHours200,
+    PostWebhookElevenlabsToolsCheckBusinessHoursAnswer,
     PostWebhookElevenlabsToolsCreateNote200,
     PostWebhookElevenlabsToolsCreateNoteAnswer,
     PostWebhookElevenlabsToolsSendSms200,
     PostWebhookElevenlabsToolsSendSmsAnswer,
     PostWebhookElevenlabsToolsTransfer200,
     PostWebhookElevenlabsToolsTransferAnswer,
+    PostWebhookElevenlabsToolsUpdateContact200,
+    PostWebhookElevenlabsToolsUpdateContactAnswer,
     PostWebhookSmsStatus200,
     PostWebhookSmsStatusAnswer,
 )
@@ -65,6 +79,88 @@ async def post_webhook_elevenlabs_tools_transfer(
     wish = TransferWish(body.reason, _usable(body.conversation_id), body.called_id)
     await request_transfer(request.relay, request.caller.organization_id, wish)
     return PostWebhookElevenlabsToolsTransfer200(models.ElevenLabsTransferResponse(success=False, message=_HOLD))
+
+
+async def post_webhook_elevenlabs_tools_check_business_hours(
+    request: Request[Relay], *, body: models.ElevenLabsToolInvocation
+) -> PostWebhookElevenlabsToolsCheckBusinessHoursAnswer:
+    """Say whether the organization is open now."""
+    del body  # the secret alone selects the organization
+    found = await is_open_now(request.relay, request.caller.organization_id)
+    return PostWebhookElevenlabsToolsCheckBusinessHours200(
+        models.ElevenLabsBusinessHoursResponse(
+            is_open=found.is_open,
+            current_time=found.current_time,
+            timezone=found.timezone,
+            organization_name=found.organization_name,
+        )
+    )
+
+
+async def post_webhook_elevenlabs_tools_check_availability(
+    request: Request[Relay], *, body: models.ElevenLabsToolInvocation
+) -> PostWebhookElevenlabsToolsCheckAvailabilityAnswer:
+    """Say how many people are there, and how many of them take calls."""
+    del body
+    found = await count_available(request.relay, request.caller.organization_id)
+    return PostWebhookElevenlabsToolsCheckAvailability200(
+        models.ElevenLabsAvailabilityResponse(
+            agents_available=found.available > 0, available_count=found.available, online_count=found.online
+        )
+    )
+
+
+async def post_webhook_elevenlabs_tools_update_contact(
+    request: Request[Relay], *, body: models.ElevenLabsUpdateContactRequest
+) -> PostWebhookElevenlabsToolsUpdateContactAnswer:
+    """Correct the caller's contact."""
+    change = ContactChange(body.phone_number, body.first_name, body.last_name, body.email, _conversation(body))
+    updated = await update_contact(request.relay, request.caller.organization_id, change)
+    return PostWebhookElevenlabsToolsUpdateContact200(
+        models.ElevenLabsUpdateContactResponse(success=True, message="Contact updated", updated_fields=updated)
+    )
+
+
+async def post_webhook_elevenlabs_personalization(
+    request: Request[Relay], *, body: models.ElevenLabsPersonalizationRequest
+) -> PostWebhookElevenlabsPersonalizationAnswer:
+    """Say who is calling, in Tether's form: nothing if nobody has the number."""
+    connected = ConnectedCall(
+        conversation_id=_usable(body.conversation_id),
+        agent_id=_vendor_id(body.agent_id),
+        caller_id=body.caller_id,
+        called_id=body.called_id,
+    )
+    found = await personalize(request.relay, request.caller.organization_id, connected)
+    answer = models.ElevenLabsPersonalizationResponse()
+    if found.is_known:
+        answer = models.ElevenLabsPersonalizationResponse(
+            caller_name=found.caller_name, caller_number=found.caller_number, org_name=found.org_name
+        )
+    return PostWebhookElevenlabsPersonalization200(answer)
+
+
+async def post_webhook_elevenlabs_conversation_initiation(
+    request: Request[Relay], *, body: models.ElevenLabsConversationInitiationRequest
+) -> PostWebhookElevenlabsConversationInitiationAnswer:
+    """Say who is calling, in ElevenLabs' form: every variable, always."""
+    connected = ConnectedCall(
+        conversation_id=_usable(body.conversation_id),
+        call_sid=_vendor_id(body.call_sid),
+        agent_id=_vendor_id(body.agent_id),
+        caller_id=body.caller_id,
+        called_id=body.called_number,
+    )
+    found = await personalize(request.relay, request.caller.organization_id, connected)
+    variables = {
+        "caller_name": found.caller_name,
+        "caller_number": found.caller_number,
+        "org_name": found.org_name,
+    }
+    content = {"type": "conversation_initiation_client_data", "dynamic_variables": variables}
+    return PostWebhookElevenlabsConversationInitiation200(
+        models.ElevenLabsConversationInitiationResponse.model_validate(content)
+    )
 
 
 async def post_webhook_elevenlabs(request: Request[Relay]) -> PostWebhookElevenlabsAnswer:
@@ -115,3 +211,7 @@ def _usable(conversation_id: object) -> str | None:
     # Ids are looked up by, so they have to fit into an index; ElevenLabs' own have 33 characters.
     fits = isinstance(conversation_id, str) and 0 < len(conversation_id) <= LENGTHS["conversationId"]
     return str(conversation_id) if fits else None
+
+
+def _vendor_id(value: str | None) -> str | None:
+    return value if value and len(value) <= LENGTHS["vendorId"] else None

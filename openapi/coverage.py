@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     import handlers.conversation
     import handlers.events
     import handlers.organization
+    import handlers.organizations
     import handlers.recordings
     import handlers.user
     import handlers.webhook
@@ -24,13 +25,17 @@ if TYPE_CHECKING:
     _webhook_post_webhook_elevenlabs_tools_create_note: operations.PostWebhookElevenlabsToolsCreateNote[Any] = handlers.webhook.post_webhook_elevenlabs_tools_create_note
     _webhook_post_webhook_elevenlabs_tools_send_sms: operations.PostWebhookElevenlabsToolsSendSms[Any] = handlers.webhook.post_webhook_elevenlabs_tools_send_sms
     _webhook_post_webhook_elevenlabs_tools_transfer: operations.PostWebhookElevenlabsToolsTransfer[Any] = handlers.webhook.post_webhook_elevenlabs_tools_transfer
+    _webhook_post_webhook_elevenlabs: operations.PostWebhookElevenlabs[Any] = handlers.webhook.post_webhook_elevenlabs
+    _webhook_post_webhook_elevenlabs_personalization: operations.PostWebhookElevenlabsPersonalization[Any] = handlers.webhook.post_webhook_elevenlabs_personalization
+    _webhook_post_webhook_elevenlabs_tools_check_availability: operations.PostWebhookElevenlabsToolsCheckAvailability[Any] = handlers.webhook.post_webhook_elevenlabs_tools_check_availability
+    _webhook_post_webhook_elevenlabs_tools_check_business_hours: operations.PostWebhookElevenlabsToolsCheckBusinessHours[Any] = handlers.webhook.post_webhook_elevenlabs_tools_check_business_hours
+    _webhook_post_webhook_elevenlabs_tools_update_contact: operations.PostWebhookElevenlabsToolsUpdateContact[Any] = handlers.webhook.post_webhook_elevenlabs_tools_update_contact
     _auth_post_auth_login: operations.PostAuthLogin[Any] = handlers.auth.post_auth_login
     _auth_post_auth_refresh: operations.PostAuthRefresh[Any] = handlers.auth.post_auth_refresh
     _auth_get_auth_verify_token: operations.GetAuthVerifyToken[Any] = handlers.auth.get_auth_verify_token
     _auth_post_auth_sign_out: operations.PostAuthSignOut[Any] = handlers.auth.post_auth_sign_out
     _user_get_user_api_key: operations.GetUserApiKey[Any] = handlers.user.get_user_api_key
     _user_post_user_api_key_regenerate: operations.PostUserApiKeyRegenerate[Any] = handlers.user.post_user_api_key_regenerate
-    _webhook_post_webhook_elevenlabs: operations.PostWebhookElevenlabs[Any] = handlers.webhook.post_webhook_elevenlabs
     _webhook_post_webhook_sms_status: operations.PostWebhookSmsStatus[Any] = handlers.webhook.post_webhook_sms_status
     _calls_get_calls_history: operations.GetCallsHistory[Any] = handlers.calls.get_calls_history
     _calls_get_calls_statistics: operations.GetCallsStatistics[Any] = handlers.calls.get_calls_statistics
@@ -39,11 +44,16 @@ if TYPE_CHECKING:
     _recordings_get_recordings_audio: operations.GetRecordingsAudio[Any] = handlers.recordings.get_recordings_audio
     _contact_notes_get_contact_notes: operations.GetContactNotes[Any] = handlers.contact_notes.get_contact_notes
     _contact_notes_post_contact_notes: operations.PostContactNotes[Any] = handlers.contact_notes.post_contact_notes
+    _contact_notes_patch_contact_notes: operations.PatchContactNotes[Any] = handlers.contact_notes.patch_contact_notes
+    _contact_notes_post_contact_notes_reaction: operations.PostContactNotesReaction[Any] = handlers.contact_notes.post_contact_notes_reaction
     _contacts_get_contacts: operations.GetContacts[Any] = handlers.contacts.get_contacts
+    _contacts_post_contacts_phone_number: operations.PostContactsPhoneNumber[Any] = handlers.contacts.post_contacts_phone_number
     _contacts_get_contacts_contact: operations.GetContactsContact[Any] = handlers.contacts.get_contacts_contact
     _contacts_delete_contacts_contact: operations.DeleteContactsContact[Any] = handlers.contacts.delete_contacts_contact
     _contacts_get_contacts_timeline: operations.GetContactsTimeline[Any] = handlers.contacts.get_contacts_timeline
+    _conversation_get_conversation_all: operations.GetConversationAll[Any] = handlers.conversation.get_conversation_all
     _conversation_post_conversation_all: operations.PostConversationAll[Any] = handlers.conversation.post_conversation_all
+    _conversation_put_conversation_resolve: operations.PutConversationResolve[Any] = handlers.conversation.put_conversation_resolve
     _conversation_get_conversation: operations.GetConversation[Any] = handlers.conversation.get_conversation
     _conversation_get_conversation_messages: operations.GetConversationMessages[Any] = handlers.conversation.get_conversation_messages
     _events_get_events: operations.GetEvents[Any] = handlers.events.get_events
@@ -52,3 +62,7 @@ if TYPE_CHECKING:
     _user_delete_user_api_keys_key: operations.DeleteUserApiKeysKey[Any] = handlers.user.delete_user_api_keys_key
     _user_post_user_api_keys_renew: operations.PostUserApiKeysRenew[Any] = handlers.user.post_user_api_keys_renew
     _organization_get_organization_usage: operations.GetOrganizationUsage[Any] = handlers.organization.get_organization_usage
+    _webhook_post_webhook_elevenlabs_conversation_initiation: operations.PostWebhookElevenlabsConversationInitiation[Any] = handlers.webhook.post_webhook_elevenlabs_conversation_initiation
+    _organizations_get_organizations_business_hours: operations.GetOrganizationsBusinessHours[Any] = handlers.organizations.get_organizations_business_hours
+    _organizations_put_organizations_business_hours: operations.PutOrganizationsBusinessHours[Any] = handlers.organizations.put_organizations_business_hours
+    _user_put_user_availability: operations.PutUserAvailability[Any] = handlers.user.put_user_availability

@@ -409,6 +409,351 @@ class PostWebhookElevenlabsToolsTransfer(Protocol[R_contra]):
     async def __call__(self, request: Request[R_contra], *, body: models.ElevenLabsTransferRequest) -> PostWebhookElevenlabsToolsTransferAnswer: ...
 
 
+# POST /api/webhook/elevenlabs
+
+
+class PostWebhookElevenlabs200(Response[models.ElevenLabsPostCallResponse]):
+    """Webhook received."""
+
+    __slots__ = ()
+    status: ClassVar[Literal[200]] = 200
+
+
+class PostWebhookElevenlabs400(Response[models.WebhookErrorResponse]):
+    """Payload cannot be read."""
+
+    __slots__ = ()
+    status: ClassVar[Literal[400]] = 400
+
+
+class PostWebhookElevenlabs401(Response[models.WebhookErrorResponse]):
+    """Unauthorized — missing or invalid tool secret."""
+
+    __slots__ = ()
+    status: ClassVar[Literal[401]] = 401
+
+
+class PostWebhookElevenlabs413(Response[models.WebhookErrorResponse]):
+    """The body is larger than this operation accepts."""
+
+    __slots__ = ()
+    status: ClassVar[Literal[413]] = 413
+
+
+class PostWebhookElevenlabs415(Response[models.WebhookErrorResponse]):
+    """The body is sent in a media type this operation does not read."""
+
+    __slots__ = ()
+    status: ClassVar[Literal[415]] = 415
+
+
+class PostWebhookElevenlabs429(Response[models.WebhookErrorResponse]):
+    """Too many requests; try again later."""
+
+    __slots__ = ()
+    status: ClassVar[Literal[429]] = 429
+
+
+class PostWebhookElevenlabs500(Response[models.WebhookErrorResponse]):
+    """Internal server error."""
+
+    __slots__ = ()
+    status: ClassVar[Literal[500]] = 500
+
+
+class PostWebhookElevenlabs503(Response[models.WebhookErrorResponse]):
+    """Nothing was stored; the same request may be sent again."""
+
+    __slots__ = ()
+    status: ClassVar[Literal[503]] = 503
+
+
+PostWebhookElevenlabsAnswer: TypeAlias = (
+    PostWebhookElevenlabs200
+    | PostWebhookElevenlabs400
+    | PostWebhookElevenlabs401
+    | PostWebhookElevenlabs413
+    | PostWebhookElevenlabs415
+    | PostWebhookElevenlabs429
+    | PostWebhookElevenlabs500
+    | PostWebhookElevenlabs503
+)
+
+
+class PostWebhookElevenlabs(Protocol[R_contra]):
+    """Handle ElevenLabs post-call webhook."""
+
+    async def __call__(self, request: Request[R_contra]) -> PostWebhookElevenlabsAnswer: ...
+
+
+# POST /api/webhook/elevenlabs/personalization
+
+
+class PostWebhookElevenlabsPersonalization200(Response[models.ElevenLabsPersonalizationResponse]):
+    """Personalization variables returned."""
+
+    __slots__ = ()
+    status: ClassVar[Literal[200]] = 200
+
+
+class PostWebhookElevenlabsPersonalization400(Response[models.WebhookErrorResponse]):
+    """The body cannot be read."""
+
+    __slots__ = ()
+    status: ClassVar[Literal[400]] = 400
+
+
+class PostWebhookElevenlabsPersonalization401(Response[models.WebhookErrorResponse]):
+    """Unauthorized — missing or invalid tool secret."""
+
+    __slots__ = ()
+    status: ClassVar[Literal[401]] = 401
+
+
+class PostWebhookElevenlabsPersonalization413(Response[models.WebhookErrorResponse]):
+    """The body is larger than a tool call may be."""
+
+    __slots__ = ()
+    status: ClassVar[Literal[413]] = 413
+
+
+class PostWebhookElevenlabsPersonalization415(Response[models.WebhookErrorResponse]):
+    """The body is not sent as JSON."""
+
+    __slots__ = ()
+    status: ClassVar[Literal[415]] = 415
+
+
+class PostWebhookElevenlabsPersonalization429(Response[models.WebhookErrorResponse]):
+    """Too many requests; try again later."""
+
+    __slots__ = ()
+    status: ClassVar[Literal[429]] = 429
+
+
+class PostWebhookElevenlabsPersonalization500(Response[models.WebhookErrorResponse]):
+    """Internal server error."""
+
+    __slots__ = ()
+    status: ClassVar[Literal[500]] = 500
+
+
+PostWebhookElevenlabsPersonalizationAnswer: TypeAlias = (
+    PostWebhookElevenlabsPersonalization200
+    | PostWebhookElevenlabsPersonalization400
+    | PostWebhookElevenlabsPersonalization401
+    | PostWebhookElevenlabsPersonalization413
+    | PostWebhookElevenlabsPersonalization415
+    | PostWebhookElevenlabsPersonalization429
+    | PostWebhookElevenlabsPersonalization500
+)
+
+
+class PostWebhookElevenlabsPersonalization(Protocol[R_contra]):
+    """Handle ElevenLabs pre-call personalization webhook."""
+
+    async def __call__(self, request: Request[R_contra], *, body: models.ElevenLabsPersonalizationRequest) -> PostWebhookElevenlabsPersonalizationAnswer: ...
+
+
+# POST /api/webhook/elevenlabs/tools/check-availability
+
+
+class PostWebhookElevenlabsToolsCheckAvailability200(Response[models.ElevenLabsAvailabilityResponse]):
+    """Agent availability."""
+
+    __slots__ = ()
+    status: ClassVar[Literal[200]] = 200
+
+
+class PostWebhookElevenlabsToolsCheckAvailability400(Response[models.WebhookErrorResponse]):
+    """The body cannot be read."""
+
+    __slots__ = ()
+    status: ClassVar[Literal[400]] = 400
+
+
+class PostWebhookElevenlabsToolsCheckAvailability401(Response[models.WebhookErrorResponse]):
+    """Unauthorized — missing or invalid tool secret."""
+
+    __slots__ = ()
+    status: ClassVar[Literal[401]] = 401
+
+
+class PostWebhookElevenlabsToolsCheckAvailability413(Response[models.WebhookErrorResponse]):
+    """The body is larger than a tool call may be."""
+
+    __slots__ = ()
+    status: ClassVar[Literal[413]] = 413
+
+
+class PostWebhookElevenlabsToolsCheckAvailability415(Response[models.WebhookErrorResponse]):
+    """The body is not sent as JSON."""
+
+    __slots__ = ()
+    status: ClassVar[Literal[415]] = 415
+
+
+class PostWebhookElevenlabsToolsCheckAvailability429(Response[models.WebhookErrorResponse]):
+    """Too many requests; try again later."""
+
+    __slots__ = ()
+    status: ClassVar[Literal[429]] = 429
+
+
+class PostWebhookElevenlabsToolsCheckAvailability500(Response[models.WebhookErrorResponse]):
+    """Internal server error."""
+
+    __slots__ = ()
+    status: ClassVar[Literal[500]] = 500
+
+
+PostWebhookElevenlabsToolsCheckAvailabilityAnswer: TypeAlias = (
+    PostWebhookElevenlabsToolsCheckAvailability200
+    | PostWebhookElevenlabsToolsCheckAvailability400
+    | PostWebhookElevenlabsToolsCheckAvailability401
+    | PostWebhookElevenlabsToolsCheckAvailability413
+    | PostWebhookElevenlabsToolsCheckAvailability415
+    | PostWebhookElevenlabsToolsCheckAvailability429
+    | PostWebhookElevenlabsToolsCheckAvailability500
+)
+
+
+class PostWebhookElevenlabsToolsCheckAvailability(Protocol[R_contra]):
+    """ElevenLabs tool: check human agent availability."""
+
+    async def __call__(self, request: Request[R_contra], *, body: models.ElevenLabsToolInvocation) -> PostWebhookElevenlabsToolsCheckAvailabilityAnswer: ...
+
+
+# POST /api/webhook/elevenlabs/tools/check-business-hours
+
+
+class PostWebhookElevenlabsToolsCheckBusinessHours200(Response[models.ElevenLabsBusinessHoursResponse]):
+    """Business hours status."""
+
+    __slots__ = ()
+    status: ClassVar[Literal[200]] = 200
+
+
+class PostWebhookElevenlabsToolsCheckBusinessHours400(Response[models.WebhookErrorResponse]):
+    """The body cannot be read."""
+
+    __slots__ = ()
+    status: ClassVar[Literal[400]] = 400
+
+
+class PostWebhookElevenlabsToolsCheckBusinessHours401(Response[models.WebhookErrorResponse]):
+    """Unauthorized — missing or invalid tool secret."""
+
+    __slots__ = ()
+    status: ClassVar[Literal[401]] = 401
+
+
+class PostWebhookElevenlabsToolsCheckBusinessHours413(Response[models.WebhookErrorResponse]):
+    """The body is larger than a tool call may be."""
+
+    __slots__ = ()
+    status: ClassVar[Literal[413]] = 413
+
+
+class PostWebhookElevenlabsToolsCheckBusinessHours415(Response[models.WebhookErrorResponse]):
+    """The body is not sent as JSON."""
+
+    __slots__ = ()
+    status: ClassVar[Literal[415]] = 415
+
+
+class PostWebhookElevenlabsToolsCheckBusinessHours429(Response[models.WebhookErrorResponse]):
+    """Too many requests; try again later."""
+
+    __slots__ = ()
+    status: ClassVar[Literal[429]] = 429
+
+
+class PostWebhookElevenlabsToolsCheckBusinessHours500(Response[models.WebhookErrorResponse]):
+    """Internal server error."""
+
+    __slots__ = ()
+    status: ClassVar[Literal[500]] = 500
+
+
+PostWebhookElevenlabsToolsCheckBusinessHoursAnswer: TypeAlias = (
+    PostWebhookElevenlabsToolsCheckBusinessHours200
+    | PostWebhookElevenlabsToolsCheckBusinessHours400
+    | PostWebhookElevenlabsToolsCheckBusinessHours401
+    | PostWebhookElevenlabsToolsCheckBusinessHours413
+    | PostWebhookElevenlabsToolsCheckBusinessHours415
+    | PostWebhookElevenlabsToolsCheckBusinessHours429
+    | PostWebhookElevenlabsToolsCheckBusinessHours500
+)
+
+
+class PostWebhookElevenlabsToolsCheckBusinessHours(Protocol[R_contra]):
+    """ElevenLabs tool: check business hours."""
+
+    async def __call__(self, request: Request[R_contra], *, body: models.ElevenLabsToolInvocation) -> PostWebhookElevenlabsToolsCheckBusinessHoursAnswer: ...
+
+
+# POST /api/webhook/elevenlabs/tools/update-contact
+
+
+class PostWebhookElevenlabsToolsUpdateContact200(Response[models.ElevenLabsUpdateContactResponse]):
+    """Update result. Inspect `success`."""
+
+    __slots__ = ()
+    status: ClassVar[Literal[200]] = 200
+
+
+class PostWebhookElevenlabsToolsUpdateContact401(Response[models.WebhookErrorResponse]):
+    """Unauthorized — missing or invalid tool secret."""
+
+    __slots__ = ()
+    status: ClassVar[Literal[401]] = 401
+
+
+class PostWebhookElevenlabsToolsUpdateContact413(Response[models.WebhookErrorResponse]):
+    """The body is larger than a tool call may be."""
+
+    __slots__ = ()
+    status: ClassVar[Literal[413]] = 413
+
+
+class PostWebhookElevenlabsToolsUpdateContact415(Response[models.WebhookErrorResponse]):
+    """The body is not sent as JSON."""
+
+    __slots__ = ()
+    status: ClassVar[Literal[415]] = 415
+
+
+class PostWebhookElevenlabsToolsUpdateContact429(Response[models.WebhookErrorResponse]):
+    """Too many requests; try again later."""
+
+    __slots__ = ()
+    status: ClassVar[Literal[429]] = 429
+
+
+class PostWebhookElevenlabsToolsUpdateContact500(Response[models.WebhookErrorResponse]):
+    """Internal server error."""
+
+    __slots__ = ()
+    status: ClassVar[Literal[500]] = 500
+
+
+PostWebhookElevenlabsToolsUpdateContactAnswer: TypeAlias = (
+    PostWebhookElevenlabsToolsUpdateContact200
+    | PostWebhookElevenlabsToolsUpdateContact401
+    | PostWebhookElevenlabsToolsUpdateContact413
+    | PostWebhookElevenlabsToolsUpdateContact415
+    | PostWebhookElevenlabsToolsUpdateContact429
+    | PostWebhookElevenlabsToolsUpdateContact500
+)
+
+
+class PostWebhookElevenlabsToolsUpdateContact(Protocol[R_contra]):
+    """ElevenLabs tool: update contact fields mid-call."""
+
+    async def __call__(self, request: Request[R_contra], *, body: models.ElevenLabsUpdateContactRequest) -> PostWebhookElevenlabsToolsUpdateContactAnswer: ...
+
+
 # POST /api/auth/login
 
 
@@ -496,11 +841,32 @@ class PostAuthRefresh200(Response[models.AuthTokenResponse]):
     status: ClassVar[Literal[200]] = 200
 
 
+class PostAuthRefresh400(Response[models.AuthErrorResponse]):
+    """The request does not match the contract."""
+
+    __slots__ = ()
+    status: ClassVar[Literal[400]] = 400
+
+
 class PostAuthRefresh401(Response[models.AuthErrorResponse]):
     """Wrong address or password, or a token that is missing, invalid or expired."""
 
     __slots__ = ()
     status: ClassVar[Literal[401]] = 401
+
+
+class PostAuthRefresh413(Response[models.AuthErrorResponse]):
+    """The body is larger than this operation accepts."""
+
+    __slots__ = ()
+    status: ClassVar[Literal[413]] = 413
+
+
+class PostAuthRefresh415(Response[models.AuthErrorResponse]):
+    """The body is not sent as JSON."""
+
+    __slots__ = ()
+    status: ClassVar[Literal[415]] = 415
 
 
 class PostAuthRefresh429(Response[models.AuthErrorResponse]):
@@ -526,7 +892,10 @@ class PostAuthRefresh503(Response[models.AuthErrorResponse]):
 
 PostAuthRefreshAnswer: TypeAlias = (
     PostAuthRefresh200
+    | PostAuthRefresh400
     | PostAuthRefresh401
+    | PostAuthRefresh413
+    | PostAuthRefresh415
     | PostAuthRefresh429
     | PostAuthRefresh500
     | PostAuthRefresh503
@@ -536,7 +905,7 @@ PostAuthRefreshAnswer: TypeAlias = (
 class PostAuthRefresh(Protocol[R_contra]):
     """Get a fresh token."""
 
-    async def __call__(self, request: Request[R_contra]) -> PostAuthRefreshAnswer: ...
+    async def __call__(self, request: Request[R_contra], *, body: models.AuthRefreshRequest | None) -> PostAuthRefreshAnswer: ...
 
 
 # GET /api/auth/verify-token
@@ -757,83 +1126,6 @@ class PostUserApiKeyRegenerate(Protocol[R_contra]):
     """Replace the user's API key."""
 
     async def __call__(self, request: Request[R_contra], *, overlap_minutes: int | None) -> PostUserApiKeyRegenerateAnswer: ...
-
-
-# POST /api/webhook/elevenlabs
-
-
-class PostWebhookElevenlabs200(Response[models.ElevenLabsPostCallResponse]):
-    """Accepted."""
-
-    __slots__ = ()
-    status: ClassVar[Literal[200]] = 200
-
-
-class PostWebhookElevenlabs400(Response[models.WebhookErrorResponse]):
-    """The body cannot be read."""
-
-    __slots__ = ()
-    status: ClassVar[Literal[400]] = 400
-
-
-class PostWebhookElevenlabs401(Response[models.WebhookErrorResponse]):
-    """No signature or token, or one that proves nothing."""
-
-    __slots__ = ()
-    status: ClassVar[Literal[401]] = 401
-
-
-class PostWebhookElevenlabs413(Response[models.WebhookErrorResponse]):
-    """The body is larger than this operation accepts."""
-
-    __slots__ = ()
-    status: ClassVar[Literal[413]] = 413
-
-
-class PostWebhookElevenlabs415(Response[models.WebhookErrorResponse]):
-    """The body is sent in a media type this operation does not read."""
-
-    __slots__ = ()
-    status: ClassVar[Literal[415]] = 415
-
-
-class PostWebhookElevenlabs429(Response[models.WebhookErrorResponse]):
-    """Too many requests; try again later."""
-
-    __slots__ = ()
-    status: ClassVar[Literal[429]] = 429
-
-
-class PostWebhookElevenlabs500(Response[models.WebhookErrorResponse]):
-    """Internal server error."""
-
-    __slots__ = ()
-    status: ClassVar[Literal[500]] = 500
-
-
-class PostWebhookElevenlabs503(Response[models.WebhookErrorResponse]):
-    """Nothing was stored; the same request may be sent again."""
-
-    __slots__ = ()
-    status: ClassVar[Literal[503]] = 503
-
-
-PostWebhookElevenlabsAnswer: TypeAlias = (
-    PostWebhookElevenlabs200
-    | PostWebhookElevenlabs400
-    | PostWebhookElevenlabs401
-    | PostWebhookElevenlabs413
-    | PostWebhookElevenlabs415
-    | PostWebhookElevenlabs429
-    | PostWebhookElevenlabs500
-    | PostWebhookElevenlabs503
-)
-
-
-class PostWebhookElevenlabs(Protocol[R_contra]):
-    """ElevenLabs post-call webhook."""
-
-    async def __call__(self, request: Request[R_contra]) -> PostWebhookElevenlabsAnswer: ...
 
 
 # POST /api/webhook/sms/{provider}/{messageId}
@@ -1334,7 +1626,7 @@ GetContactNotesAnswer: TypeAlias = (
 class GetContactNotes(Protocol[R_contra]):
     """List a contact's notes, newest first."""
 
-    async def __call__(self, request: Request[R_contra], *, contact_id: str, limit: int, cursor: str | None) -> GetContactNotesAnswer: ...
+    async def __call__(self, request: Request[R_contra], *, contact_id: str, limit: str, offset: str, cursor: str | None) -> GetContactNotesAnswer: ...
 
 
 # POST /api/contact-notes
@@ -1422,6 +1714,176 @@ class PostContactNotes(Protocol[R_contra]):
     async def __call__(self, request: Request[R_contra], *, body: models.ContactNoteRequest) -> PostContactNotesAnswer: ...
 
 
+# PATCH /api/contact-notes/{noteId}
+
+
+class PatchContactNotes200(Response[models.ContactNoteResponse]):
+    """The note as it is now."""
+
+    __slots__ = ()
+    status: ClassVar[Literal[200]] = 200
+
+
+class PatchContactNotes400(Response[models.RecordsErrorResponse]):
+    """The request does not match the contract."""
+
+    __slots__ = ()
+    status: ClassVar[Literal[400]] = 400
+
+
+class PatchContactNotes401(Response[models.RecordsErrorResponse]):
+    """Missing, invalid or expired token, or one without the role this needs."""
+
+    __slots__ = ()
+    status: ClassVar[Literal[401]] = 401
+
+
+class PatchContactNotes404(Response[models.RecordsErrorResponse]):
+    """There is nothing of that id in the caller's organization."""
+
+    __slots__ = ()
+    status: ClassVar[Literal[404]] = 404
+
+
+class PatchContactNotes413(Response[models.RecordsErrorResponse]):
+    """The body is larger than this operation accepts."""
+
+    __slots__ = ()
+    status: ClassVar[Literal[413]] = 413
+
+
+class PatchContactNotes415(Response[models.RecordsErrorResponse]):
+    """The body is not sent as JSON."""
+
+    __slots__ = ()
+    status: ClassVar[Literal[415]] = 415
+
+
+class PatchContactNotes429(Response[models.RecordsErrorResponse]):
+    """Too many requests; try again later."""
+
+    __slots__ = ()
+    status: ClassVar[Literal[429]] = 429
+
+
+class PatchContactNotes500(Response[models.RecordsErrorResponse]):
+    """Internal server error."""
+
+    __slots__ = ()
+    status: ClassVar[Literal[500]] = 500
+
+
+class PatchContactNotes503(Response[models.RecordsErrorResponse]):
+    """The server cannot answer just now; the same request may be sent again."""
+
+    __slots__ = ()
+    status: ClassVar[Literal[503]] = 503
+
+
+PatchContactNotesAnswer: TypeAlias = (
+    PatchContactNotes200
+    | PatchContactNotes400
+    | PatchContactNotes401
+    | PatchContactNotes404
+    | PatchContactNotes413
+    | PatchContactNotes415
+    | PatchContactNotes429
+    | PatchContactNotes500
+    | PatchContactNotes503
+)
+
+
+class PatchContactNotes(Protocol[R_contra]):
+    """Update a contact note."""
+
+    async def __call__(self, request: Request[R_contra], *, body: models.ContactNoteChangeRequest, note_id: str) -> PatchContactNotesAnswer: ...
+
+
+# POST /api/contact-notes/{noteId}/reaction
+
+
+class PostContactNotesReaction200(Response[models.ContactNoteResponse]):
+    """The note as it is now."""
+
+    __slots__ = ()
+    status: ClassVar[Literal[200]] = 200
+
+
+class PostContactNotesReaction400(Response[models.RecordsErrorResponse]):
+    """The request does not match the contract."""
+
+    __slots__ = ()
+    status: ClassVar[Literal[400]] = 400
+
+
+class PostContactNotesReaction401(Response[models.RecordsErrorResponse]):
+    """Missing, invalid or expired token, or one without the role this needs."""
+
+    __slots__ = ()
+    status: ClassVar[Literal[401]] = 401
+
+
+class PostContactNotesReaction404(Response[models.RecordsErrorResponse]):
+    """There is nothing of that id in the caller's organization."""
+
+    __slots__ = ()
+    status: ClassVar[Literal[404]] = 404
+
+
+class PostContactNotesReaction413(Response[models.RecordsErrorResponse]):
+    """The body is larger than this operation accepts."""
+
+    __slots__ = ()
+    status: ClassVar[Literal[413]] = 413
+
+
+class PostContactNotesReaction415(Response[models.RecordsErrorResponse]):
+    """The body is not sent as JSON."""
+
+    __slots__ = ()
+    status: ClassVar[Literal[415]] = 415
+
+
+class PostContactNotesReaction429(Response[models.RecordsErrorResponse]):
+    """Too many requests; try again later."""
+
+    __slots__ = ()
+    status: ClassVar[Literal[429]] = 429
+
+
+class PostContactNotesReaction500(Response[models.RecordsErrorResponse]):
+    """Internal server error."""
+
+    __slots__ = ()
+    status: ClassVar[Literal[500]] = 500
+
+
+class PostContactNotesReaction503(Response[models.RecordsErrorResponse]):
+    """The server cannot answer just now; the same request may be sent again."""
+
+    __slots__ = ()
+    status: ClassVar[Literal[503]] = 503
+
+
+PostContactNotesReactionAnswer: TypeAlias = (
+    PostContactNotesReaction200
+    | PostContactNotesReaction400
+    | PostContactNotesReaction401
+    | PostContactNotesReaction404
+    | PostContactNotesReaction413
+    | PostContactNotesReaction415
+    | PostContactNotesReaction429
+    | PostContactNotesReaction500
+    | PostContactNotesReaction503
+)
+
+
+class PostContactNotesReaction(Protocol[R_contra]):
+    """Toggle reaction on a contact note."""
+
+    async def __call__(self, request: Request[R_contra], *, body: models.ContactNoteReactionRequest, note_id: str) -> PostContactNotesReactionAnswer: ...
+
+
 # GET /api/contacts
 
 
@@ -1483,7 +1945,92 @@ class GetContacts(Protocol[R_contra]):
     async def __call__(self, request: Request[R_contra], *, page: int, size: int, search: str | None) -> GetContactsAnswer: ...
 
 
-# GET /api/contacts/{contactId}
+# POST /api/contacts/phoneNumber
+
+
+class PostContactsPhoneNumber200(Response[models.ContactLookupResponse]):
+    """Contact returned."""
+
+    __slots__ = ()
+    status: ClassVar[Literal[200]] = 200
+
+
+class PostContactsPhoneNumber400(Response[models.RecordsErrorResponse]):
+    """The request does not match the contract."""
+
+    __slots__ = ()
+    status: ClassVar[Literal[400]] = 400
+
+
+class PostContactsPhoneNumber401(Response[models.RecordsErrorResponse]):
+    """Missing, invalid or expired token, or one without the role this needs."""
+
+    __slots__ = ()
+    status: ClassVar[Literal[401]] = 401
+
+
+class PostContactsPhoneNumber404(Response[models.RecordsErrorResponse]):
+    """There is nothing of that id in the caller's organization."""
+
+    __slots__ = ()
+    status: ClassVar[Literal[404]] = 404
+
+
+class PostContactsPhoneNumber413(Response[models.RecordsErrorResponse]):
+    """The body is larger than this operation accepts."""
+
+    __slots__ = ()
+    status: ClassVar[Literal[413]] = 413
+
+
+class PostContactsPhoneNumber415(Response[models.RecordsErrorResponse]):
+    """The body is not sent as JSON."""
+
+    __slots__ = ()
+    status: ClassVar[Literal[415]] = 415
+
+
+class PostContactsPhoneNumber429(Response[models.RecordsErrorResponse]):
+    """Too many requests; try again later."""
+
+    __slots__ = ()
+    status: ClassVar[Literal[429]] = 429
+
+
+class PostContactsPhoneNumber500(Response[models.RecordsErrorResponse]):
+    """Internal server error."""
+
+    __slots__ = ()
+    status: ClassVar[Literal[500]] = 500
+
+
+class PostContactsPhoneNumber503(Response[models.RecordsErrorResponse]):
+    """The server cannot answer just now; the same request may be sent again."""
+
+    __slots__ = ()
+    status: ClassVar[Literal[503]] = 503
+
+
+PostContactsPhoneNumberAnswer: TypeAlias = (
+    PostContactsPhoneNumber200
+    | PostContactsPhoneNumber400
+    | PostContactsPhoneNumber401
+    | PostContactsPhoneNumber404
+    | PostContactsPhoneNumber413
+    | PostContactsPhoneNumber415
+    | PostContactsPhoneNumber429
+    | PostContactsPhoneNumber500
+    | PostContactsPhoneNumber503
+)
+
+
+class PostContactsPhoneNumber(Protocol[R_contra]):
+    """Get contact by phone number."""
+
+    async def __call__(self, request: Request[R_contra], *, body: models.ContactLookupRequest) -> PostContactsPhoneNumberAnswer: ...
+
+
+# GET /api/contacts/{id}
 
 
 class GetContactsContact200(Response[models.ContactResponse]):
@@ -1549,10 +2096,10 @@ GetContactsContactAnswer: TypeAlias = (
 class GetContactsContact(Protocol[R_contra]):
     """Read one contact."""
 
-    async def __call__(self, request: Request[R_contra], *, contact_id: str) -> GetContactsContactAnswer: ...
+    async def __call__(self, request: Request[R_contra], *, id_: str) -> GetContactsContactAnswer: ...
 
 
-# DELETE /api/contacts/{contactId}
+# DELETE /api/contacts/{id}
 
 
 class DeleteContactsContact200(Response[models.ContactErasedResponse]):
@@ -1618,7 +2165,7 @@ DeleteContactsContactAnswer: TypeAlias = (
 class DeleteContactsContact(Protocol[R_contra]):
     """Erase a contact."""
 
-    async def __call__(self, request: Request[R_contra], *, contact_id: str) -> DeleteContactsContactAnswer: ...
+    async def __call__(self, request: Request[R_contra], *, id_: str) -> DeleteContactsContactAnswer: ...
 
 
 # GET /api/contacts/{contactId}/timeline
@@ -1688,6 +2235,75 @@ class GetContactsTimeline(Protocol[R_contra]):
     """Read a contact's story, newest first."""
 
     async def __call__(self, request: Request[R_contra], *, contact_id: str, limit: int, cursor: str | None) -> GetContactsTimelineAnswer: ...
+
+
+# GET /api/conversation/all
+
+
+class GetConversationAll200(Response[models.ConversationAllResponse]):
+    """Conversations returned."""
+
+    __slots__ = ()
+    status: ClassVar[Literal[200]] = 200
+
+
+class GetConversationAll400(Response[models.RecordsErrorResponse]):
+    """The request does not match the contract."""
+
+    __slots__ = ()
+    status: ClassVar[Literal[400]] = 400
+
+
+class GetConversationAll401(Response[models.RecordsErrorResponse]):
+    """Missing, invalid or expired token, or one without the role this needs."""
+
+    __slots__ = ()
+    status: ClassVar[Literal[401]] = 401
+
+
+class GetConversationAll404(Response[models.RecordsErrorResponse]):
+    """There is nothing of that id in the caller's organization."""
+
+    __slots__ = ()
+    status: ClassVar[Literal[404]] = 404
+
+
+class GetConversationAll429(Response[models.RecordsErrorResponse]):
+    """Too many requests; try again later."""
+
+    __slots__ = ()
+    status: ClassVar[Literal[429]] = 429
+
+
+class GetConversationAll500(Response[models.RecordsErrorResponse]):
+    """Internal server error."""
+
+    __slots__ = ()
+    status: ClassVar[Literal[500]] = 500
+
+
+class GetConversationAll503(Response[models.RecordsErrorResponse]):
+    """The server cannot answer just now; the same request may be sent again."""
+
+    __slots__ = ()
+    status: ClassVar[Literal[503]] = 503
+
+
+GetConversationAllAnswer: TypeAlias = (
+    GetConversationAll200
+    | GetConversationAll400
+    | GetConversationAll401
+    | GetConversationAll404
+    | GetConversationAll429
+    | GetConversationAll500
+    | GetConversationAll503
+)
+
+
+class GetConversationAll(Protocol[R_contra]):
+    """Get conversations by contact."""
+
+    async def __call__(self, request: Request[R_contra], *, contact_id: str) -> GetConversationAllAnswer: ...
 
 
 # POST /api/conversation/all
@@ -1773,6 +2389,91 @@ class PostConversationAll(Protocol[R_contra]):
     """List a contact's conversations over a channel."""
 
     async def __call__(self, request: Request[R_contra], *, body: models.ConversationAllRequest) -> PostConversationAllAnswer: ...
+
+
+# PUT /api/conversation/{id}/resolve
+
+
+class PutConversationResolve200(Response[models.ConversationResolveResponse]):
+    """Resolve state toggled."""
+
+    __slots__ = ()
+    status: ClassVar[Literal[200]] = 200
+
+
+class PutConversationResolve400(Response[models.RecordsErrorResponse]):
+    """The request does not match the contract."""
+
+    __slots__ = ()
+    status: ClassVar[Literal[400]] = 400
+
+
+class PutConversationResolve401(Response[models.RecordsErrorResponse]):
+    """Missing, invalid or expired token, or one without the role this needs."""
+
+    __slots__ = ()
+    status: ClassVar[Literal[401]] = 401
+
+
+class PutConversationResolve404(Response[models.RecordsErrorResponse]):
+    """There is nothing of that id in the caller's organization."""
+
+    __slots__ = ()
+    status: ClassVar[Literal[404]] = 404
+
+
+class PutConversationResolve413(Response[models.RecordsErrorResponse]):
+    """The body is larger than this operation accepts."""
+
+    __slots__ = ()
+    status: ClassVar[Literal[413]] = 413
+
+
+class PutConversationResolve415(Response[models.RecordsErrorResponse]):
+    """The body is not sent as JSON."""
+
+    __slots__ = ()
+    status: ClassVar[Literal[415]] = 415
+
+
+class PutConversationResolve429(Response[models.RecordsErrorResponse]):
+    """Too many requests; try again later."""
+
+    __slots__ = ()
+    status: ClassVar[Literal[429]] = 429
+
+
+class PutConversationResolve500(Response[models.RecordsErrorResponse]):
+    """Internal server error."""
+
+    __slots__ = ()
+    status: ClassVar[Literal[500]] = 500
+
+
+class PutConversationResolve503(Response[models.RecordsErrorResponse]):
+    """The server cannot answer just now; the same request may be sent again."""
+
+    __slots__ = ()
+    status: ClassVar[Literal[503]] = 503
+
+
+PutConversationResolveAnswer: TypeAlias = (
+    PutConversationResolve200
+    | PutConversationResolve400
+    | PutConversationResolve401
+    | PutConversationResolve404
+    | PutConversationResolve413
+    | PutConversationResolve415
+    | PutConversationResolve429
+    | PutConversationResolve500
+    | PutConversationResolve503
+)
+
+
+class PutConversationResolve(Protocol[R_contra]):
+    """Toggle resolve/unresolve conversation."""
+
+    async def __call__(self, request: Request[R_contra], *, body: models.ConversationResolveRequest, id_: str) -> PutConversationResolveAnswer: ...
 
 
 # GET /api/conversation/{conversationId}
@@ -2288,10 +2989,318 @@ class GetOrganizationUsage(Protocol[R_contra]):
     async def __call__(self, request: Request[R_contra]) -> GetOrganizationUsageAnswer: ...
 
 
+# POST /api/webhook/elevenlabs/conversation-initiation
+
+
+class PostWebhookElevenlabsConversationInitiation200(Response[models.ElevenLabsConversationInitiationResponse]):
+    """The variables of the conversation."""
+
+    __slots__ = ()
+    status: ClassVar[Literal[200]] = 200
+
+
+class PostWebhookElevenlabsConversationInitiation400(Response[models.WebhookErrorResponse]):
+    """The body cannot be read."""
+
+    __slots__ = ()
+    status: ClassVar[Literal[400]] = 400
+
+
+class PostWebhookElevenlabsConversationInitiation401(Response[models.WebhookErrorResponse]):
+    """No signature or token, or one that proves nothing."""
+
+    __slots__ = ()
+    status: ClassVar[Literal[401]] = 401
+
+
+class PostWebhookElevenlabsConversationInitiation413(Response[models.WebhookErrorResponse]):
+    """The body is larger than this operation accepts."""
+
+    __slots__ = ()
+    status: ClassVar[Literal[413]] = 413
+
+
+class PostWebhookElevenlabsConversationInitiation415(Response[models.WebhookErrorResponse]):
+    """The body is sent in a media type this operation does not read."""
+
+    __slots__ = ()
+    status: ClassVar[Literal[415]] = 415
+
+
+class PostWebhookElevenlabsConversationInitiation429(Response[models.WebhookErrorResponse]):
+    """Too many requests; try again later."""
+
+    __slots__ = ()
+    status: ClassVar[Literal[429]] = 429
+
+
+class PostWebhookElevenlabsConversationInitiation500(Response[models.WebhookErrorResponse]):
+    """Internal server error."""
+
+    __slots__ = ()
+    status: ClassVar[Literal[500]] = 500
+
+
+class PostWebhookElevenlabsConversationInitiation503(Response[models.WebhookErrorResponse]):
+    """Nothing was stored; the same request may be sent again."""
+
+    __slots__ = ()
+    status: ClassVar[Literal[503]] = 503
+
+
+PostWebhookElevenlabsConversationInitiationAnswer: TypeAlias = (
+    PostWebhookElevenlabsConversationInitiation200
+    | PostWebhookElevenlabsConversationInitiation400
+    | PostWebhookElevenlabsConversationInitiation401
+    | PostWebhookElevenlabsConversationInitiation413
+    | PostWebhookElevenlabsConversationInitiation415
+    | PostWebhookElevenlabsConversationInitiation429
+    | PostWebhookElevenlabsConversationInitiation500
+    | PostWebhookElevenlabsConversationInitiation503
+)
+
+
+class PostWebhookElevenlabsConversationInitiation(Protocol[R_contra]):
+    """ElevenLabs pre-call webhook, in ElevenLabs' own form."""
+
+    async def __call__(self, request: Request[R_contra], *, body: models.ElevenLabsConversationInitiationRequest) -> PostWebhookElevenlabsConversationInitiationAnswer: ...
+
+
+# GET /api/organizations/{organizationId}/business-hours
+
+
+class GetOrganizationsBusinessHours200(Response[models.OrganizationBusinessHoursResponse]):
+    """The schedule."""
+
+    __slots__ = ()
+    status: ClassVar[Literal[200]] = 200
+
+
+class GetOrganizationsBusinessHours400(Response[models.RecordsErrorResponse]):
+    """The request does not match the contract."""
+
+    __slots__ = ()
+    status: ClassVar[Literal[400]] = 400
+
+
+class GetOrganizationsBusinessHours401(Response[models.RecordsErrorResponse]):
+    """Missing, invalid or expired token, or one without the role this needs."""
+
+    __slots__ = ()
+    status: ClassVar[Literal[401]] = 401
+
+
+class GetOrganizationsBusinessHours404(Response[models.RecordsErrorResponse]):
+    """There is nothing of that id in the caller's organization."""
+
+    __slots__ = ()
+    status: ClassVar[Literal[404]] = 404
+
+
+class GetOrganizationsBusinessHours429(Response[models.RecordsErrorResponse]):
+    """Too many requests; try again later."""
+
+    __slots__ = ()
+    status: ClassVar[Literal[429]] = 429
+
+
+class GetOrganizationsBusinessHours500(Response[models.RecordsErrorResponse]):
+    """Internal server error."""
+
+    __slots__ = ()
+    status: ClassVar[Literal[500]] = 500
+
+
+class GetOrganizationsBusinessHours503(Response[models.RecordsErrorResponse]):
+    """The server cannot answer just now; the same request may be sent again."""
+
+    __slots__ = ()
+    status: ClassVar[Literal[503]] = 503
+
+
+GetOrganizationsBusinessHoursAnswer: TypeAlias = (
+    GetOrganizationsBusinessHours200
+    | GetOrganizationsBusinessHours400
+    | GetOrganizationsBusinessHours401
+    | GetOrganizationsBusinessHours404
+    | GetOrganizationsBusinessHours429
+    | GetOrganizationsBusinessHours500
+    | GetOrganizationsBusinessHours503
+)
+
+
+class GetOrganizationsBusinessHours(Protocol[R_contra]):
+    """Get organization business hours configuration."""
+
+    async def __call__(self, request: Request[R_contra], *, organization_id: str) -> GetOrganizationsBusinessHoursAnswer: ...
+
+
+# PUT /api/organizations/{organizationId}/business-hours
+
+
+class PutOrganizationsBusinessHours200(Response[models.OrganizationBusinessHoursResponse]):
+    """The schedule as it is now."""
+
+    __slots__ = ()
+    status: ClassVar[Literal[200]] = 200
+
+
+class PutOrganizationsBusinessHours400(Response[models.RecordsErrorResponse]):
+    """The request does not match the contract."""
+
+    __slots__ = ()
+    status: ClassVar[Literal[400]] = 400
+
+
+class PutOrganizationsBusinessHours401(Response[models.RecordsErrorResponse]):
+    """Missing, invalid or expired token, or one without the role this needs."""
+
+    __slots__ = ()
+    status: ClassVar[Literal[401]] = 401
+
+
+class PutOrganizationsBusinessHours404(Response[models.RecordsErrorResponse]):
+    """There is nothing of that id in the caller's organization."""
+
+    __slots__ = ()
+    status: ClassVar[Literal[404]] = 404
+
+
+class PutOrganizationsBusinessHours413(Response[models.RecordsErrorResponse]):
+    """The body is larger than this operation accepts."""
+
+    __slots__ = ()
+    status: ClassVar[Literal[413]] = 413
+
+
+class PutOrganizationsBusinessHours415(Response[models.RecordsErrorResponse]):
+    """The body is not sent as JSON."""
+
+    __slots__ = ()
+    status: ClassVar[Literal[415]] = 415
+
+
+class PutOrganizationsBusinessHours429(Response[models.RecordsErrorResponse]):
+    """Too many requests; try again later."""
+
+    __slots__ = ()
+    status: ClassVar[Literal[429]] = 429
+
+
+class PutOrganizationsBusinessHours500(Response[models.RecordsErrorResponse]):
+    """Internal server error."""
+
+    __slots__ = ()
+    status: ClassVar[Literal[500]] = 500
+
+
+class PutOrganizationsBusinessHours503(Response[models.RecordsErrorResponse]):
+    """The server cannot answer just now; the same request may be sent again."""
+
+    __slots__ = ()
+    status: ClassVar[Literal[503]] = 503
+
+
+PutOrganizationsBusinessHoursAnswer: TypeAlias = (
+    PutOrganizationsBusinessHours200
+    | PutOrganizationsBusinessHours400
+    | PutOrganizationsBusinessHours401
+    | PutOrganizationsBusinessHours404
+    | PutOrganizationsBusinessHours413
+    | PutOrganizationsBusinessHours415
+    | PutOrganizationsBusinessHours429
+    | PutOrganizationsBusinessHours500
+    | PutOrganizationsBusinessHours503
+)
+
+
+class PutOrganizationsBusinessHours(Protocol[R_contra]):
+    """Update organization business hours configuration."""
+
+    async def __call__(self, request: Request[R_contra], *, body: models.OrganizationBusinessHoursRequest, organization_id: str) -> PutOrganizationsBusinessHoursAnswer: ...
+
+
+# PUT /api/user/availability
+
+
+class PutUserAvailability200(Response[models.UserAvailabilityResponse]):
+    """What counts now."""
+
+    __slots__ = ()
+    status: ClassVar[Literal[200]] = 200
+
+
+class PutUserAvailability400(Response[models.AuthErrorResponse]):
+    """The request does not match the contract."""
+
+    __slots__ = ()
+    status: ClassVar[Literal[400]] = 400
+
+
+class PutUserAvailability401(Response[models.AuthErrorResponse]):
+    """Wrong address or password, or a token that is missing, invalid or expired."""
+
+    __slots__ = ()
+    status: ClassVar[Literal[401]] = 401
+
+
+class PutUserAvailability413(Response[models.AuthErrorResponse]):
+    """The body is larger than this operation accepts."""
+
+    __slots__ = ()
+    status: ClassVar[Literal[413]] = 413
+
+
+class PutUserAvailability415(Response[models.AuthErrorResponse]):
+    """The body is not sent as JSON."""
+
+    __slots__ = ()
+    status: ClassVar[Literal[415]] = 415
+
+
+class PutUserAvailability429(Response[models.AuthErrorResponse]):
+    """Too many requests; try again later."""
+
+    __slots__ = ()
+    status: ClassVar[Literal[429]] = 429
+
+
+class PutUserAvailability500(Response[models.AuthErrorResponse]):
+    """Internal server error."""
+
+    __slots__ = ()
+    status: ClassVar[Literal[500]] = 500
+
+
+class PutUserAvailability503(Response[models.AuthErrorResponse]):
+    """The server cannot answer just now; the same request may be sent again."""
+
+    __slots__ = ()
+    status: ClassVar[Literal[503]] = 503
+
+
+PutUserAvailabilityAnswer: TypeAlias = (
+    PutUserAvailability200
+    | PutUserAvailability400
+    | PutUserAvailability401
+    | PutUserAvailability413
+    | PutUserAvailability415
+    | PutUserAvailability429
+    | PutUserAvailability500
+    | PutUserAvailability503
+)
+
+
+class PutUserAvailability(Protocol[R_contra]):
+    """Say that you are here, and whether you take calls."""
+
+    async def __call__(self, request: Request[R_contra], *, body: models.UserAvailabilityRequest) -> PutUserAvailabilityAnswer: ...
+
+
 # What the server reads at start
 
 OPERATIONS: Final = Bindings(
-    "bd00f1657ec2b9e8d06f7ce9815f57f8c30bb83e34522ab9d2b6fd5bc9b94bd1",
+    "3c0e773125f5864da4976ee024d2a813fc7d57c0a58620a4eaba213dc9c50695",
     {
         "POST /api/calls/ingest": Binding(
             handler="calls.post_calls_ingest",
@@ -2375,6 +3384,76 @@ OPERATIONS: Final = Bindings(
                 PostWebhookElevenlabsToolsTransfer500,
             ),
         ),
+        "POST /api/webhook/elevenlabs": Binding(
+            handler="webhook.post_webhook_elevenlabs",
+            body=None,
+            parameters={},
+            responses=(
+                PostWebhookElevenlabs200,
+                PostWebhookElevenlabs400,
+                PostWebhookElevenlabs401,
+                PostWebhookElevenlabs413,
+                PostWebhookElevenlabs415,
+                PostWebhookElevenlabs429,
+                PostWebhookElevenlabs500,
+                PostWebhookElevenlabs503,
+            ),
+        ),
+        "POST /api/webhook/elevenlabs/personalization": Binding(
+            handler="webhook.post_webhook_elevenlabs_personalization",
+            body=models.ElevenLabsPersonalizationRequest,
+            parameters={},
+            responses=(
+                PostWebhookElevenlabsPersonalization200,
+                PostWebhookElevenlabsPersonalization400,
+                PostWebhookElevenlabsPersonalization401,
+                PostWebhookElevenlabsPersonalization413,
+                PostWebhookElevenlabsPersonalization415,
+                PostWebhookElevenlabsPersonalization429,
+                PostWebhookElevenlabsPersonalization500,
+            ),
+        ),
+        "POST /api/webhook/elevenlabs/tools/check-availability": Binding(
+            handler="webhook.post_webhook_elevenlabs_tools_check_availability",
+            body=models.ElevenLabsToolInvocation,
+            parameters={},
+            responses=(
+                PostWebhookElevenlabsToolsCheckAvailability200,
+                PostWebhookElevenlabsToolsCheckAvailability400,
+                PostWebhookElevenlabsToolsCheckAvailability401,
+                PostWebhookElevenlabsToolsCheckAvailability413,
+                PostWebhookElevenlabsToolsCheckAvailability415,
+                PostWebhookElevenlabsToolsCheckAvailability429,
+                PostWebhookElevenlabsToolsCheckAvailability500,
+            ),
+        ),
+        "POST /api/webhook/elevenlabs/tools/check-business-hours": Binding(
+            handler="webhook.post_webhook_elevenlabs_tools_check_business_hours",
+            body=models.ElevenLabsToolInvocation,
+            parameters={},
+            responses=(
+                PostWebhookElevenlabsToolsCheckBusinessHours200,
+                PostWebhookElevenlabsToolsCheckBusinessHours400,
+                PostWebhookElevenlabsToolsCheckBusinessHours401,
+                PostWebhookElevenlabsToolsCheckBusinessHours413,
+                PostWebhookElevenlabsToolsCheckBusinessHours415,
+                PostWebhookElevenlabsToolsCheckBusinessHours429,
+                PostWebhookElevenlabsToolsCheckBusinessHours500,
+            ),
+        ),
+        "POST /api/webhook/elevenlabs/tools/update-contact": Binding(
+            handler="webhook.post_webhook_elevenlabs_tools_update_contact",
+            body=models.ElevenLabsUpdateContactRequest,
+            parameters={},
+            responses=(
+                PostWebhookElevenlabsToolsUpdateContact200,
+                PostWebhookElevenlabsToolsUpdateContact401,
+                PostWebhookElevenlabsToolsUpdateContact413,
+                PostWebhookElevenlabsToolsUpdateContact415,
+                PostWebhookElevenlabsToolsUpdateContact429,
+                PostWebhookElevenlabsToolsUpdateContact500,
+            ),
+        ),
         "POST /api/auth/login": Binding(
             handler="auth.post_auth_login",
             body=models.AuthLoginRequest,
@@ -2392,11 +3471,14 @@ OPERATIONS: Final = Bindings(
         ),
         "POST /api/auth/refresh": Binding(
             handler="auth.post_auth_refresh",
-            body=None,
+            body=models.AuthRefreshRequest,
             parameters={},
             responses=(
                 PostAuthRefresh200,
+                PostAuthRefresh400,
                 PostAuthRefresh401,
+                PostAuthRefresh413,
+                PostAuthRefresh415,
                 PostAuthRefresh429,
                 PostAuthRefresh500,
                 PostAuthRefresh503,
@@ -2449,21 +3531,6 @@ OPERATIONS: Final = Bindings(
                 PostUserApiKeyRegenerate429,
                 PostUserApiKeyRegenerate500,
                 PostUserApiKeyRegenerate503,
-            ),
-        ),
-        "POST /api/webhook/elevenlabs": Binding(
-            handler="webhook.post_webhook_elevenlabs",
-            body=None,
-            parameters={},
-            responses=(
-                PostWebhookElevenlabs200,
-                PostWebhookElevenlabs400,
-                PostWebhookElevenlabs401,
-                PostWebhookElevenlabs413,
-                PostWebhookElevenlabs415,
-                PostWebhookElevenlabs429,
-                PostWebhookElevenlabs500,
-                PostWebhookElevenlabs503,
             ),
         ),
         "POST /api/webhook/sms/{provider}/{messageId}": Binding(
@@ -2555,7 +3622,7 @@ OPERATIONS: Final = Bindings(
         "GET /api/contact-notes": Binding(
             handler="contact_notes.get_contact_notes",
             body=None,
-            parameters={('query', 'contactId'): 'contact_id', ('query', 'limit'): 'limit', ('query', 'cursor'): 'cursor'},
+            parameters={('query', 'contactId'): 'contact_id', ('query', 'limit'): 'limit', ('query', 'offset'): 'offset', ('query', 'cursor'): 'cursor'},
             responses=(
                 GetContactNotes200,
                 GetContactNotes400,
@@ -2582,6 +3649,38 @@ OPERATIONS: Final = Bindings(
                 PostContactNotes503,
             ),
         ),
+        "PATCH /api/contact-notes/{noteId}": Binding(
+            handler="contact_notes.patch_contact_notes",
+            body=models.ContactNoteChangeRequest,
+            parameters={('path', 'noteId'): 'note_id'},
+            responses=(
+                PatchContactNotes200,
+                PatchContactNotes400,
+                PatchContactNotes401,
+                PatchContactNotes404,
+                PatchContactNotes413,
+                PatchContactNotes415,
+                PatchContactNotes429,
+                PatchContactNotes500,
+                PatchContactNotes503,
+            ),
+        ),
+        "POST /api/contact-notes/{noteId}/reaction": Binding(
+            handler="contact_notes.post_contact_notes_reaction",
+            body=models.ContactNoteReactionRequest,
+            parameters={('path', 'noteId'): 'note_id'},
+            responses=(
+                PostContactNotesReaction200,
+                PostContactNotesReaction400,
+                PostContactNotesReaction401,
+                PostContactNotesReaction404,
+                PostContactNotesReaction413,
+                PostContactNotesReaction415,
+                PostContactNotesReaction429,
+                PostContactNotesReaction500,
+                PostContactNotesReaction503,
+            ),
+        ),
         "GET /api/contacts": Binding(
             handler="contacts.get_contacts",
             body=None,
@@ -2595,10 +3694,26 @@ OPERATIONS: Final = Bindings(
                 GetContacts503,
             ),
         ),
-        "GET /api/contacts/{contactId}": Binding(
+        "POST /api/contacts/phoneNumber": Binding(
+            handler="contacts.post_contacts_phone_number",
+            body=models.ContactLookupRequest,
+            parameters={},
+            responses=(
+                PostContactsPhoneNumber200,
+                PostContactsPhoneNumber400,
+                PostContactsPhoneNumber401,
+                PostContactsPhoneNumber404,
+                PostContactsPhoneNumber413,
+                PostContactsPhoneNumber415,
+                PostContactsPhoneNumber429,
+                PostContactsPhoneNumber500,
+                PostContactsPhoneNumber503,
+            ),
+        ),
+        "GET /api/contacts/{id}": Binding(
             handler="contacts.get_contacts_contact",
             body=None,
-            parameters={('path', 'contactId'): 'contact_id'},
+            parameters={('path', 'id'): 'id_'},
             responses=(
                 GetContactsContact200,
                 GetContactsContact400,
@@ -2609,10 +3724,10 @@ OPERATIONS: Final = Bindings(
                 GetContactsContact503,
             ),
         ),
-        "DELETE /api/contacts/{contactId}": Binding(
+        "DELETE /api/contacts/{id}": Binding(
             handler="contacts.delete_contacts_contact",
             body=None,
-            parameters={('path', 'contactId'): 'contact_id'},
+            parameters={('path', 'id'): 'id_'},
             responses=(
                 DeleteContactsContact200,
                 DeleteContactsContact400,
@@ -2637,6 +3752,20 @@ OPERATIONS: Final = Bindings(
                 GetContactsTimeline503,
             ),
         ),
+        "GET /api/conversation/all": Binding(
+            handler="conversation.get_conversation_all",
+            body=None,
+            parameters={('query', 'contactId'): 'contact_id'},
+            responses=(
+                GetConversationAll200,
+                GetConversationAll400,
+                GetConversationAll401,
+                GetConversationAll404,
+                GetConversationAll429,
+                GetConversationAll500,
+                GetConversationAll503,
+            ),
+        ),
         "POST /api/conversation/all": Binding(
             handler="conversation.post_conversation_all",
             body=models.ConversationAllRequest,
@@ -2651,6 +3780,22 @@ OPERATIONS: Final = Bindings(
                 PostConversationAll429,
                 PostConversationAll500,
                 PostConversationAll503,
+            ),
+        ),
+        "PUT /api/conversation/{id}/resolve": Binding(
+            handler="conversation.put_conversation_resolve",
+            body=models.ConversationResolveRequest,
+            parameters={('path', 'id'): 'id_'},
+            responses=(
+                PutConversationResolve200,
+                PutConversationResolve400,
+                PutConversationResolve401,
+                PutConversationResolve404,
+                PutConversationResolve413,
+                PutConversationResolve415,
+                PutConversationResolve429,
+                PutConversationResolve500,
+                PutConversationResolve503,
             ),
         ),
         "GET /api/conversation/{conversationId}": Binding(
@@ -2759,6 +3904,66 @@ OPERATIONS: Final = Bindings(
                 GetOrganizationUsage429,
                 GetOrganizationUsage500,
                 GetOrganizationUsage503,
+            ),
+        ),
+        "POST /api/webhook/elevenlabs/conversation-initiation": Binding(
+            handler="webhook.post_webhook_elevenlabs_conversation_initiation",
+            body=models.ElevenLabsConversationInitiationRequest,
+            parameters={},
+            responses=(
+                PostWebhookElevenlabsConversationInitiation200,
+                PostWebhookElevenlabsConversationInitiation400,
+                PostWebhookElevenlabsConversationInitiation401,
+                PostWebhookElevenlabsConversationInitiation413,
+                PostWebhookElevenlabsConversationInitiation415,
+                PostWebhookElevenlabsConversationInitiation429,
+                PostWebhookElevenlabsConversationInitiation500,
+                PostWebhookElevenlabsConversationInitiation503,
+            ),
+        ),
+        "GET /api/organizations/{organizationId}/business-hours": Binding(
+            handler="organizations.get_organizations_business_hours",
+            body=None,
+            parameters={('path', 'organizationId'): 'organization_id'},
+            responses=(
+                GetOrganizationsBusinessHours200,
+                GetOrganizationsBusinessHours400,
+                GetOrganizationsBusinessHours401,
+                GetOrganizationsBusinessHours404,
+                GetOrganizationsBusinessHours429,
+                GetOrganizationsBusinessHours500,
+                GetOrganizationsBusinessHours503,
+            ),
+        ),
+        "PUT /api/organizations/{organizationId}/business-hours": Binding(
+            handler="organizations.put_organizations_business_hours",
+            body=models.OrganizationBusinessHoursRequest,
+            parameters={('path', 'organizationId'): 'organization_id'},
+            responses=(
+                PutOrganizationsBusinessHours200,
+                PutOrganizationsBusinessHours400,
+                PutOrganizationsBusinessHours401,
+                PutOrganizationsBusinessHours404,
+                PutOrganizationsBusinessHours413,
+                PutOrganizationsBusinessHours415,
+                PutOrganizationsBusinessHours429,
+                PutOrganizationsBusinessHours500,
+                PutOrganizationsBusinessHours503,
+            ),
+        ),
+        "PUT /api/user/availability": Binding(
+            handler="user.put_user_availability",
+            body=models.UserAvailabilityRequest,
+            parameters={},
+            responses=(
+                PutUserAvailability200,
+                PutUserAvailability400,
+                PutUserAvailability401,
+                PutUserAvailability413,
+                PutUserAvailability415,
+                PutUserAvailability429,
+                PutUserAvailability500,
+                PutUserAvailability503,
             ),
         ),
     },

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from peewee import JOIN
+from peewee import JOIN, fn
 
 from domain.documents import dump
 from domain.positions import Position
@@ -67,6 +67,25 @@ def page(organization_id: str, contact_id: str, after: Position | None, limit: i
     """Return at most `limit` notes about the contact after the position, newest first, with their authors."""
     query = _authored().where(ContactNote.organization == organization_id, ContactNote.contact == contact_id)
     return pages.following(query, ContactNote.created_at, ContactNote.id, after, limit)
+
+
+def numbered(organization_id: str, contact_id: str, offset: int, limit: int) -> list[ContactNote]:
+    """Return the notes `offset` to `offset + limit` about the contact, newest first, with their authors."""
+    query = _authored().where(ContactNote.organization == organization_id, ContactNote.contact == contact_id)
+    ordered = query.order_by(ContactNote.created_at.desc(), ContactNote.id.desc())
+    return list(ordered.offset(offset).limit(limit))
+
+
+def count(organization_id: str, contact_id: str) -> int:
+    """Return how many notes there are about the contact."""
+    mine = (ContactNote.organization == organization_id) & (ContactNote.contact == contact_id)
+    return int(ContactNote.select(fn.COUNT(1)).where(mine).scalar())
+
+
+def change(organization_id: str, note_id: str, **columns: Any) -> None:
+    """Change columns of a note."""
+    mine = (ContactNote.organization == organization_id) & (ContactNote.id == note_id)
+    ContactNote.update(columns).where(mine).execute()
 
 
 def _authored() -> Any:

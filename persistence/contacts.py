@@ -4,12 +4,11 @@ from typing import Any
 
 from peewee import fn
 
+from domain.names import PLACEHOLDER_NAME
 from domain.times import now
 from persistence import pages
 from persistence.models import Contact
 from persistence.statements import Insertion, Lookup
-
-PLACEHOLDER_NAME = "Unknown Caller"
 
 _BY_PHONE = Lookup(Contact, "organization", "phone_number")
 _CONTACT = Insertion(Contact, unless_taken=True)
@@ -59,6 +58,20 @@ def name_if_unknown(organization_id: str, contact_id: str, name: str) -> None:
     contact = get(organization_id, contact_id)
     if contact is not None and contact.name_is_placeholder and name != PLACEHOLDER_NAME:
         _backfill(contact, name)
+
+
+def set_names(organization_id: str, contact_id: str, first_name: str, last_name: str) -> None:
+    """Give the contact a first and a last name, one of which may be blank, in place of the name it had."""
+    contact = get(organization_id, contact_id)
+    if contact is not None:
+        contact.first_name, contact.last_name = first_name, last_name
+        _backfill(contact, f"{first_name} {last_name}".strip())
+
+
+def touch(organization_id: str, contact_id: str) -> None:
+    """Record that something about the contact has changed."""
+    mine = (Contact.organization == organization_id) & (Contact.id == contact_id)
+    Contact.update(updated_at=now()).where(mine).execute()
 
 
 def _made(organization_id: str, phone_number: str, name: str | None) -> Contact:

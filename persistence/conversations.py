@@ -43,11 +43,17 @@ def get(organization_id: str, conversation_id: str) -> Conversation | None:
     return Conversation.get_or_none(Conversation.organization == organization_id, Conversation.id == conversation_id)
 
 
-def of_contact(organization_id: str, contact_id: str, channel_type: str) -> list[Conversation]:
-    """Return the contact's conversations over a channel, the one that was last used first."""
+def resolve(organization_id: str, conversation_id: str, at: str | None, user_id: str | None) -> None:
+    """Record when the conversation was resolved and by whom, or (None) that it is open."""
+    mine = (Conversation.organization == organization_id) & (Conversation.id == conversation_id)
+    Conversation.update(resolved_at=at, resolved_by=user_id).where(mine).execute()
+
+
+def of_contact(organization_id: str, contact_id: str, channel_type: str | None = None) -> list[Conversation]:
+    """Return the contact's conversations over a channel, or over all of them, the one that was last used first."""
     query = Conversation.select().where(
-        Conversation.organization == organization_id,
-        Conversation.contact == contact_id,
-        Conversation.channel_type == channel_type,
+        Conversation.organization == organization_id, Conversation.contact == contact_id
     )
+    if channel_type is not None:
+        query = query.where(Conversation.channel_type == channel_type)
     return sorted(query, key=lambda one: (one.last_message_at or one.created_at, one.id), reverse=True)

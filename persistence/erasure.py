@@ -17,11 +17,13 @@ from typing import Any
 from domain.documents import load
 from domain.events import EventName
 from domain.times import now
-from persistence import calls, pages
+from persistence import call_contexts, calls, pages
 from persistence.held_recordings import is_given_up
 from persistence.models import (
     Call,
+    CallContext,
     Contact,
+    ContactEmail,
     ContactNote,
     Conversation,
     Event,
@@ -40,6 +42,7 @@ _CONVERSATION_COLUMNS = (
     ContactNote.elevenlabs_conversation_id,
     Message.elevenlabs_conversation_id,
     TransferRequest.elevenlabs_conversation_id,
+    CallContext.elevenlabs_conversation_id,
 )
 
 
@@ -52,6 +55,8 @@ class Erased:
     notes: int = 0
     messages: int = 0
     transfer_requests: int = 0
+    emails: int = 0
+    contexts: int = 0
     events: int = 0
 
     def add(self, other: "Erased") -> None:
@@ -70,12 +75,18 @@ def begin(organization_id: str, contact_id: str) -> bool:
     anonymous = {
         "phone_number": f"-{contact_id[-15:]}",
         "name": "",
+        "first_name": None,
+        "last_name": None,
         "name_is_placeholder": True,
         "search": "",
         "erased_at": now(),
         "updated_at": now(),
     }
     mine = (Contact.organization == organization_id) & (Contact.id == contact_id)
+    number = Contact.select(Contact.phone_number).where(mine, Contact.erased_at.is_null()).scalar()
+    if number is not None:
+        # Who called is known by the number alone until the call is recorded.
+        call_contexts.give_to(organization_id, contact_id, number)
     return bool(Contact.update(anonymous).where(mine, Contact.erased_at.is_null()).execute())
 
 
@@ -157,17 +168,21 @@ def step(organization_id: str, contact_id: str, removed: Collection[str], limit:
         recordings=remove_recordings(organization_id, removed),
         events=_silenced(Event.organization == organization_id, Event.contact_id == contact_id, limit=limit),
     )
-    notes, messages, requests = [
+    notes, messages, requests, contexts, emails = [
         _ids(model, organization_id, model.contact == contact_id, limit)
-        for model in (ContactNote, Message, TransferRequest)
+        for model in (ContactNote, Message, TransferRequest, CallContext, ContactEmail)
     ]
     spoken = _conversations(ContactNote, notes) | _conversations(Message, messages)
+    spoken |= _conversations(CallContext, contexts)
     done.calls, more = _anonymous_calls(organization_id, contact_id, limit)
     requests += _untied(organization_id, spoken | more)
     done.notes = _removed(ContactNote, organization_id, notes)
     done.messages = _removed(Message, organization_id, messages)
     done.transfer_requests = _removed(TransferRequest, organization_id, requests)
-    _forget_invocations(organization_id, [*notes, *messages, *requests])
+    done.contexts = _removed(CallContext, organization_id, contexts)
+    done.emails = _removed(ContactEmail, organization_id, emails)
+    # A tool that changed the contact itself led to the contact.
+    _forget_invocations(organization_id, [*notes, *messages, *requests, contact_id])
     done.events += _silenced_requests(organization_id, set(requests))
     return done
 

@@ -183,17 +183,54 @@ class SmsConfig(Row):
     updated_at = Moment(default=now)
 
 
+class OrganizationHours(Row):
+    """When an organization is open, in the contract's words; None in `week` stands for the default hours.
+
+    `week` is a JSON object by day, `holidays` and `exceptional` are JSON lists.
+    """
+
+    organization = Belongs(Organization, primary_key=True)
+    timezone = CharField(max_length=LENGTHS["timezone"])
+    week = TextField(null=True)
+    holidays = TextField(default="[]")
+    exceptional = TextField(default="[]")
+    allow_user_override = BooleanField(default=False)
+    updated_at = Moment(default=now)
+
+
+class UserAvailability(Row):
+    """Whether a user is at a client that says so, and takes calls.
+
+    `online_until` is when the last heartbeat ends. `is_online` is what the listeners were last told.
+    """
+
+    user = Belongs(User, primary_key=True)
+    organization = Belongs(Organization, index=False)
+    is_online = BooleanField()
+    is_available = BooleanField()
+    online_until = Moment()
+
+    class Meta:
+        indexes = (
+            (("organization", "online_until"), False),
+            (("is_online", "online_until"), False),
+        )
+
+
 class Contact(Row):
     """A person on the far side of a call or a text; unique by number within the organization.
 
-    `search` is what a search looks at: name and number, in one case. A contact with an `erased_at` is on its way out
-    and has neither any more.
+    `name` is the whole name. `first_name` and `last_name` are set once somebody told them apart. `search` is what a
+    search looks at: name and number, in one case. A contact with an `erased_at` is on its way out and has neither any
+    more.
     """
 
     id = Id()
     organization = Belongs(Organization, index=False)
     phone_number = CharField(max_length=LENGTHS["phoneNumber"])
     name = TextField()
+    first_name = CharField(max_length=LENGTHS["firstName"], null=True)
+    last_name = CharField(max_length=LENGTHS["lastName"], null=True)
     name_is_placeholder = BooleanField(default=False)
     search = TextField(default="")
     erased_at = Moment(null=True)
@@ -207,8 +244,46 @@ class Contact(Row):
         )
 
 
+class ContactEmail(Row):
+    """An email address of a contact, as it was given; the first one is primary, and a later one replaces none."""
+
+    id = Id()
+    organization = Belongs(Organization, index=False)
+    contact = Belongs(Contact, index=False)
+    address = CharField(max_length=LENGTHS["email"])
+    is_primary = BooleanField()
+    created_at = Moment(default=now)
+
+    class Meta:
+        indexes = ((("contact", "address"), True),)
+
+
+class CallContext(Row):
+    """What was known of a call when it connected, for a day: who called which number, in which conversation.
+
+    The conversation and `call_sid` are the voice agent's own ids; at least one of them is there.
+    """
+
+    id = Id()
+    organization = Belongs(Organization, index=False)
+    contact = Belongs(Contact, null=True)
+    elevenlabs_conversation_id = CharField(max_length=LENGTHS["conversationId"], null=True)
+    call_sid = CharField(max_length=LENGTHS["vendorId"], null=True)
+    agent_id = CharField(max_length=LENGTHS["vendorId"], null=True)
+    caller_number = CharField(max_length=LENGTHS["phoneNumber"], null=True)
+    called_number = CharField(max_length=LENGTHS["phoneNumber"], null=True)
+    created_at = Moment(default=now, index=True)
+
+    class Meta:
+        indexes = (
+            (("organization", "elevenlabs_conversation_id"), True),
+            (("organization", "call_sid"), True),
+            (("organization", "caller_number"), False),
+        )
+
+
 class Conversation(Row):
-    """One thread with a contact, over one channel and one of our numbers."""
+    """One thread with a contact, over one channel and one of our numbers; `resolved_by` is the id of a user."""
 
     id = Id()
     organization = Belongs(Organization)
@@ -216,6 +291,8 @@ class Conversation(Row):
     channel_type = CharField(max_length=LENGTHS["word"])
     channel_identifier = CharField(max_length=LENGTHS["phoneNumber"])
     last_message_at = Moment(null=True)
+    resolved_at = Moment(null=True)
+    resolved_by = CharField(max_length=LENGTHS["id"], null=True)
     created_at = Moment(default=now)
 
     class Meta:
@@ -306,7 +383,8 @@ class HeldRecording(Row):
 class ContactNote(Row):
     """A note about a contact; `ai_summary` notes were written by an agent, others by a user.
 
-    `call` is the call it was taken in. `mentions` and `attachments` are JSON lists, as they were given.
+    `call` is the call it was taken in. `mentions` and `attachments` are JSON lists, as they were given. `reactions` is
+    a JSON list of objects with `emoji` and the ids of `users`.
     """
 
     id = Id()
@@ -317,6 +395,8 @@ class ContactNote(Row):
     note = TextField()
     mentions = TextField(default="[]")
     attachments = TextField(default="[]")
+    reactions = TextField(default="[]")
+    is_edited = BooleanField(default=False)
     source_tool = CharField(max_length=LENGTHS["tool"], null=True)
     elevenlabs_conversation_id = TextField(null=True)
     call = Belongs(Call, null=True)
@@ -499,7 +579,11 @@ MODELS = (
     ToolSecret,
     VoiceAiConfig,
     SmsConfig,
+    OrganizationHours,
+    UserAvailability,
     Contact,
+    ContactEmail,
+    CallContext,
     Conversation,
     Call,
     Recording,

@@ -33,7 +33,8 @@ class ReportKind(StrEnum):
 class ReportedCall:
     """A call that took place, or one that never began; `duration` in seconds, `started_at` in Unix seconds.
 
-    A number is as ElevenLabs wrote it, and None when there is none. `facts` is what else is worth keeping.
+    A number is as ElevenLabs wrote it, and None when there is none. `call_sid` is the id of the call in the telephone
+    network. `facts` is what else is worth keeping.
     """
 
     direction: str
@@ -45,6 +46,7 @@ class ReportedCall:
     transcript: list[dict[str, Any]] | None = field(default=None, repr=False)
     summary: str | None = field(default=None, repr=False)
     agent_name: str | None = None
+    call_sid: str | None = None
     facts: dict[str, Any] = field(default_factory=dict, repr=False)
 
 
@@ -99,6 +101,7 @@ def _conversation(data: dict[str, Any]) -> ReportedCall:
         transcript=list(_turns(data.get("transcript"))),
         summary=_text(analysis.get("transcript_summary")),
         agent_name=_text(data.get("agent_name")),
+        call_sid=_text(phone_call.get("call_sid")),
         facts=_facts(data, {"metadata": metadata, "analysis": analysis}),
     )
 

@@ -191,6 +191,8 @@ async def test_a_body_that_is_no_json_object_is_refused(
     """In the operation's own words for a bad request."""
     async with storing_nothing(served):
         for body in NO_OBJECTS.of(operation, alike(operation, JSON_BODIES)):
+            if not body and not (operation.body or {}).get("required"):
+                continue  # what need not be there is not missing
             with subtests.test(body=repr(body[:24])):
                 await refused(served, operation, served.post(operation, body))
 

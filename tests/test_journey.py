@@ -107,11 +107,30 @@ async def play(
         "https://relay.example/api/webhook/elevenlabs"
     ]
 
-    # In the middle of the call: a note and a text, while somebody listens.
-    listener = Listener(demo)
-    listening = asyncio.create_task(listener.follow_until(3))
+    # Somebody is at the desk when the call connects. The agent greets by name, asks who is there, and gets an address.
+    headers = {"Authorization": f"Bearer {demo['superadminToken']}"}
+    present = await http.put("/api/user/availability", json={"isAvailable": True}, headers=headers)
+    connected = {
+        "conversation_id": CONVERSATION,
+        "caller_id": demo["contactPhone"],
+        "called_id": demo["organizationPhone"],
+    }
+    greeting = await post(http, "/api/webhook/elevenlabs/personalization", secret, connected)
+    available = await post(http, f"{tools}/check-availability", secret, {"conversation_id": CONVERSATION})
+    hours = await post(http, f"{tools}/check-business-hours", secret, {"conversation_id": CONVERSATION})
     phone = {"phone_number": demo["contactPhone"], "conversation_id": CONVERSATION}
-    note = await post(http, f"{tools}/create-note", secret, {**phone, "note": "Wants the corner unit."})
+    updated = await post(http, f"{tools}/update-contact", secret, {**phone, "email": "alex@example.com"})
+    assert present.status_code == 200
+    assert (greeting.json()["caller_number"], greeting.json()["org_name"]) == (demo["contactPhone"], "Demo")
+    assert available.json() == {"agents_available": True, "available_count": 1, "online_count": 1}
+    assert (hours.json()["timezone"], hours.json()["organization_name"]) == ("UTC", "Demo")
+    assert updated.json()["updated_fields"] == ["email"]
+
+    # In the middle of the call: a note that names nothing but the conversation, and a text, while somebody listens.
+    listener = Listener(demo)
+    listening = asyncio.create_task(listener.follow_until(5))
+    only = {"phone_number": "", "conversation_id": CONVERSATION}
+    note = await post(http, f"{tools}/create-note", secret, {**only, "note": "Wants the corner unit."})
     text = await post(http, f"{tools}/send-sms", secret, {**phone, "message": "Here is the link."})
     await listening
 
@@ -137,8 +156,8 @@ async def play(
     repeat = await post(http, "/api/calls/ingest", demo["apiKey"], call)
 
     # It comes back, in two steps, and has missed nothing.
-    await listener.follow_until(8)
-    await listener.follow_until(13)
+    await listener.follow_until(10)
+    await listener.follow_until(15)
 
     assert (saved.status_code, note.status_code, text.status_code, transfer.status_code) == (200, 200, 200, 200)
     assert (first.status_code, second.status_code, repeat.status_code) == (201, 201, 200)
@@ -159,8 +178,8 @@ def assert_events(listener: Listener, note: dict[str, Any], first: dict[str, Any
     told = [(event["seq"], event["event"]) for event in listener.events]
     of_a_call = ["call_initiated", "call_ended", "call_recording_ready", "fetch_messages"]
     during = ["note_created", "fetch_messages", "message_status", "transfer_requested"]
-    names = ["voice_ai_webhook", *during, *of_a_call, *of_a_call]
-    by_place = [event["data"] for event in listener.events[1:]]
+    names = ["voice_ai_webhook", "availability_changed", "contact_updated", *during, *of_a_call, *of_a_call]
+    by_place = [event["data"] for event in listener.events[3:]]
 
     assert told == list(enumerate(names, 1))
     assert by_place[0]["noteId"] == note["note_id"]
@@ -190,7 +209,11 @@ def assert_rows(data_dir: Path, note: dict[str, Any], first: dict[str, Any], sec
     ]
     assert rows(data_dir, "SELECT channel_type FROM conversation ORDER BY id") == [("sms",), ("voice",)]
     assert rows(data_dir, "SELECT count(*) FROM contact") == [(1,)]
-    assert rows(data_dir, "SELECT count(*), min(sequence), max(sequence) FROM event") == [(13, 1, 13)]
+    assert rows(data_dir, "SELECT address, is_primary FROM contact_email") == [("alex@example.com", 1)]
+    assert rows(data_dir, "SELECT elevenlabs_conversation_id, contact_id FROM call_context") == [
+        (CONVERSATION, first["contactId"])
+    ]
+    assert rows(data_dir, "SELECT count(*), min(sequence), max(sequence) FROM event") == [(15, 1, 15)]
 
 
 def assert_audio(data_dir: Path, first: str, second: str) -> None:

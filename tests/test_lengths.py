@@ -12,7 +12,7 @@ import pytest
 from actions.copy_database import compare_databases, copy_database, prepare_target
 from domain.lengths import LENGTHS
 from persistence.database import open_database
-from persistence.models import Call, Contact, ContactNote, Conversation, Message, TransferRequest
+from persistence.models import Call, CallContext, Contact, ContactNote, Conversation, Message, TransferRequest
 from tests.support import postgresql
 from tests.support.api import Api, engine_of_api, running_api
 from tests.support.audio import mp3_base64
@@ -21,7 +21,7 @@ pytestmark = pytest.mark.postgresql
 
 CALLER, OURS = "+14165550123", "+12362320246"
 POST_CALL = "/api/webhook/elevenlabs"
-STORED = (Contact, Conversation, Call, ContactNote, Message, TransferRequest)
+STORED = (Contact, CallContext, Conversation, Call, ContactNote, Message, TransferRequest)
 # What differs between any two installations: ids, times, and what is made of them.
 OWN = {"id", "organization", "contact", "conversation", "call", "user", "created_at", "updated_at", "last_message_at"}
 OWN |= {"started_at", "ended_at", "requested_at", "payload_digests", "provider_message_id"}
@@ -71,6 +71,15 @@ TOLD = [
     ("transfer", Text("reason", None, "text")),
     ("transfer", Text("called_id", NUMBER, "number")),
     ("transfer", Text("conversation_id", CONVERSATION, "text")),
+    ("update-contact", Text("first_name", LENGTHS["firstName"], "text")),
+    ("update-contact", Text("last_name", LENGTHS["lastName"], "text")),
+    ("update-contact", Text("conversation_id", CONVERSATION, "text")),
+]
+CONNECTED = [
+    Text("conversation_id", CONVERSATION, "text"),
+    Text("caller_id", NUMBER, "number"),
+    Text("called_id", NUMBER, "number"),
+    Text("agent_id", LENGTHS["vendorId"], "text"),
 ]
 REPORTED = [Text("conversation_id", CONVERSATION, "conversation"), Text("called", NUMBER, "number")]
 
@@ -94,7 +103,13 @@ async def ingest(api: Api, text: Text, length: int) -> httpx.Response:
 
 async def tell(api: Api, tool: str, text: Text, length: int) -> httpx.Response:
     body = {"phone_number": CALLER, "note": f"{text.name} {length}", "message": f"{text.name} {length}"}
+    body |= {"last_name": "Quux"} if tool == "update-contact" else {}
     return await api.tool(tool, body | {text.name: text.value(length)})
+
+
+async def connect(api: Api, text: Text, length: int) -> httpx.Response:
+    body = {"conversation_id": f"{text.name} {length}", "caller_id": CALLER} | {text.name: text.value(length)}
+    return await api.post(f"{POST_CALL}/personalization", body, api.demo.tool_secret.get_secret_value())
 
 
 async def report(api: Api, text: Text, length: int) -> httpx.Response:
@@ -121,6 +136,9 @@ async def send_everything(api: Api) -> dict[str, tuple[int, Any]]:
     for tool, text in TOLD:
         for length in text.lengths:
             answers[f"{tool} {text} {length}"] = _told(await tell(api, tool, text, length))
+    for text in CONNECTED:
+        for length in text.lengths:
+            answers[f"connect {text} {length}"] = _told(await connect(api, text, length))
     for text in REPORTED:
         for length in text.lengths:
             answers[f"report {text} {length}"] = _told(await report(api, text, length))

@@ -600,7 +600,7 @@ def test_listen_begins_where_it_is_told_and_prints_what_it_is_asked_for(up: tupl
     token = {"Authorization": f"Bearer {house.demo['superadminToken']}"}
     found = httpx.get(f"{house.demo['apiUrl']}/api/contacts", headers=token, trust_env=False).json()
     (contact_id,) = [
-        one["_id"] for one in found["data"]["contacts"] if one["phoneNumber"] == house.demo["contactPhone"]
+        one["_id"] for one in found["data"]["contacts"] if one["phoneNumber"][0]["value"] == house.demo["contactPhone"]
     ]
     house.tool("transfer", {"reason": "About nobody in particular"})
     house.note("Before anybody listened")

@@ -26,12 +26,25 @@ from persistence.models import MODELS, Call, Recording
 from tests.support.api import Api, running_api
 from tests.support.audio import mp3_base64
 from tests.support.contract import CONTRACT, good_body
+from tests.support.fuzz_data import meant
 from tests.support.reading import OURS, contact_of, get, user_of
 
 THEIR_NUMBER, EXTERNAL = "+14165550123", "vendor-call-of-ours"
 ID_PATTERN = "^[0-9a-f]{24}$"
 HANDLERS = find_handlers(handlers, OPERATIONS)
-WORDS = ("Zebediah Quux", THEIR_NUMBER, EXTERNAL, "our note", "our text", "our transcript", "our summary", "our wish")
+WORDS: tuple[str, ...] = (
+    "Zebediah Quux",
+    THEIR_NUMBER,
+    EXTERNAL,
+    "our note",
+    "our text",
+    "our transcript",
+    "our summary",
+    "our wish",
+    "zq@example.com",
+    "our holiday",
+    "America/Toronto",
+)
 
 
 @dataclass
@@ -76,7 +89,11 @@ async def tenants(tmp_path: Path) -> AsyncIterator[Tenants]:
 async def _leave_something_of_every_kind(api: Api) -> dict[str, str]:
     contact_id = await contact_of(api, THEIR_NUMBER, "Zebediah Quux")
     agent = {"phone_number": THEIR_NUMBER, "conversation_id": "conv_ours"}
-    await api.tool("create-note", agent | {"note": "our note"})
+    tool_secret = api.demo.tool_secret.get_secret_value()
+    connected = {"conversation_id": "conv_ours", "caller_id": THEIR_NUMBER}
+    await api.post("/api/webhook/elevenlabs/personalization", connected, tool_secret)
+    await api.tool("update-contact", agent | {"email": "zq@example.com"})
+    note_id = (await api.tool("create-note", agent | {"note": "our note"})).json()["note_id"]
     await api.tool("send-sms", agent | {"message": "our text"})
     await api.tool("transfer", {"reason": "our wish", "conversation_id": "conv_ours"})
     call = {
@@ -95,6 +112,7 @@ async def _leave_something_of_every_kind(api: Api) -> dict[str, str]:
     conversation_id = threads.json()["conversations"][0]["_id"]
     messages = (await get(api, f"/api/conversation/{conversation_id}/messages")).json()["messages"]
     (recording,) = await api.read(lambda: list(Recording.select()))
+    await _say_when_we_are_there(api)
     user = (await get(api, "/api/auth/verify-token")).json()["user"]
     (key,) = (await get(api, "/api/user/api-keys")).json()["data"]["apiKeys"]
     return {
@@ -106,7 +124,17 @@ async def _leave_something_of_every_kind(api: Api) -> dict[str, str]:
         "userId": user["id"],
         "externalCallId": EXTERNAL,
         "keyId": key["id"],
+        "noteId": note_id,
+        "organizationId": api.organization_id,
     }
+
+
+async def _say_when_we_are_there(api: Api) -> None:
+    headers = {"Authorization": f"Bearer {api.superadmin_token}"}
+    label = {"timezone": "America/Toronto", "holidays": [{"date": "2026-12-25", "label": "our holiday"}]}
+    hours = f"/api/organizations/{api.organization_id}/business-hours"
+    for path, body in ((hours, label), ("/api/user/availability", {"isAvailable": True})):
+        assert (await api.http.put(path, json=body, headers=headers)).status_code == 200
 
 
 # The walk
@@ -184,7 +212,7 @@ async def _call(tenants: Tenants, operation: Operation, token: str | None) -> ht
 
 def _value(ids: dict[str, str], operation: Operation, parameter: Any) -> Any:
     """Return one of our ids for a parameter that takes one, something that is valid for any other that is needed."""
-    name, schema = parameter["name"], follow(CONTRACT.served, parameter.get("schema", {}))
+    name, schema = meant(operation.path, parameter["name"]), follow(CONTRACT.served, parameter.get("schema", {}))
     if name.endswith("Id") or schema.get("pattern") == ID_PATTERN:
         assert name in ids, f"{operation.key} takes {name}; give the walk one of ours"
         return ids[name]
@@ -207,6 +235,6 @@ def _body(ids: dict[str, str], operation: Operation) -> Any:
             assert name in ids, f"{operation.key} takes {name}; give the walk one of ours"
         if name in ids:
             body[name] = ids[name]
-        elif re.fullmatch(r"phone_number|fromNumber", name):
+        elif re.fullmatch(r"phone_number|phoneNumber|fromNumber", name):
             body[name] = THEIR_NUMBER
     return body

@@ -225,6 +225,88 @@ export interface VoiceAiWebhook {
   data: VoiceAiWebhookData;
 }
 
+export interface NoteReaction {
+  emoji: string;
+  users: readonly Id[];
+  count: number;
+}
+
+export interface NoteUpdatedData {
+  noteId: Id;
+  contactId: Id;
+  /** `ai_summary` when an agent wrote it. */
+  type: string;
+  note: string;
+  reactions: readonly NoteReaction[];
+  isEdited: boolean;
+}
+
+/** A note was edited, or somebody reacted to it. */
+export interface NoteUpdated {
+  type: "event";
+  seq: Sequence;
+  event: "note_updated";
+  at: Time;
+  data: NoteUpdatedData;
+}
+
+export type ContactField = "firstName" | "lastName" | "email";
+
+export interface ContactEmail {
+  value: string;
+  isPrimary: boolean;
+}
+
+/** The name the contact had; blank if none was known. */
+export interface PreviousName {
+  firstName: string;
+  lastName: string;
+}
+
+export interface ContactUpdatedData {
+  contactId: Id;
+  updatedFields: readonly ContactField[];
+  name: string;
+  firstName: string;
+  lastName: string;
+  /** All addresses of the contact, the primary one first. */
+  emails: readonly ContactEmail[];
+  previous: PreviousName;
+  source: NoteSource;
+}
+
+/**
+ * A contact was corrected. By the voice agent, in the middle of a call. `previous` is the name it had, so that nothing
+ * a person entered is replaced unnoticed.
+ */
+export interface ContactUpdated {
+  type: "event";
+  seq: Sequence;
+  event: "contact_updated";
+  at: Time;
+  data: ContactUpdatedData;
+}
+
+export interface AvailabilityChangedData {
+  userId: Id;
+  isOnline: boolean;
+  isAvailable: boolean;
+  onlineCount: number;
+  availableCount: number;
+}
+
+/**
+ * Somebody came, went, or takes calls or not. A user said so, or sent no heartbeat any more. The counts are what
+ * check-availability answers from then on.
+ */
+export interface AvailabilityChanged {
+  type: "event";
+  seq: Sequence;
+  event: "availability_changed";
+  at: Time;
+  data: AvailabilityChangedData;
+}
+
 export interface ContactErasedData {
   contactId: Id;
 }
@@ -271,7 +353,7 @@ export interface Gap {
   reason: GapReason;
 }
 
-export type EventName = "call_initiated" | "call_ended" | "call_recording_ready" | "fetch_messages" | "note_created" | "transfer_requested" | "message_status" | "voice_ai_webhook" | "contact_erased" | "erased";
+export type EventName = "call_initiated" | "call_ended" | "call_recording_ready" | "fetch_messages" | "note_created" | "transfer_requested" | "message_status" | "voice_ai_webhook" | "note_updated" | "contact_updated" | "availability_changed" | "contact_erased" | "erased";
 
 export type EventNames = readonly EventName[];
 
@@ -316,6 +398,9 @@ export type Event =
   | TransferRequested
   | MessageStatus
   | VoiceAiWebhook
+  | NoteUpdated
+  | ContactUpdated
+  | AvailabilityChanged
   | ContactErased
   | Erased;
 

@@ -19,6 +19,7 @@ EXEMPT = {
     "get_user_api_key": "audited always, as api_key.read",
     "get_user_api_keys": "the caller's own keys, without their secrets",
     "get_organization_usage": "figures",
+    "get_organizations_business_hours": "a schedule",
     "get_recordings_audio": "opened by a link instead of a token; see below",
 }
 
@@ -30,6 +31,8 @@ EXPECTED = {
     "get_calls_history": ("calls.listed", "contactId"),
     "get_calls_call": ("call.read", "callId"),
     "get_calls_recording": ("recording.listened", "recordingId"),
+    "post_contacts_phone_number": ("contact.read", "contactId"),
+    "get_conversation_all": ("conversations.listed", "contactId"),
     "post_conversation_all": ("conversations.listed", "contactId"),
     "get_conversation": ("conversation.read", "conversationId"),
     "get_conversation_messages": ("messages.read", "conversationId"),

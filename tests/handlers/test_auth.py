@@ -73,7 +73,11 @@ async def test_the_right_password_gets_a_token_that_opens_what_it_should(api: Ap
     claims = jwt.decode(body["token"], options={"verify_signature": False})
     assert claims["exp"] - claims["iat"] == 12 * 3600
     assert abs(from_wire(body["expiresAt"]).timestamp() - claims["exp"]) < 3
-    assert (await get(api, VERIFY, body["token"])).json() == {"valid": True, "user": body["user"]}
+    assert (await get(api, VERIFY, body["token"])).json() == {
+        "message": "Token is good",
+        "valid": True,
+        "user": body["user"],
+    }
 
 
 async def test_an_address_is_the_same_in_capitals_and_with_spaces_around_it(api: Api) -> None:

@@ -105,7 +105,7 @@ async def test_one_contact_is_read(api: Api) -> None:
     assert (contact["_id"], contact["organizationId"], contact["phoneNumber"]) == (
         contact_id,
         api.organization_id,
-        THEIRS,
+        [{"value": THEIRS, "isPrimary": True}],
     )
     assert (contact["name"], contact["firstName"], contact["lastName"]) == ("Ana Maria Silva", "Ana", "Maria Silva")
 
@@ -159,7 +159,12 @@ async def test_a_note_written_by_hand_has_its_author_and_is_announced(api: Api) 
         "Call in the afternoon.",
     )
     assert "source" not in event["data"]
-    assert (await get(api, NOTES, contactId=contact_id)).json() == {"success": True, "data": [note], "next": None}
+    assert (await get(api, NOTES, contactId=contact_id)).json() == {
+        "success": True,
+        "data": [note],
+        "pagination": {"total": 1, "limit": 50, "offset": 0, "hasMore": False},
+        "next": None,
+    }
 
 
 BAD_NOTES: list[tuple[dict[str, Any], int]] = [

@@ -27,6 +27,7 @@ pytestmark = pytest.mark.any_engine
 ONE_ENGINE = pytest.mark.parametrize("engine", ["sqlite"])
 NUMBER, NAME = "+14165550123", "Zebediah Quux"
 TRACES = [NUMBER, NUMBER[1:], "Zebediah", "Quux", "zebediah", "secret words", "a wish for Margaret", "text to Margaret"]
+TRACES += ["zq@example.com", "Marguerite"]
 
 
 def call(direction: str, number: int, **changes: Any) -> dict[str, Any]:
@@ -48,10 +49,14 @@ def call(direction: str, number: int, **changes: Any) -> dict[str, Any]:
 
 async def live(api: Api) -> str:
     """Have a person leave every kind of trace; return the contact."""
+    connected = {"conversation_id": "conv_connected", "caller_id": NUMBER, "called_id": OURS}
+    await api.post("/api/webhook/elevenlabs/personalization", connected, api.demo.tool_secret.get_secret_value())
     contact_id = await contact_of(api, NUMBER, NAME)
     agent = {"phone_number": NUMBER, "conversation_id": "conv_1"}
     await api.tool("transfer", {"reason": "a wish for Margaret", "conversation_id": "conv_1"})
     await api.tool("create-note", agent | {"note": "secret words"})
+    await api.tool("update-contact", agent | {"email": "zq@example.com", "first_name": "Marguerite"})
+    await api.tool("update-contact", agent | {"first_name": "Zebediah"})
     await api.tool("send-sms", agent | {"message": "text to Margaret"})
     for direction, number in (("inbound", 1), ("outbound", 2)):
         assert (await api.ingest(call(direction, number))).status_code == 201
@@ -96,7 +101,9 @@ async def test_nothing_of_the_person_is_left_anywhere(api: Api) -> None:
         "notes": 3,
         "messages": 1,
         "transferRequests": 2,
-        "events": 15,
+        "emails": 1,
+        "callContexts": 1,
+        "events": 17,
     }
     assert await traces(api) == []
     assert api.objects() == []

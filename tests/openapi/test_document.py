@@ -17,7 +17,7 @@ from openapi.document import Contract, assemble, load
 from openapi.references import Document, InvalidDocument, follow
 from openapi.schemas import Direction, Schemas
 
-PUBLISHED_SHA256 = "c649f568f53ee798585e41c4cd912328c937fe0e78ba02c708c5bdddb674ffca"
+PUBLISHED_SHA256 = "e1228034bc85dd22a38f9ec6c5c1dd64b33057fa2bed40e611b7b789751bb03a"
 
 PETS = b"""
 openapi: 3.0.3
@@ -92,7 +92,7 @@ def test_every_operation_asks_for_its_own_kind_of_token(contract: Contract) -> N
     """Ingest wants an API key, the tools the tool secret, the configuration a JWT; what is open says why."""
     schemes = contract.served["components"]["securitySchemes"]
     kinds = {
-        operation.path: [schemes[name]["bearerFormat"] for one in operation.security for name in one]
+        operation.path: [schemes[name].get("bearerFormat", name) for one in operation.security for name in one]
         for operation in contract.operations
         if operation.path in contract.published["paths"]
     }
@@ -102,9 +102,14 @@ def test_every_operation_asks_for_its_own_kind_of_token(contract: Contract) -> N
     assert kinds == {
         "/api/calls/ingest": ["API key"],
         "/api/calls/voice-ai/config": ["JWT"],
+        "/api/webhook/elevenlabs": ["tool secret", "elevenLabsSignature"],
+        "/api/webhook/elevenlabs/personalization": ["tool secret"],
+        "/api/webhook/elevenlabs/tools/check-availability": ["tool secret"],
+        "/api/webhook/elevenlabs/tools/check-business-hours": ["tool secret"],
         "/api/webhook/elevenlabs/tools/create-note": ["tool secret"],
         "/api/webhook/elevenlabs/tools/send-sms": ["tool secret"],
         "/api/webhook/elevenlabs/tools/transfer": ["tool secret"],
+        "/api/webhook/elevenlabs/tools/update-contact": ["tool secret"],
     }
 
 

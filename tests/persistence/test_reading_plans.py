@@ -12,12 +12,16 @@ from domain.positions import Position
 from domain.principals import KeyKind
 from persistence import (
     api_keys,
+    availability,
+    call_contexts,
     calls,
+    contact_emails,
     contact_notes,
     contacts,
     conversations,
     erasure,
     messages,
+    organization_hours,
     outbox,
     recordings,
     retention,
@@ -29,6 +33,7 @@ from persistence import (
 from persistence.database import Database
 from persistence.models import (
     Call,
+    CallContext,
     Contact,
     ContactNote,
     Conversation,
@@ -38,6 +43,7 @@ from persistence.models import (
     Recording,
     TransferRequest,
     User,
+    UserAvailability,
 )
 
 AT, LATER = "2026-05-15T09:10:00.000Z", "2026-05-15T09:20:00.000Z"
@@ -59,6 +65,16 @@ READS: dict[str, Callable[[str, str, str], Any]] = {
     "recording": lambda org, _, call: recordings.of_call(org, call),
     "contacts": lambda org, _, __: contacts.page(org, None, total=CONTACTS, offset=10, limit=25),
     "contacts counted": lambda org, _, __: contacts.count(org),
+    "emails": lambda org, who, __: contact_emails.of(org, [who]),
+    "context of a conversation": lambda org, _, __: call_contexts.find(org, "conv", "sid", AT),
+    "notes counted": lambda org, who, __: contact_notes.count(org, who),
+    "notes by number": lambda org, who, __: contact_notes.numbered(org, who, 5, 10),
+    "contexts of a number": lambda org, who, __: call_contexts.give_to(org, who, "+1"),
+    "old contexts": lambda org, _, __: call_contexts.forget_old(org, AT, 100),
+    "who has old contexts": lambda _, __, ___: call_contexts.organizations_with_old(AT, 100),
+    "who is there": lambda org, _, __: availability.counts(org, AT),
+    "who is there no more": lambda _, __, ___: availability.lapsed(AT, 100),
+    "business hours": lambda org, _, __: organization_hours.get(org),
     "notes": lambda org, who, __: contact_notes.page(org, who, PLACE, 50),
     "timeline": lambda org, who, __: timeline.page(org, who, PLACE, 50),
     "conversations": lambda org, who, __: conversations.of_contact(org, who, "sms"),
@@ -108,6 +124,25 @@ def _fill() -> tuple[str, str, str]:
             for _ in range(CALLS)
         ]
         User.bulk_create(staff, 50)
+        present = [
+            UserAvailability(
+                user=who.id, organization=organization.id, is_online=True, is_available=True, online_until=LATER
+            )
+            for who in staff
+        ]
+        UserAvailability.insert_many([row.__data__ for row in present]).execute()
+        connected = [
+            CallContext(
+                id=new_id(),
+                organization=organization.id,
+                elevenlabs_conversation_id=f"conv_{index}",
+                call_sid=f"sid_{index}",
+                caller_number=f"+1{index}",
+                created_at=f"2026-05-15T{index // 60:02d}:{index % 60:02d}:00.000Z",
+            )
+            for index in range(CALLS)
+        ]
+        CallContext.bulk_create(connected, 50)
         threads = [
             Conversation(
                 id=new_id(), organization=organization.id, contact=who.id, channel_type="sms", channel_identifier="+1"

@@ -32,7 +32,7 @@ from openapi.operations import OPERATIONS
 from openapi.schemas import Schemas
 from tests.support import second_opinion
 from tests.support.api import Api, running_api
-from tests.support.fuzz_data import SMS_STATUS, Known, callbacks_by_token, known_body, known_parameters, prepare
+from tests.support.fuzz_data import SMS_STATUS, Known, callbacks_by_token, known_body, known_parameters, meant, prepare
 from tests.support.vendors import FakeTwilio
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -193,11 +193,20 @@ async def _provoke(api: Api, known: Known, operations: tuple[Operation, ...], re
             for change in ({"headers": request["headers"] | {"Content-Type": "image/png"}}, {"content": _Endless()}):
                 if operation.body_schema is not None or operation.definition.get("x-raw-body"):
                     _add(reached, operation, await http.send(http.build_request(**request | change)))
+            if "404" in operation.responses and "{" in operation.path:
+                _add(reached, operation, await http.send(http.build_request(**request | _nothing(known, operation))))
             for target in await callbacks_by_token(api) if operation.path == SMS_STATUS else ():
                 for media_type in ("application/json", "image/png"):
                     report = {"batch_id": "01FUZZED", "type": "recipient_delivery_report_sms", "status": "Delivered"}
                     headers = {"Content-Type": media_type}
                     _add(reached, operation, await http.post(target, json=report, headers=headers))
+
+
+def _nothing(known: Known, operation: Operation) -> dict[str, Any]:
+    """Return where there is nothing: at ids that nobody has, or behind a link to a recording that was removed."""
+    if operation.path.endswith("/audio"):
+        return {"url": known.link_to_nothing, "params": None}
+    return {"url": re.sub(r"\{[^{}]*Id\}|\{id\}", "0" * 24, operation.path).replace("{provider}", "twilio")}
 
 
 _FAULTS: dict[int, Exception] = {
@@ -219,7 +228,7 @@ def _request(api: Api, known: Known, operation: Operation) -> dict[str, Any]:
         if parameter["in"] == "query" and (parameter.get("required") or parameter["name"] in known.query)
     }
     # Nothing is erased here: the fault comes first.
-    path = re.sub(r"\{([^{}]*)\}", lambda name: known.path[name[1]], operation.path)
+    path = re.sub(r"\{([^{}]*)\}", lambda name: known.path[meant(operation.path, name[1])], operation.path)
     body = json.dumps(known_body(known, _example(operation))).encode()
     headers = {"Content-Type": "application/json"} | _authorization(api, operation)
     if operation.path == SMS_STATUS:

@@ -20,7 +20,7 @@ from tests.support.vendors import FakeTwilio
 POST_CALL = "/api/webhook/elevenlabs"
 SMS_STATUS = "/api/webhook/sms/{provider}/{messageId}"
 
-_SPARE_PHONE, _TEXTED_PHONE = "+14165550177", "+14165550166"
+_SPARE_PHONE, _TEXTED_PHONE, _ERASED_PHONE = "+14165550177", "+14165550166", "+14165550155"
 _CALL = {
     "direction": "inbound",
     "toNumber": "+12362320246",
@@ -32,6 +32,13 @@ _CALL = {
 }
 
 
+def meant(operation_path: str, name: str) -> str:
+    """Return what a parameter of a path is by its own name; the vendor calls several of them `id`."""
+    if name != "id":
+        return name
+    return "contactId" if operation_path.startswith("/api/contacts/") else "conversationId"
+
+
 @dataclass(frozen=True)
 class Known:
     """What there is before a run, in the contract's words; `path`, `query` and `body` by name."""
@@ -40,6 +47,7 @@ class Known:
     query: dict[str, str]
     body: dict[str, str]
     link: dict[str, str]
+    link_to_nothing: str
     spare_contact: str
     spare_key: str
     webhook_secret: str
@@ -77,6 +85,7 @@ async def prepare(api: Api, twilio: FakeTwilio) -> Known:
     call = (await api.ingest({**_CALL, "fromNumber": api.demo.contact_phone})).json()
     spare = (await api.ingest({**_CALL, "fromNumber": _SPARE_PHONE})).json()
     await api.tool("send-sms", {"phone_number": api.demo.contact_phone, "message": "Fuzzed."})
+    note = (await api.tool("create-note", {"phone_number": api.demo.contact_phone, "note": "Fuzzed."})).json()
     bearer = {"Authorization": f"Bearer {api.superadmin_token}"}
     recording = (await api.http.get(f"/api/calls/{call['callId']}/recording", headers=bearer)).json()
     message = await api.read(lambda: Message.select().get())
@@ -93,22 +102,36 @@ async def prepare(api: Api, twilio: FakeTwilio) -> Known:
             "provider": "twilio",
             "messageId": message.id,
             "keyId": keys[0],
+            "noteId": note["note_id"],
+            "organizationId": api.organization_id,
         },
         query={"contactId": call["contactId"]} | dict(parse_qsl(urlsplit(callback).query)),
         body={
             "phone_number": api.demo.contact_phone,
             "recording": mp3_base64(2),
             "contactId": call["contactId"],
+            "phoneNumber": api.demo.contact_phone,
+            "refreshToken": api.superadmin_token,
             "email": api.demo.superadmin_email,
             "password": api.demo.superadmin_password.get_secret_value(),
         },
         link=dict(parse_qsl(urlsplit(recording["audioUrl"]).query)),
+        link_to_nothing=await _link_to_nothing(api, bearer),
         spare_contact=spare["contactId"],
         spare_key=keys[1],
         webhook_secret=secret,
         twilio_token=twilio.auth_token,
         callback=callback,
     )
+
+
+async def _link_to_nothing(api: Api, bearer: dict[str, str]) -> str:
+    """Return a link to a recording whose contact was erased since."""
+    call = (await api.ingest({**_CALL, "fromNumber": _ERASED_PHONE})).json()
+    recording = (await api.http.get(f"/api/calls/{call['callId']}/recording", headers=bearer)).json()
+    erased = await api.http.delete(f"/api/contacts/{call['contactId']}", headers=bearer)
+    assert erased.status_code == 200, erased.text
+    return str(urlsplit(recording["audioUrl"])._replace(scheme="", netloc="").geturl())
 
 
 async def callbacks_by_token(api: Api) -> list[str]:

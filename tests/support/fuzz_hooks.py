@@ -13,7 +13,7 @@ import schemathesis
 from schemathesis import GenerationMode
 
 from tests.support import second_opinion
-from tests.support.fuzz_data import POST_CALL, SMS_STATUS, Known, known_body, known_parameters
+from tests.support.fuzz_data import POST_CALL, SMS_STATUS, Known, known_body, known_parameters, meant
 
 _TALLY = "FUZZ_TALLY"
 _RANGES = ("all of it", "bytes=0-9", "bytes=99999999-")
@@ -62,7 +62,10 @@ def _is_good(case: Any) -> bool:
 
 def _fill(case: Any, known: Known, chance: int) -> None:
     if case.path_parameters:
-        case.path_parameters = {name: known.path.get(name, old) for name, old in case.path_parameters.items()}
+        path = case.operation.path
+        case.path_parameters = {
+            name: known.path.get(meant(path, name), old) for name, old in case.path_parameters.items()
+        }
     if case.query:
         kept = {name: value for name, value in case.query.items() if name != "cursor" or chance % 4 == 3}
         case.query = known_parameters(known, case.operation.path, kept)

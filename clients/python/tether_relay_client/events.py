@@ -249,6 +249,91 @@ class VoiceAiWebhook(TypedDict):
     data: VoiceAiWebhookData
 
 
+class NoteReaction(TypedDict):
+    emoji: str
+    users: list[Id]
+    count: int
+
+
+class NoteUpdatedData(TypedDict):
+    noteId: Id
+    contactId: Id
+    # `ai_summary` when an agent wrote it.
+    type: str
+    note: str
+    reactions: list[NoteReaction]
+    isEdited: bool
+
+
+class NoteUpdated(TypedDict):
+    """A note was edited, or somebody reacted to it."""
+
+    type: Literal["event"]
+    seq: Sequence
+    event: Literal["note_updated"]
+    at: Time
+    data: NoteUpdatedData
+
+
+ContactField = Literal["firstName", "lastName", "email"]
+
+
+class ContactEmail(TypedDict):
+    value: str
+    isPrimary: bool
+
+
+class PreviousName(TypedDict):
+    """The name the contact had; blank if none was known."""
+
+    firstName: str
+    lastName: str
+
+
+class ContactUpdatedData(TypedDict):
+    contactId: Id
+    updatedFields: list[ContactField]
+    name: str
+    firstName: str
+    lastName: str
+    # All addresses of the contact, the primary one first.
+    emails: list[ContactEmail]
+    previous: PreviousName
+    source: NoteSource
+
+
+class ContactUpdated(TypedDict):
+    """A contact was corrected. By the voice agent, in the middle of a call. `previous` is the name it had, so that
+    nothing a person entered is replaced unnoticed.
+    """
+
+    type: Literal["event"]
+    seq: Sequence
+    event: Literal["contact_updated"]
+    at: Time
+    data: ContactUpdatedData
+
+
+class AvailabilityChangedData(TypedDict):
+    userId: Id
+    isOnline: bool
+    isAvailable: bool
+    onlineCount: int
+    availableCount: int
+
+
+class AvailabilityChanged(TypedDict):
+    """Somebody came, went, or takes calls or not. A user said so, or sent no heartbeat any more. The counts are what
+    check-availability answers from then on.
+    """
+
+    type: Literal["event"]
+    seq: Sequence
+    event: Literal["availability_changed"]
+    at: Time
+    data: AvailabilityChangedData
+
+
 class ContactErasedData(TypedDict):
     contactId: Id
 
@@ -298,7 +383,7 @@ class Gap(TypedDict):
     reason: GapReason
 
 
-EventName = Literal["call_initiated", "call_ended", "call_recording_ready", "fetch_messages", "note_created", "transfer_requested", "message_status", "voice_ai_webhook", "contact_erased", "erased"]
+EventName = Literal["call_initiated", "call_ended", "call_recording_ready", "fetch_messages", "note_created", "transfer_requested", "message_status", "voice_ai_webhook", "note_updated", "contact_updated", "availability_changed", "contact_erased", "erased"]
 
 
 EventNames = list[EventName]
@@ -338,7 +423,7 @@ class ErrorFrame(TypedDict):
 
 
 # One event; `event` says which.
-Event = CallInitiated | CallEnded | CallRecordingReady | FetchMessages | NoteCreated | TransferRequested | MessageStatus | VoiceAiWebhook | ContactErased | Erased
+Event = CallInitiated | CallEnded | CallRecordingReady | FetchMessages | NoteCreated | TransferRequested | MessageStatus | VoiceAiWebhook | NoteUpdated | ContactUpdated | AvailabilityChanged | ContactErased | Erased
 
 
 # Anything the server sends; `type` says what.
@@ -354,6 +439,9 @@ EVENT_NAMES: Final = (
     "transfer_requested",
     "message_status",
     "voice_ai_webhook",
+    "note_updated",
+    "contact_updated",
+    "availability_changed",
     "contact_erased",
     "erased",
 )

@@ -1,0 +1,17 @@
+"""Names of contacts: a whole name and its parts, and what stands where a name is not known."""
+
+PLACEHOLDER_NAME = "Unknown Caller"
+
+# What agents and calling systems send when they do not know a name.
+_PLACEHOLDERS = frozenset({PLACEHOLDER_NAME.casefold(), "unknown", "new contact"})
+
+
+def is_placeholder(name: str) -> bool:
+    """Tell whether `name` stands for a name that is not known."""
+    return " ".join(name.split()).casefold() in _PLACEHOLDERS
+
+
+def parts(name: str) -> tuple[str, str]:
+    """Return the first and the last name of a whole name: its first word, and the rest."""
+    first, _, last = name.strip().partition(" ")
+    return first, last.strip()
