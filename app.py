@@ -1,6 +1,7 @@
 """The front door: builds the relay from its settings, and the application around it. Importing it does nothing."""
 
 import contextlib
+import functools
 import hashlib
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
@@ -23,6 +24,7 @@ from actions.relay import Relay, Rules
 from actions.tokens import Key, Tokens, private_key, public_key, shared_key
 from actions.vault import Vault
 from config import Settings
+from domain.agents import AgentContract
 from domain.errors import ConfigurationError, InvalidRequest
 from domain.messages import TextProvider
 from domain.origins import HTTPS_ONLY
@@ -32,7 +34,7 @@ from handlers.health import Health
 from handlers.observation import Observation, Refusals
 from handlers.own_paths import OwnPaths, Page, fixed, nowhere
 from handlers.page_headers import PageHeaders
-from openapi import document
+from openapi import agent_tools, document
 from openapi.document import Contract
 from openapi.operations import OPERATIONS
 from openapi.serving import assembly
@@ -128,6 +130,11 @@ def create_apps(relay: Relay, contract: Contract | None = None, connections: Con
     return Apps(Observation(guarded, registry, [_HTTPS_ONLY] if is_https else []), OwnPaths(nowhere, probes))
 
 
+@functools.cache
+def _agent_contract() -> AgentContract:
+    return agent_tools.read(document.load())
+
+
 def _relay(settings: Settings, database: Database, http: httpx.AsyncClient) -> Relay:
     if settings.encryption_keys is None:
         raise ConfigurationError("Set ENCRYPTION_KEYS.")
@@ -157,9 +164,11 @@ def _relay(settings: Settings, database: Database, http: httpx.AsyncClient) -> R
             quotas,
         ),
         quotas=quotas,
+        agent_contract=_agent_contract,
         rules=Rules(
             tool_replay=settings.tool_replay_seconds,
             tool_secret_overlap=settings.tool_secret_overlap_minutes * 60,
+            tool_secret_rotation=settings.tool_secret_rotation_days * 86_400,
             sms_timeout=settings.sms_timeout_seconds,
             max_body_bytes=settings.max_body_bytes,
             max_document_bytes=settings.max_document_bytes,
