@@ -56,7 +56,12 @@ def contract_with(change: Callable[[dict[str, Any]], object] = lambda overlay: N
             "update": {"properties": properties},
         },
     ]
-    return agent_tools.read(assemble(json.dumps(published).encode(), json.dumps(overlay).encode()))
+    return agent_tools.read(assemble(_text(published), _text(overlay)))
+
+
+def _text(document: dict[str, Any]) -> bytes:
+    # JSON is YAML, but for the halves of characters that it may be escaped in.
+    return json.dumps(document, ensure_ascii=False).encode()
 
 
 def test_tool_that_a_new_page_brings_is_connected_without_a_line_of_code() -> None:

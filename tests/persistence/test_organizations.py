@@ -190,7 +190,7 @@ def populate(name: str, invoked_at: str) -> dict[str, str]:
     models.ToolSecret.create(**mine, digest=f"secret of {name}")
     models.VoiceAiConfig.create(**mine, webhook_secret_sealed=name, webhook_wanted=1)
     models.SmsConfig.create(**mine, provider="console", credentials_sealed=name)
-    models.AgentWorkspace.create(**mine, secret_id=name, claim=SHARED, claimed_until=FOR_EVER)
+    models.AgentWorkspace.create(**mine, secret_id=name, claim=SHARED, claimed_until=OLD)
     models.AgentTool.create(**mine, name="create_note", tool_id=SHARED)
     models.ConnectedAgent.create(**mine, agent_id=SHARED, name=name, transfers="[1]")
     contact = models.Contact.create(**mine, phone_number=THEIR_NUMBER, name="x", name_is_placeholder=True).id
@@ -223,6 +223,7 @@ def populate(name: str, invoked_at: str) -> dict[str, str]:
     ).id
     wish = models.TransferRequest.create(**mine, elevenlabs_conversation_id=SHARED, contact=contact).id
     models.TransferRequest.create(**mine, elevenlabs_conversation_id=SHARED)
+    models.TransferRequest.create(**mine, call=call, contact=contact)
     models.ToolInvocation.create(**mine, tool="send-sms", fingerprint=SHARED, result_id=message, invoked_at=invoked_at)
     for sequence in (1, 2):
         models.Event.create(**mine, sequence=sequence, name="call_ended", at=OLD, contact_id=contact, data="{}")
