@@ -254,6 +254,7 @@ async def test_disconnect_takes_what_is_ours_and_no_more(relay: Api, workspace: 
     assert (await connect(relay))["success"] is True
 
 
+@pytest.mark.any_engine
 @pytest.mark.parametrize(
     "place", ["/v1/convai/secrets", "/v1/convai/tools", "/v1/convai/agents", "/v1/convai/settings"]
 )
@@ -314,6 +315,7 @@ async def test_tool_whose_making_is_never_answered_is_made_once(
     assert sorted(tool["name"] for tool in workspace.tools.values()) == NAMES
 
 
+@pytest.mark.any_engine
 @pytest.mark.parametrize(
     ("reply", "words"),
     [
@@ -789,6 +791,7 @@ async def test_transfers_of_the_agents_owner_stay(relay: Api, workspace: FakeWor
     assert workspace.prompt()["built_in_tools"]["transfer_to_number"]["description"] == "Mine."
 
 
+@pytest.mark.any_engine
 @pytest.mark.parametrize(
     ("to", "words"),
     [
