@@ -114,6 +114,16 @@ async def test_request_is_connected_if_one_of_several_tries_was(desk: Desk) -> N
     assert [one["outcome"] for one in await shown(desk, call)] == ["connected"]
 
 
+async def test_outcome_that_is_known_stays(desk: Desk) -> None:
+    """A later report that tells of more tries neither changes it nor announces it again."""
+    await ask(desk)
+    call = await report(desk, *use(failure("busy")))
+    await report(desk, *use(failure("busy")), *use(SUCCESS, at=20, number=2))
+
+    assert [one["outcome"] for one in await shown(desk, call)] == ["refused"]
+    assert [one["outcome"] for one in await ended(desk)] == ["refused"]
+
+
 async def test_requests_and_tries_are_told_apart_by_their_order(desk: Desk) -> None:
     """Two requests, of which only the first one led to a try."""
     await ask(desk, "First.")
