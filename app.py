@@ -1,6 +1,7 @@
 """The front door: builds the relay from its settings, and the application around it. Importing it does nothing."""
 
 import contextlib
+import functools
 import hashlib
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
@@ -24,6 +25,7 @@ from actions.tokens import Key, Tokens, private_key, public_key, shared_key
 from actions.vault import Vault
 from config import Settings
 from domain.addresses import Proxies
+from domain.agents import AgentContract
 from domain.errors import ConfigurationError, InvalidRequest
 from domain.messages import TextProvider
 from domain.origins import HTTPS_ONLY
@@ -35,7 +37,7 @@ from handlers.observation import Observation, Refusals
 from handlers.own_paths import OwnPaths, Page, fixed, nowhere
 from handlers.page_headers import PageHeaders
 from handlers.swagger_pages import swagger_pages
-from openapi import document
+from openapi import agent_tools, document
 from openapi.document import Contract
 from openapi.operations import OPERATIONS
 from openapi.serving import assembly
@@ -143,6 +145,11 @@ def create_apps(
     return Apps(public, OwnPaths(nowhere, probes))
 
 
+@functools.cache
+def _agent_contract() -> AgentContract:
+    return agent_tools.read(document.load())
+
+
 def _relay(settings: Settings, database: Database, http: httpx.AsyncClient) -> Relay:
     if settings.encryption_keys is None:
         raise ConfigurationError("Set ENCRYPTION_KEYS.")
@@ -172,9 +179,11 @@ def _relay(settings: Settings, database: Database, http: httpx.AsyncClient) -> R
             quotas,
         ),
         quotas=quotas,
+        agent_contract=_agent_contract,
         rules=Rules(
             tool_replay=settings.tool_replay_seconds,
             tool_secret_overlap=settings.tool_secret_overlap_minutes * 60,
+            tool_secret_rotation=settings.tool_secret_rotation_days * 86_400,
             sms_timeout=settings.sms_timeout_seconds,
             max_body_bytes=settings.max_body_bytes,
             max_document_bytes=settings.max_document_bytes,

@@ -99,6 +99,7 @@ class Settings(BaseSettings):
     max_recording_bytes: Annotated[int, Field(ge=1024)] = 256 * 1024 * 1024
     tool_replay_seconds: Annotated[float, Field(ge=0, le=MAX_REPLAY_SECONDS)] = 30
     tool_secret_overlap_minutes: Amount = 60
+    tool_secret_rotation_days: Annotated[float, Field(ge=0, le=3650)] = 0
     webhook_tolerance_minutes: Annotated[Amount, Field(gt=0)] = 30
     webhook_organizations_tried: Annotated[int, Field(ge=1, le=1000)] = 8
     unnamed_deliveries_per_minute_per_address: Annotated[int, Field(ge=0)] = 120

@@ -56,6 +56,7 @@ def _run(command: list[str]) -> None:
 
 
 def _add_the_rest(cli: typer.Typer) -> None:
+    from commands.agents import agent
     from commands.auditing import audit
     from commands.contract import contract
     from commands.keys import key
@@ -67,7 +68,8 @@ def _add_the_rest(cli: typer.Typer) -> None:
 
     for commands in (listening, upkeep, retention):
         cli.add_typer(commands)
-    for name, commands in (("org", org), ("user", user), ("key", key), ("audit", audit), ("contract", contract)):
+    groups = {"org": org, "user": user, "key": key, "agent": agent, "audit": audit, "contract": contract}
+    for name, commands in groups.items():
         cli.add_typer(commands, name=name)
 
 

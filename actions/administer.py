@@ -6,8 +6,8 @@ from functools import partial
 
 from pydantic import SecretStr
 
+from actions.agent_secret import begin_rotation, write_rotated_secret
 from actions.api_keys import regenerate_api_key, show_api_key
-from actions.configure_voice_ai import rotate_tool_secret
 from actions.control_access import existing_user, revoke_every_key
 from actions.relay import Relay
 from domain.audit import COMMAND_LINE, AuditAction
@@ -16,6 +16,7 @@ from domain.phones import is_region, to_e164
 from domain.principals import Role
 from domain.texts import one_line
 from persistence import (
+    agents,
     api_keys,
     audit,
     contacts,
@@ -188,11 +189,27 @@ async def api_key_of(relay: Relay, organization_id: str, user_id: str, *, renew:
 
 
 async def new_tool_secret(relay: Relay, organization_id: str) -> SecretStr:
-    """Make a fresh tool secret; the one before it keeps working for the overlap."""
+    """Make a fresh tool secret and write it to ElevenLabs if it is kept there.
+
+    The one before it keeps working for the overlap, or until ElevenLabs has taken the new one.
+    """
     secret = SecretStr(secrets.token_hex(32))
-    unit = partial(rotate_tool_secret, relay, organization_id, secret, COMMAND_LINE)
-    await relay.database.write(unit, of=organization_id)
+    unit = partial(begin_rotation, relay, organization_id, secret, COMMAND_LINE)
+    if await relay.database.write(unit, of=organization_id):
+        await write_rotated_secret(relay, organization_id)
     return secret
+
+
+async def tool_secret_problem(relay: Relay, organization_id: str) -> str | None:
+    """Return why ElevenLabs does not have the newest tool secret, or None if it has it or need not have it."""
+
+    def unit() -> str | None:
+        kept = agents.workspace(organization_id)
+        if kept is None or kept.secret_id is None or kept.secret_sealed is None:
+            return None
+        return kept.secret_error or "it has not been written yet"
+
+    return await relay.database.read(unit)
 
 
 async def list_tool_secrets(relay: Relay, organization_id: str) -> list[ToolSecret]:

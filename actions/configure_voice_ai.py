@@ -9,22 +9,19 @@ from typing import Any
 import structlog
 from pydantic import SecretStr
 
+from actions.agent_secret import begin_rotation, write_rotated_secret
 from actions.relay import Relay
-from actions.vault import digest
+from domain.agents import ORGANIZATION_HEADER as ORGANIZATION_HEADER
 from domain.audit import Actor, AuditAction
 from domain.errors import OutcomeUnknown, ProviderError, ProviderRejected, RelayError, facts_of
 from domain.events import Event, EventName
 from domain.statuses import SetupStatus
 from domain.times import later, now
-from persistence import audit, outbox, tool_secrets, voice_ai_configs
+from persistence import audit, outbox, voice_ai_configs
 from persistence.models import VoiceAiConfig
 from providers.elevenlabs import CreatedWebhook, ElevenLabs, Webhook
 
 WEBHOOK_PATH = "/api/webhook/elevenlabs"
-
-# ElevenLabs sends it along with every delivery, so that we need not try the secrets of all organizations. It proves
-# nothing: the signature does.
-ORGANIZATION_HEADER = "X-Relay-Organization"
 _SETUP_SECONDS = 30
 _ANSWER_SECONDS = 3
 _RESUMED_AT_ONCE = 16
@@ -51,36 +48,39 @@ async def configure_voice_ai(
     set-up is in the configuration and in a `voice_ai_webhook` event; a failure never undoes the save.
     """
     fresh = SecretStr(secrets.token_hex(32)) if changes.generate_tool_secret else None
-    wants_webhook = await relay.database.write(
+    wants_webhook, wants_secret = await relay.database.write(
         lambda: _save(relay, organization_id, changes, fresh, actor), of=organization_id
     )
-    if wants_webhook:
-        await relay.background.run(set_up_webhook(relay, organization_id), _ANSWER_SECONDS)
+    if wants_webhook or wants_secret:
+        work = _follow_up(relay, organization_id, webhook=wants_webhook, secret=wants_secret)
+        await relay.background.run(work, _ANSWER_SECONDS)
     return fresh
 
 
-def rotate_tool_secret(relay: Relay, organization_id: str, secret: SecretStr, actor: Actor) -> None:
-    """Make `secret` the tool secret, in a unit of the organization.
-
-    The secret before it keeps working for the overlap, and earlier ones until their own ends.
-    """
-    expires_at = later(relay.rules.tool_secret_overlap)
-    tool_secrets.replace(organization_id, digest(secret.get_secret_value()), expires_at)
-    audit.record(organization_id, AuditAction.TOOL_SECRET_ROTATED, actor)
+async def _follow_up(relay: Relay, organization_id: str, *, webhook: bool, secret: bool) -> None:
+    if secret:
+        await write_rotated_secret(relay, organization_id)
+    if webhook:
+        await set_up_webhook(relay, organization_id)
 
 
-def _save(relay: Relay, organization_id: str, changes: VoiceAiChanges, fresh: SecretStr | None, actor: Actor) -> bool:
-    """Save; return whether the webhook is to be set up."""
-    if fresh is not None:
-        rotate_tool_secret(relay, organization_id, fresh, actor)
+def _save(
+    relay: Relay, organization_id: str, changes: VoiceAiChanges, fresh: SecretStr | None, actor: Actor
+) -> tuple[bool, bool]:
+    """Save; return whether the webhook is to be set up, and the secret to be written to ElevenLabs."""
+    wants_secret = fresh is not None and begin_rotation(relay, organization_id, fresh, actor)
     values = {**changes.columns, **_sealed(relay, changes)}
     # Which fields were given; what they hold is nobody's business here.
     audit.record(organization_id, AuditAction.CONFIG_CHANGED, actor, details={"fields": sorted(values)})
     config = voice_ai_configs.update(organization_id, values)
     wants_webhook = config.ai_voice_provider == "elevenlabs" and config.elevenlabs_api_key_sealed is not None
     if wants_webhook:
-        voice_ai_configs.update(organization_id, {"webhook_wanted": config.webhook_wanted + 1})
-    return wants_webhook
+        _want_webhook(config)
+    return wants_webhook, wants_secret
+
+
+def _want_webhook(config: VoiceAiConfig) -> None:
+    voice_ai_configs.update(config.organization_id, {"webhook_wanted": config.webhook_wanted + 1})
 
 
 def _sealed(relay: Relay, changes: VoiceAiChanges) -> dict[str, str]:
@@ -112,6 +112,12 @@ async def set_up_webhook(relay: Relay, organization_id: str) -> None:
             await relay.database.write(partial(_release, organization_id), of=organization_id)
             raise
         await relay.database.write(partial(_finish, config, outcome), of=organization_id)
+
+
+async def ensure_webhook(relay: Relay, organization_id: str) -> None:
+    """Have the webhook set up anew, and wait for the result, which is in the configuration."""
+    await relay.database.write(lambda: _want_webhook(voice_ai_configs.update(organization_id, {})), of=organization_id)
+    await set_up_webhook(relay, organization_id)
 
 
 async def resume_webhook_setups(relay: Relay) -> int:

@@ -174,4 +174,6 @@ def transfer_request(row: TransferRequest) -> dict[str, Any]:
         "elevenlabsConversationId": row.elevenlabs_conversation_id,
         "calledNumber": row.called_number,
         "requestedAt": row.requested_at,
+        "outcome": row.outcome,
+        "outcomeReason": row.outcome_reason,
     }

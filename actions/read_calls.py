@@ -10,7 +10,7 @@ from domain.calls import CallFilter
 from domain.documents import load
 from domain.errors import NotFound
 from domain.times import from_wire, to_wire
-from persistence import calls
+from persistence import calls, transfer_requests
 from persistence.calls import Figures
 from persistence.models import Call
 
@@ -50,7 +50,8 @@ async def read_call(relay: Relay, organization_id: str, call_id: str) -> tuple[d
     def unit() -> tuple[Call, dict[str, Any]]:
         found = existing(organization_id, call_id)
         (told,) = described(organization_id, [found])
-        return found, told
+        requests = transfer_requests.of_call(organization_id, call_id)
+        return found, told | {"transferRequests": [descriptions.transfer_request(one) for one in requests]}
 
     found, told = await relay.database.read(unit)
 

@@ -4,8 +4,8 @@ from typing import Any
 
 from actions.relay import Relay
 from domain.statuses import SetupStatus
-from persistence import phone_numbers, tool_secrets, voice_ai_configs
-from persistence.models import PhoneNumber, VoiceAiConfig
+from persistence import agents, phone_numbers, tool_secrets, voice_ai_configs
+from persistence.models import AgentWorkspace, PhoneNumber, VoiceAiConfig
 
 
 async def read_voice_ai(relay: Relay, organization_id: str) -> dict[str, Any]:
@@ -14,7 +14,9 @@ async def read_voice_ai(relay: Relay, organization_id: str) -> dict[str, Any]:
     def unit() -> dict[str, Any]:
         config = voice_ai_configs.get(organization_id) or VoiceAiConfig()
         has_secret = tool_secrets.current(organization_id) is not None
-        return _described(config, phone_numbers.everyone(organization_id), has_secret=has_secret)
+        workspace = agents.workspace(organization_id) or AgentWorkspace()
+        numbers = phone_numbers.everyone(organization_id)
+        return _described(config, numbers, has_secret=has_secret) | {"toolSecret": _tool_secret(workspace)}
 
     return await relay.database.read(unit)
 
@@ -40,3 +42,10 @@ def _described(config: VoiceAiConfig, numbers: list[PhoneNumber], *, has_secret:
             {"phoneNumber": number.number, "label": number.label, "isDefault": number.is_default} for number in numbers
         ],
     }
+
+
+def _tool_secret(workspace: AgentWorkspace) -> dict[str, Any]:
+    is_waiting = workspace.secret_sealed is not None
+    is_pending = is_waiting and workspace.secret_wanted > workspace.secret_done
+    status = "pending" if is_pending else "failed" if is_waiting else "stored" if workspace.secret_id else "not_stored"
+    return {"status": status, "lastError": workspace.secret_error, "storedAt": workspace.secret_stored_at}

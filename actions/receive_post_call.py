@@ -23,6 +23,7 @@ from actions.delivery_body import DeliveryBody
 from actions.record_call import FinishedCall, record_call
 from actions.refusals import counted
 from actions.relay import Relay
+from actions.settle_transfers import settle_transfers
 from actions.tool_calls import contact_of, context_of, normalise
 from domain import documents
 from domain.errors import ConfigurationError, InvalidRequest, Unauthenticated
@@ -175,7 +176,10 @@ async def _record(
         log.warning("post_call.without_numbers", organization_id=organization_id, conversation_id=conversation_id)
         return None
     finished = replace(_finished(conversation_id, reported, far, ours), is_heavy=is_heavy)
-    return (await record_call(relay, organization_id, finished)).call_id
+    recorded = await record_call(relay, organization_id, finished)
+    if reported.transcript is not None and not recorded.is_erased:
+        await settle_transfers(relay, organization_id, recorded.call_id, reported)
+    return recorded.call_id
 
 
 def _sides(organization_id: str, conversation_id: str, reported: ReportedCall) -> tuple[str | None, str | None]:

@@ -17,6 +17,7 @@ from actions.rates import Rates
 from actions.tokens import Tokens
 from actions.turns import Turns
 from actions.vault import Vault
+from domain.agents import AgentContract
 from domain.messages import TextProvider
 from domain.repetition import Repetition
 from persistence.database import Database
@@ -31,6 +32,7 @@ class Rules:
 
     tool_replay: float = 30
     tool_secret_overlap: float = 3600
+    tool_secret_rotation: float = 0
     sms_timeout: float = 4
     max_body_bytes: int = 48 * 1024 * 1024
     max_document_bytes: int = 4 * 1024 * 1024
@@ -60,9 +62,10 @@ class Relay:
     """Everything the product does is done with these; built once, at the front door.
 
     `text_provider` makes the client of an SMS provider by its name and opened credentials, `elevenlabs` the client for
-    an API key. `refusals` counts, by vendor, what came with a signature that proves nothing. `repetition` says when a
-    log line about what outsiders repeat is due. `noted_keys` says when the use of an API key was last noted by this
-    process, `background` holds what no request waits for, `new_events` the requests that wait for an event.
+    an API key, `agent_contract` reads what the contract offers voice agents. `refusals` counts, by vendor, what came
+    with a signature that proves nothing. `repetition` says when a log line about what outsiders repeat is due.
+    `noted_keys` says when the use of an API key was last noted by this process, `background` holds what no request
+    waits for, `new_events` the requests that wait for an event.
     """
 
     database: Database
@@ -73,6 +76,7 @@ class Relay:
     text_provider: Callable[[str, dict[str, Any]], TextProvider]
     elevenlabs: Callable[[SecretStr], ElevenLabs]
     quotas: Quotas
+    agent_contract: Callable[[], AgentContract] = AgentContract
     rules: Rules = Rules()
     heavy_work: HeavyWork = field(default_factory=HeavyWork)
     downloads: Places = field(default_factory=lambda: Places(32, 8, 10))

@@ -7,10 +7,15 @@ from actions.relay import Relay
 from actions.tool_calls import call_of, contact_of, context_of, fingerprint, normalise
 from domain.events import Event, EventName
 from domain.replay import ANONYMOUS_REPLAY_SECONDS
-from persistence import outbox, tool_invocations, transfer_requests
+from persistence import agents, outbox, tool_invocations, transfer_requests
 from persistence.models import TransferRequest
 
 TOOL = "transfer"
+
+# The documented answer: nobody transfers the call, but the request reaches the people who can join it.
+HOLD = "Transfer is not yet implemented — please ask the caller to hold while a human agent joins."
+# Once the agent has a transfer of its own, which it calls next.
+CONNECTING = "Tell the caller that you are connecting them now."
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,15 +27,27 @@ class TransferWish:
     called_id: str | None = field(default=None, repr=False)
 
 
-async def request_transfer(relay: Relay, organization_id: str, wish: TransferWish) -> str:
-    """Store the request once and tell the listeners; return its id."""
+@dataclass(frozen=True, slots=True)
+class TransferAnswer:
+    """The stored request, and what the agent is told."""
+
+    request_id: str
+    words: str
+
+
+async def request_transfer(relay: Relay, organization_id: str, wish: TransferWish) -> TransferAnswer:
+    """Store the request once and tell the listeners; return it with the text for the agent.
+
+    The text asks the caller to hold, until an agent of the organization has a real transfer: then it is the
+    organization's own.
+    """
     reason = (wish.reason or "").strip() or None
     same_call = fingerprint(TOOL, wish.conversation_id, reason, wish.called_id)
     window = relay.rules.tool_replay
     if wish.conversation_id is None:
         window = min(window, ANONYMOUS_REPLAY_SECONDS)
 
-    def unit() -> str:
+    def unit() -> TransferAnswer:
         request_id, _ = tool_invocations.once(
             organization_id,
             TOOL,
@@ -38,7 +55,8 @@ async def request_transfer(relay: Relay, organization_id: str, wish: TransferWis
             window,
             lambda: _write(organization_id, wish, reason),
         )
-        return request_id
+        has_transfer, own_words = agents.transfer_text(organization_id)
+        return TransferAnswer(request_id, (own_words or CONNECTING) if has_transfer else HOLD)
 
     return await relay.database.write(unit, of=organization_id)
 

@@ -9,9 +9,10 @@ from pydantic import SecretStr
 from actions import administer, control_access
 from actions.relay import Relay
 from commands.opening import in_organization, run
-from commands.terminal import show, show_table
+from commands.terminal import complain, show, show_table
 from domain.errors import InvalidRequest
 from domain.principals import KeyKind
+from persistence.models import Organization
 
 key = typer.Typer(help="API keys, tool secrets and encryption keys.", no_args_is_help=True)
 
@@ -74,11 +75,19 @@ def key_revoke(
 
 @key.command("tool")
 def key_tool(organization: str) -> None:
-    """Make a fresh tool secret; the one before it keeps working for the overlap."""
-    secret = run(
-        lambda relay: in_organization(relay, organization, lambda found: administer.new_tool_secret(relay, found.id))
-    )
+    """Make a fresh tool secret, also at ElevenLabs if agents are connected; the one before it works for the overlap."""
+
+    async def act(relay: Relay) -> tuple[SecretStr, str | None]:
+        async def renewed(found: Organization) -> tuple[SecretStr, str | None]:
+            secret = await administer.new_tool_secret(relay, found.id)
+            return secret, await administer.tool_secret_problem(relay, found.id)
+
+        return await in_organization(relay, organization, renewed)
+
+    secret, problem = run(act)
     show(secret.get_secret_value())
+    if problem is not None:
+        complain(f"ElevenLabs has not taken the new secret: {problem}. The one before it goes on working.")
 
 
 @key.command("tool-secrets")

@@ -20,6 +20,7 @@ import uvloop
 from starlette.types import ASGIApp
 
 import supervisor
+from actions.agent_secret import resume_secret_writes, rotate_old_secrets
 from actions.audit_reading import note_socket
 from actions.authenticate import identify, revoked
 from actions.availability import end_lapsed
@@ -241,6 +242,8 @@ async def _keep_house(relay: Relay) -> None:
             await end_lapsed(relay)
             await forget_call_contexts(relay)
             await resume_webhook_setups(relay)
+            await resume_secret_writes(relay)
+            await rotate_old_secrets(relay)
         except Exception as error:  # whatever it is, the next round may go well
             log.error("housekeeping.failed", **facts_of(error))
         await asyncio.sleep(_HOUSEKEEPING_SECONDS)

@@ -27,6 +27,8 @@ class AuditAction(StrEnum):
     CONFIG_CHANGED = "config.changed"
     TOOL_SECRET_ENDED = "tool_secret.ended"
     TOOL_SECRET_ROTATED = "tool_secret.rotated"
+    AGENT_CONNECTED = "agent.connected"
+    AGENT_DISCONNECTED = "agent.disconnected"
     NUMBER_ADDED = "number.added"
     SMS_CHANGED = "sms.changed"
     REGION_CHANGED = "region.changed"

@@ -18,6 +18,7 @@ class EventName(StrEnum):
     FETCH_MESSAGES = "fetch_messages"
     NOTE_CREATED = "note_created"
     TRANSFER_REQUESTED = "transfer_requested"
+    TRANSFER_ENDED = "transfer_ended"
     MESSAGE_STATUS = "message_status"
     VOICE_AI_WEBHOOK = "voice_ai_webhook"
     NOTE_UPDATED = "note_updated"

@@ -63,3 +63,12 @@ class SetupStatus(StrEnum):
     PENDING = "pending"
     CONFIGURED = "configured"
     FAILED = "failed"
+
+
+class TransferOutcome(StrEnum):
+    """What became of a caller's transfer request, as the report of the call tells it."""
+
+    CONNECTED = "connected"
+    REFUSED = "refused"
+    NO_ANSWER = "no-answer"
+    NOT_ATTEMPTED = "not-attempted"

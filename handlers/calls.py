@@ -7,6 +7,7 @@ from pydantic import SecretStr
 
 from actions import descriptions
 from actions.configure_voice_ai import VoiceAiChanges, configure_voice_ai
+from actions.connect_agent import Wish, connect_agent
 from actions.play_recording import link_recording
 from actions.read_calls import count_calls, list_calls, read_call
 from actions.read_voice_ai import read_voice_ai
@@ -14,7 +15,7 @@ from actions.record_call import FinishedCall, RecordedCall, record_call
 from actions.relay import Relay
 from domain.audit import AuditAction
 from domain.calls import CallFilter
-from domain.errors import RecordingRejected
+from domain.errors import InvalidRequest, Overloaded, ProviderError, ProviderRejected, RecordingRejected
 from domain.large_texts import LargeText
 from domain.lengths import LENGTHS
 from domain.principals import Role
@@ -36,6 +37,8 @@ from openapi.operations import (
     PostCallsIngest200,
     PostCallsIngest201,
     PostCallsIngestAnswer,
+    PostCallsVoiceAiAgentsConnect200,
+    PostCallsVoiceAiAgentsConnectAnswer,
     PostCallsVoiceAiConfig200,
     PostCallsVoiceAiConfigAnswer,
 )
@@ -85,6 +88,37 @@ async def get_calls_voice_ai_config(request: Request[Relay]) -> GetCallsVoiceAiC
     await noted_reading(request, AuditAction.CONFIG_READ)
     body = {"success": True, "config": config}
     return GetCallsVoiceAiConfig200(models.CallsVoiceAiConfigResponse.model_validate(body))
+
+
+async def post_calls_voice_ai_agents_connect(
+    request: Request[Relay], *, agent_id: str, body: models.CallsConnectAgentRequest
+) -> PostCallsVoiceAiAgentsConnectAnswer:
+    """Give an agent the contract's tools, and say part by part how it is connected."""
+    request.caller.require(Role.SUPERADMIN)
+    transfers = None if body.transfers is None else tuple((one.to, one.when) for one in body.transfers)
+    wish, is_dry_run = Wish(transfers, body.transferText), bool(body.dryRun)
+    organization_id = request.caller.organization_id
+    try:
+        connection = await connect_agent(
+            request.relay, organization_id, agent_id, wish, actor_of(request), is_dry_run=is_dry_run
+        )
+    except ProviderRejected as error:
+        raise InvalidRequest(str(error)) from error
+    except ProviderError as error:
+        raise Overloaded(str(error)) from error
+    described = {
+        "agentId": connection.agent_id,
+        "agentName": connection.agent_name,
+        "isDryRun": is_dry_run,
+        "problem": connection.problem,
+        "leftBehind": list(connection.left_behind),
+        "parts": [
+            {"kind": part.kind, "name": part.name, "state": part.state, "detail": part.detail, "change": part.change}
+            for part in connection.parts
+        ],
+    }
+    told = {"success": connection.is_whole, "connection": described}
+    return PostCallsVoiceAiAgentsConnect200(models.CallsConnectAgentResponse.model_validate(told))
 
 
 async def get_calls_history(

@@ -50,9 +50,6 @@ from openapi.operations import (
 
 _FORM = "application/x-www-form-urlencoded"
 
-# The documented answer: nobody transfers the call, but the request reaches the people who can join it.
-_HOLD = "Transfer is not yet implemented — please ask the caller to hold while a human agent joins."
-
 
 async def post_webhook_elevenlabs_tools_create_note(
     request: Request[Relay], *, body: models.ElevenLabsCreateNoteRequest
@@ -75,10 +72,10 @@ async def post_webhook_elevenlabs_tools_send_sms(
 async def post_webhook_elevenlabs_tools_transfer(
     request: Request[Relay], *, body: models.ElevenLabsTransferRequest
 ) -> PostWebhookElevenlabsToolsTransferAnswer:
-    """Write down that the caller wants a person, and ask the agent to let them hold."""
+    """Write down that the caller wants a person, and tell the agent what to say."""
     wish = TransferWish(body.reason, _usable(body.conversation_id), body.called_id)
-    await request_transfer(request.relay, request.caller.organization_id, wish)
-    return PostWebhookElevenlabsToolsTransfer200(models.ElevenLabsTransferResponse(success=False, message=_HOLD))
+    answer = await request_transfer(request.relay, request.caller.organization_id, wish)
+    return PostWebhookElevenlabsToolsTransfer200(models.ElevenLabsTransferResponse(success=False, message=answer.words))
 
 
 async def post_webhook_elevenlabs_tools_check_business_hours(

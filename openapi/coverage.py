@@ -66,3 +66,4 @@ if TYPE_CHECKING:
     _organizations_get_organizations_business_hours: operations.GetOrganizationsBusinessHours[Any] = handlers.organizations.get_organizations_business_hours
     _organizations_put_organizations_business_hours: operations.PutOrganizationsBusinessHours[Any] = handlers.organizations.put_organizations_business_hours
     _user_put_user_availability: operations.PutUserAvailability[Any] = handlers.user.put_user_availability
+    _calls_post_calls_voice_ai_agents_connect: operations.PostCallsVoiceAiAgentsConnect[Any] = handlers.calls.post_calls_voice_ai_agents_connect

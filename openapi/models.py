@@ -855,6 +855,14 @@ class TransferRequest(Body):
     elevenlabsConversationId: str | None = None
     calledNumber: str | None = None
     requestedAt: Moment
+    outcome: Literal["connected", "refused", "no-answer", "not-attempted"] | None = None
+    """
+    Null until the call is reported.
+    """
+    outcomeReason: str | None = None
+    """
+    ElevenLabs' words for a transfer that failed.
+    """
 
 
 class ConversationResolveRequest(Body):
@@ -1252,6 +1260,72 @@ class UserAvailabilityResponse(Body):
     data: UserAvailability
 
 
+class CallsConnectAgentRequestTransfer(Body):
+    model_config = ConfigDict(
+        extra="allow",
+    )
+    to: str
+    """
+    A phone number or a SIP address.
+    """
+    when: str | None = None
+    """
+    When to transfer there, in words for the agent.
+    """
+
+
+class CallsConnectAgentRequest(Body):
+    model_config = ConfigDict(
+        extra="allow",
+    )
+    dryRun: bool = False
+    """
+    Say what would be done, and do nothing.
+    """
+    transfers: list[CallsConnectAgentRequestTransfer] | None = None
+    """
+    Where the agent may transfer a call to, in this order; an empty list takes ours away. Without it they stay as they are.
+    """
+    transferText: str | None = None
+    """
+    What the transfer tool answers once an agent has a transfer.
+    """
+
+
+class CallsAgentConnectionPart(Body):
+    model_config = ConfigDict(
+        extra="allow",
+    )
+    kind: Literal["tool", "secret", "pre-call", "post-call", "transfer"]
+    name: str
+    state: Literal["ok", "drifted", "missing", "refused"]
+    detail: str
+    change: str
+    """
+    What was done about it, or would be with `dryRun`; blank for nothing.
+    """
+
+
+class CallsVoiceAiToolSecret(Body):
+    """
+    How the tool secret that ElevenLabs keeps for connected agents stands.
+    """
+
+    model_config = ConfigDict(
+        extra="allow",
+        arbitrary_types_allowed=True,
+    )
+    status: Literal["not_stored", "stored", "pending", "failed"]
+    """
+    `pending` until ElevenLabs has taken the newest secret, `failed` once it refused it; the one before it works meanwhile.
+    """
+    lastError: Annotated[str | None, Field(...)]
+    storedAt: Annotated[Moment | None, Field(...)]
+    """
+    When ElevenLabs last took a secret.
+    """
+
+
 class CallsIngestExternalCallRequest(Body):
     """
     Vendor-agnostic completed-call payload. `transcript`, `summary`, and `recording` are required when `status === "completed"`.
@@ -1322,6 +1396,7 @@ class CallsVoiceAiConfig(Body):
     sinchEstTrunkDomain: str | None = None
     webhook: CallsVoiceAiWebhook
     phoneNumbers: list[CallsVoiceAiPhoneNumber]
+    toolSecret: CallsVoiceAiToolSecret | None = None
 
 
 class CallsCall(Body):
@@ -1392,6 +1467,10 @@ class CallsCall(Body):
     """
     hasRecording: bool
     createdAt: Moment
+    transferRequests: list[TransferRequest] | None = None
+    """
+    Only when one call is read.
+    """
 
 
 class CallsHistoryResponse(Body):
@@ -1686,6 +1765,24 @@ class OrganizationBusinessHoursResponse(Body):
     data: OrganizationBusinessHours
 
 
+class CallsAgentConnection(Body):
+    model_config = ConfigDict(
+        extra="allow",
+    )
+    agentId: str
+    agentName: str
+    isDryRun: bool
+    problem: Annotated[str | None, Field(...)]
+    """
+    What was refused, what was done until then, and how to go on.
+    """
+    leftBehind: list[str]
+    """
+    Tools that were made, could not be attached, and could not be removed.
+    """
+    parts: list[CallsAgentConnectionPart]
+
+
 class CallsVoiceAiConfigResponse(Body):
     model_config = ConfigDict(
         extra="allow",
@@ -1704,3 +1801,14 @@ class ContactTimelineResponse(Body):
     """
     The `cursor` of the next page; null on the last.
     """
+
+
+class CallsConnectAgentResponse(Body):
+    model_config = ConfigDict(
+        extra="allow",
+    )
+    success: bool
+    """
+    Whether every part is as it should be.
+    """
+    connection: CallsAgentConnection

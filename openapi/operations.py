@@ -3297,10 +3297,95 @@ class PutUserAvailability(Protocol[R_contra]):
     async def __call__(self, request: Request[R_contra], *, body: models.UserAvailabilityRequest) -> PutUserAvailabilityAnswer: ...
 
 
+# POST /api/calls/voice-ai/agents/{agentId}/connect
+
+
+class PostCallsVoiceAiAgentsConnect200(Response[models.CallsConnectAgentResponse]):
+    """How the agent is connected. Inspect `success`."""
+
+    __slots__ = ()
+    status: ClassVar[Literal[200]] = 200
+
+
+class PostCallsVoiceAiAgentsConnect400(Response[models.CallsErrorResponse]):
+    """The request does not match the contract."""
+
+    __slots__ = ()
+    status: ClassVar[Literal[400]] = 400
+
+
+class PostCallsVoiceAiAgentsConnect401(Response[models.CallsErrorResponse]):
+    """Missing, invalid or expired token."""
+
+    __slots__ = ()
+    status: ClassVar[Literal[401]] = 401
+
+
+class PostCallsVoiceAiAgentsConnect404(Response[models.CallsErrorResponse]):
+    """The ElevenLabs workspace has no such agent."""
+
+    __slots__ = ()
+    status: ClassVar[Literal[404]] = 404
+
+
+class PostCallsVoiceAiAgentsConnect413(Response[models.CallsErrorResponse]):
+    """The body is larger than this operation accepts."""
+
+    __slots__ = ()
+    status: ClassVar[Literal[413]] = 413
+
+
+class PostCallsVoiceAiAgentsConnect415(Response[models.CallsErrorResponse]):
+    """The body is not sent as JSON."""
+
+    __slots__ = ()
+    status: ClassVar[Literal[415]] = 415
+
+
+class PostCallsVoiceAiAgentsConnect429(Response[models.CallsErrorResponse]):
+    """Too many requests; try again later."""
+
+    __slots__ = ()
+    status: ClassVar[Literal[429]] = 429
+
+
+class PostCallsVoiceAiAgentsConnect500(Response[models.CallsErrorResponse]):
+    """Internal server error."""
+
+    __slots__ = ()
+    status: ClassVar[Literal[500]] = 500
+
+
+class PostCallsVoiceAiAgentsConnect503(Response[models.CallsErrorResponse]):
+    """The server cannot answer just now; the same request may be sent again."""
+
+    __slots__ = ()
+    status: ClassVar[Literal[503]] = 503
+
+
+PostCallsVoiceAiAgentsConnectAnswer: TypeAlias = (
+    PostCallsVoiceAiAgentsConnect200
+    | PostCallsVoiceAiAgentsConnect400
+    | PostCallsVoiceAiAgentsConnect401
+    | PostCallsVoiceAiAgentsConnect404
+    | PostCallsVoiceAiAgentsConnect413
+    | PostCallsVoiceAiAgentsConnect415
+    | PostCallsVoiceAiAgentsConnect429
+    | PostCallsVoiceAiAgentsConnect500
+    | PostCallsVoiceAiAgentsConnect503
+)
+
+
+class PostCallsVoiceAiAgentsConnect(Protocol[R_contra]):
+    """Give an ElevenLabs agent the tools of this contract."""
+
+    async def __call__(self, request: Request[R_contra], *, body: models.CallsConnectAgentRequest, agent_id: str) -> PostCallsVoiceAiAgentsConnectAnswer: ...
+
+
 # What the server reads at start
 
 OPERATIONS: Final = Bindings(
-    "3c0e773125f5864da4976ee024d2a813fc7d57c0a58620a4eaba213dc9c50695",
+    "fa77046f5be71e0a8bd976975a5df71ce4d3329e1aa3664aae96a71d9f65e91d",
     {
         "POST /api/calls/ingest": Binding(
             handler="calls.post_calls_ingest",
@@ -3964,6 +4049,22 @@ OPERATIONS: Final = Bindings(
                 PutUserAvailability429,
                 PutUserAvailability500,
                 PutUserAvailability503,
+            ),
+        ),
+        "POST /api/calls/voice-ai/agents/{agentId}/connect": Binding(
+            handler="calls.post_calls_voice_ai_agents_connect",
+            body=models.CallsConnectAgentRequest,
+            parameters={('path', 'agentId'): 'agent_id'},
+            responses=(
+                PostCallsVoiceAiAgentsConnect200,
+                PostCallsVoiceAiAgentsConnect400,
+                PostCallsVoiceAiAgentsConnect401,
+                PostCallsVoiceAiAgentsConnect404,
+                PostCallsVoiceAiAgentsConnect413,
+                PostCallsVoiceAiAgentsConnect415,
+                PostCallsVoiceAiAgentsConnect429,
+                PostCallsVoiceAiAgentsConnect500,
+                PostCallsVoiceAiAgentsConnect503,
             ),
         ),
     },

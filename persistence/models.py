@@ -136,7 +136,10 @@ class PhoneNumber(Row):
 
 
 class ToolSecret(Row):
-    """A tool secret of an organization, as its SHA-256; only the newest has no `expires_at`."""
+    """A tool secret of an organization, as its SHA-256; a replaced one has an `expires_at`.
+
+    While ElevenLabs has not confirmed the newest, the one before it has no end either.
+    """
 
     id = Id()
     organization = Belongs(Organization)
@@ -172,6 +175,56 @@ class VoiceAiConfig(Row):
     webhook_checked_at = Moment(null=True)
     webhook_claimed_until = Moment(null=True)
     updated_at = Moment(default=now)
+
+
+class AgentWorkspace(Row):
+    """What the relay keeps in an organization's ElevenLabs workspace for its voice agents.
+
+    `secret_id` names the workspace secret that holds the tool secret, `secret_sealed` a value that has to be written
+    there and `secret_digest` the value that was written last. `secret_wanted` counts the values that were made, and
+    `secret_done` is the count of the last one whose writing ended. `transfer_text` is what the transfer tool answers
+    once an agent has a real transfer; None is the default text. One process at a time works on the workspace, until
+    `claimed_until`.
+    """
+
+    organization = Belongs(Organization, primary_key=True)
+    secret_id = CharField(max_length=LENGTHS["vendorId"], null=True)
+    secret_sealed = TextField(null=True)
+    secret_digest = CharField(max_length=LENGTHS["digest"], null=True)
+    secret_wanted = IntegerField(default=0)
+    secret_done = IntegerField(default=0)
+    secret_error = TextField(null=True)
+    secret_stored_at = Moment(null=True)
+    transfer_text = TextField(null=True)
+    claimed_until = Moment(null=True)
+    claim = CharField(max_length=LENGTHS["id"], null=True)
+
+
+class AgentTool(Row):
+    """A tool that was made in the organization's ElevenLabs workspace; `name` is the contract's, `tool_id` theirs."""
+
+    id = Id()
+    organization = Belongs(Organization, index=False)
+    name = CharField(max_length=LENGTHS["label"])
+    tool_id = CharField(max_length=LENGTHS["vendorId"])
+    created_at = Moment(default=now)
+
+    class Meta:
+        indexes = ((("organization", "name"), True),)
+
+
+class ConnectedAgent(Row):
+    """A voice agent that was given the organization's tools; `transfers` is the JSON list of those we set for it."""
+
+    id = Id()
+    organization = Belongs(Organization, index=False)
+    agent_id = CharField(max_length=LENGTHS["vendorId"])
+    name = TextField(default="")
+    transfers = TextField(default="[]")
+    connected_at = Moment(default=now)
+
+    class Meta:
+        indexes = ((("organization", "agent_id"), True),)
 
 
 class SmsConfig(Row):
@@ -443,7 +496,11 @@ class Message(Row):
 
 
 class TransferRequest(Row):
-    """A caller's wish to speak to a person, tied to its call once that is known."""
+    """A caller's wish to speak to a person, tied to its call once that is known.
+
+    `outcome` is one of `domain.statuses.TransferOutcome`, known once the call was reported; `outcome_reason` is the
+    vendor's word for it.
+    """
 
     id = Id()
     organization = Belongs(Organization, index=False)
@@ -453,6 +510,8 @@ class TransferRequest(Row):
     called_number = CharField(max_length=LENGTHS["phoneNumber"], null=True)
     reason = TextField(null=True)
     requested_at = Moment(default=now)
+    outcome = CharField(max_length=LENGTHS["word"], null=True)
+    outcome_reason = TextField(null=True)
 
     class Meta:
         indexes = (
@@ -578,6 +637,9 @@ MODELS = (
     PhoneNumber,
     ToolSecret,
     VoiceAiConfig,
+    AgentWorkspace,
+    AgentTool,
+    ConnectedAgent,
     SmsConfig,
     OrganizationHours,
     UserAvailability,

@@ -1,4 +1,7 @@
-"""Tool secrets: by their SHA-256, the newest of an organization without an end, each replaced one with its own."""
+"""Tool secrets: by their SHA-256, the newest of an organization without an end, each replaced one with its own.
+
+A secret that is on its way to ElevenLabs is added beside the others; those end once it has arrived.
+"""
 
 from typing import Any
 
@@ -8,6 +11,8 @@ from persistence.statements import Given, Statement
 
 # Replaced secrets that keep working at the same time. One more ends the oldest.
 MAX_REPLACED = 10
+# Secrets without an end. There are several only while ElevenLabs has not taken the newest.
+MAX_ENDLESS = 10
 
 
 def find(digest: str) -> tuple[str, str, str | None] | None:
@@ -17,8 +22,9 @@ def find(digest: str) -> tuple[str, str, str | None] | None:
 
 
 def current(organization_id: str) -> ToolSecret | None:
-    """Return the organization's secret that has no end."""
-    return ToolSecret.get_or_none(ToolSecret.organization == organization_id, ToolSecret.expires_at.is_null())
+    """Return the newest of the organization's secrets that have no end."""
+    endless = ToolSecret.select().where(ToolSecret.organization == organization_id, ToolSecret.expires_at.is_null())
+    return endless.order_by(ToolSecret.id.desc()).first()
 
 
 def living(organization_id: str) -> list[ToolSecret]:
@@ -32,11 +38,35 @@ def replace(organization_id: str, digest: str, expires_at: str) -> None:
 
     Earlier ones keep their own ends. Call this in a unit of the organization.
     """
-    mine = ToolSecret.organization == organization_id
-    ToolSecret.update(expires_at=expires_at).where(mine, ToolSecret.expires_at.is_null()).execute()
     ToolSecret.create(organization=organization_id, digest=digest)
+    end_others(organization_id, digest, expires_at)
+
+
+def add(organization_id: str, digest: str) -> bool:
+    """Add a secret beside the others, without an end; False, and nothing added, if too many have none.
+
+    Call this in a unit of the organization.
+    """
+    mine = (ToolSecret.organization == organization_id) & ToolSecret.expires_at.is_null()
+    if ToolSecret.select().where(mine).count() >= MAX_ENDLESS:
+        return False
+    ToolSecret.create(organization=organization_id, digest=digest)
+    return True
+
+
+def end_others(organization_id: str, digest: str, expires_at: str) -> None:
+    """Have every secret but `digest` that has no end work until `expires_at`, and keep a few of those with an end."""
+    mine = ToolSecret.organization == organization_id
+    endless = (ToolSecret.digest != digest) & ToolSecret.expires_at.is_null()
+    ToolSecret.update(expires_at=expires_at).where(mine, endless).execute()
     kept = [secret.id for secret in living(organization_id)][: MAX_REPLACED + 1]
     ToolSecret.delete().where(mine, ToolSecret.id.not_in(kept)).execute()
+
+
+def expire(organization_id: str, digest: str, expires_at: str) -> None:
+    """Have a secret that has no end work until `expires_at`."""
+    mine = (ToolSecret.organization == organization_id) & (ToolSecret.digest == digest)
+    ToolSecret.update(expires_at=expires_at).where(mine, ToolSecret.expires_at.is_null()).execute()
 
 
 def end(organization_id: str, secret_id: str | None = None) -> int:

@@ -10,10 +10,26 @@ from domain.times import from_wire, to_wire
 from persistence.models import Call, TransferRequest
 from persistence.statements import Given, Statement
 
+_MOST_OF_CALL = 100
+
 
 def add(organization_id: str, values: dict[str, Any]) -> TransferRequest:
     """Write down that a person is wanted."""
     return TransferRequest.create(organization=organization_id, **values)
+
+
+def of_call(organization_id: str, call_id: str) -> list[TransferRequest]:
+    """Return the requests made during the call, oldest first."""
+    request = TransferRequest
+    query = request.select().where(request.organization == organization_id, request.call == call_id)
+    return list(query.order_by(request.requested_at, request.id).limit(_MOST_OF_CALL))
+
+
+def settle(organization_id: str, request_id: str, outcome: str, reason: str | None) -> bool:
+    """Record what became of the request; False, and nothing recorded, if that is known already."""
+    request = TransferRequest
+    open_one = (request.organization == organization_id) & (request.id == request_id) & request.outcome.is_null()
+    return bool(request.update(outcome=outcome, outcome_reason=reason).where(open_one).execute())
 
 
 def attach_to_call(organization_id: str, elevenlabs_conversation_id: str, call_id: str, contact_id: str) -> None:

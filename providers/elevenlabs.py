@@ -63,7 +63,7 @@ class ElevenLabs:
 
     async def find_webhook(self, url: str) -> Webhook | None:
         """Return the signed webhook that delivers to `url`, one that is switched on if there are several."""
-        answer = await self._ask("/v1/workspace/webhooks?include_usages=true")
+        answer = await self.ask("/v1/workspace/webhooks?include_usages=true")
         entries = answer.document().get("webhooks")
         if not isinstance(entries, list):
             raise garbled(_PROVIDER, answer, "a list of webhooks")
@@ -80,7 +80,7 @@ class ElevenLabs:
         settings: dict[str, Any] = {"auth_type": "hmac", "name": name, "webhook_url": url}
         if headers:
             settings["request_headers"] = dict(headers)
-        answer = await self._tell("POST", "/v1/workspace/webhooks", {"settings": settings})
+        answer = await self.tell("POST", "/v1/workspace/webhooks", {"settings": settings})
         document = answer.document()
         webhook, secret = document.get("webhook_id"), document.get("webhook_secret")
         if not isinstance(webhook, str) or not webhook:
@@ -94,7 +94,7 @@ class ElevenLabs:
             ProviderRejected: also when a product still uses it.
         """
         try:
-            await self._tell("DELETE", f"/v1/workspace/webhooks/{quote(webhook_id, safe='')}")
+            await self.tell("DELETE", f"/v1/workspace/webhooks/{quote(webhook_id, safe='')}")
         except ProviderRejected as error:
             if error.status != 404:
                 raise
@@ -110,12 +110,12 @@ class ElevenLabs:
         Raises:
             ProviderRejected: also when the reply shows that the setting did not take.
         """
-        asked = await self._ask("/v1/convai/settings")
+        asked = await self.ask("/v1/convai/settings")
         if not (settings := asked.document()):
             raise garbled(_PROVIDER, asked, "the settings")
         current = settings.get("webhooks")
         wanted = _pointed_at(webhook_id, current if isinstance(current, dict) else {})
-        answer = await self._tell("PATCH", "/v1/convai/settings", {"webhooks": wanted})
+        answer = await self.tell("PATCH", "/v1/convai/settings", {"webhooks": wanted})
         settled = answer.document().get("webhooks")
         if not isinstance(settled, dict):
             raise garbled(_PROVIDER, answer, "the settings")
@@ -133,12 +133,13 @@ class ElevenLabs:
         if headers:
             document["request_headers"] = dict(headers)
         try:
-            await self._tell("PATCH", f"/v1/workspace/webhooks/{quote(webhook_id, safe='')}", document)
+            await self.tell("PATCH", f"/v1/workspace/webhooks/{quote(webhook_id, safe='')}", document)
         except ProviderError as error:
             reason = f"retries are off: {error.reason}"
             raise type(error)(_PROVIDER, reason, status=error.status, vendor_code=error.vendor_code) from error
 
-    async def _ask(self, path: str) -> Answer:
+    async def ask(self, path: str) -> Answer:
+        """Send a question, twice if nothing came back in time for that, and return the answer."""
         deadline = time.monotonic() + self._timeout
         try:
             return await self._exchange("GET", path, self._timeout)
@@ -148,10 +149,13 @@ class ElevenLabs:
                 raise
             return await self._exchange("GET", path, left)
 
-    async def _tell(self, method: str, path: str, document: object = None) -> Answer:
-        return await self._exchange(method, path, self._timeout, document)
+    async def tell(self, method: str, path: str, document: object = None, *, secret: str | None = None) -> Answer:
+        """Send what changes something, once, and return the answer; no error quotes `secret`, if there is one."""
+        return await self._exchange(method, path, self._timeout, document, secret)
 
-    async def _exchange(self, method: str, path: str, seconds: float, document: object = None) -> Answer:
+    async def _exchange(
+        self, method: str, path: str, seconds: float, document: object = None, secret: str | None = None
+    ) -> Answer:
         key = self._api_key.get_secret_value()
         answer = await exchange(
             self._http,
@@ -163,7 +167,7 @@ class ElevenLabs:
             document=document,
         )
         if not answer.is_success:
-            raise _refused(answer, key)
+            raise _refused(answer, [key] if secret is None else [key, secret])
         return answer
 
 
@@ -266,10 +270,10 @@ def _took(settled: dict[str, Any], webhook_id: str) -> bool:
     )
 
 
-def _refused(answer: Answer, api_key: str) -> ProviderError:
+def _refused(answer: Answer, private: list[str]) -> ProviderError:
     detail = answer.document().get("detail")
     code, words = _read_detail(detail[0] if isinstance(detail, list) and detail else detail)
-    return refusal(_PROVIDER, answer, code=code, said=quotable(words or answer.text(), [api_key]))
+    return refusal(_PROVIDER, answer, code=code, said=quotable(words or answer.text(), private))
 
 
 def _read_detail(detail: Any) -> tuple[object, object]:

@@ -9,10 +9,13 @@ what they say: neither is kept.
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from enum import StrEnum
+from itertools import islice
 from typing import Any
 
+from domain.documents import load
 from domain.errors import InvalidRequest
 from domain.lengths import LENGTHS
+from domain.statuses import TransferOutcome
 
 _MAX_SECONDS = 1_000_000_000
 _MAX_MOMENT = 253_402_300_799  # the last second of the year 9999
@@ -21,12 +24,30 @@ _RESULTS = {"busy": "busy", "no_answer": "no-answer", "no-answer": "no-answer", 
 _SIP_RESULTS = {486: "busy", 600: "busy", 408: "no-answer", 480: "no-answer", 487: "no-answer"}
 
 
+_TRANSFER_TOOL = "transfer_to_number"
+_MOST_TRANSFERS = 20
+_MOST_REASON = 200
+
+# What ElevenLabs writes about a transfer that failed is for people; these words tell that nobody took the call.
+_NO_ANSWER = ("no answer", "no-answer", "no_answer", "not answer", "unanswered", "timed out", "timeout", "408", "480")
+
+
 class ReportKind(StrEnum):
     """The three types of report we act on."""
 
     TRANSCRIPTION = "post_call_transcription"
     AUDIO = "post_call_audio"
     FAILURE = "call_initiation_failure"
+
+
+@dataclass(frozen=True, slots=True)
+class ReportedTransfer:
+    """One use of the agent's own transfer tool; `at` in seconds of the call, `reason` in the model's words."""
+
+    outcome: TransferOutcome
+    at: float = 0
+    reason: str | None = field(default=None, repr=False)
+    problem: str | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +68,7 @@ class ReportedCall:
     summary: str | None = field(default=None, repr=False)
     agent_name: str | None = None
     call_sid: str | None = None
+    transfers: tuple["ReportedTransfer", ...] = ()
     facts: dict[str, Any] = field(default_factory=dict, repr=False)
 
 
@@ -102,6 +124,7 @@ def _conversation(data: dict[str, Any]) -> ReportedCall:
         summary=_text(analysis.get("transcript_summary")),
         agent_name=_text(data.get("agent_name")),
         call_sid=_text(phone_call.get("call_sid")),
+        transfers=tuple(islice(_transfers(data.get("transcript")), _MOST_TRANSFERS)),
         facts=_facts(data, {"metadata": metadata, "analysis": analysis}),
     )
 
@@ -131,6 +154,52 @@ def _turns(transcript: Any) -> Iterator[dict[str, Any]]:
         if role in ("agent", "user") and isinstance(message, str) and message:
             at = _measure(turn.get("time_in_call_secs"))
             yield {"role": role, "message": message} | ({} if at is None else {"timestamp": at})
+
+
+# Transfers
+
+
+def _transfers(transcript: Any) -> Iterator[ReportedTransfer]:
+    """Yield each use of the transfer tool that was really made, with its result."""
+    reasons: dict[str, str | None] = {}
+    for turn in transcript if isinstance(transcript, list) else []:
+        for call in _entries(turn, "tool_calls"):
+            reasons[str(call.get("request_id"))] = _reason(call.get("params_as_json"))
+        for result in _entries(turn, "tool_results"):
+            if result.get("tool_has_been_called") is not False:
+                at = _measure(_object(turn).get("time_in_call_secs")) or 0
+                yield _transfer(result, at, reasons.get(str(result.get("request_id"))))
+
+
+def _entries(turn: Any, name: str) -> list[dict[str, Any]]:
+    listed = _object(turn).get(name)
+    entries = [_object(entry) for entry in listed] if isinstance(listed, list) else []
+    return [entry for entry in entries if entry.get("tool_name") == _TRANSFER_TOOL]
+
+
+def _reason(parameters: Any) -> str | None:
+    said = _text(_object(_read(parameters)).get("reason"))
+    return said[:_MOST_REASON] if said else None
+
+
+def _transfer(result: dict[str, Any], at: float, reason: str | None) -> ReportedTransfer:
+    told = _object(result.get("result")) or _object(_read(result.get("result_value")))
+    is_success = told.get("status") == "success" and result.get("is_error") is not True
+    if is_success and result.get("is_blocked") is not True:
+        return ReportedTransfer(TransferOutcome.CONNECTED, at, reason)
+    words = [told.get("error"), told.get("details"), result.get("raw_error_message"), result.get("error_type")]
+    problem = "; ".join(word for word in map(_text, words) if word)[:_MOST_REASON] or None
+    is_unanswered = any(word in (problem or "").lower() for word in _NO_ANSWER)
+    return ReportedTransfer(
+        TransferOutcome.NO_ANSWER if is_unanswered else TransferOutcome.REFUSED, at, reason, problem
+    )
+
+
+def _read(text: Any) -> Any:
+    try:
+        return load(text) if isinstance(text, str) else None
+    except InvalidRequest:
+        return None
 
 
 # A call that never began

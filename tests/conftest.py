@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, settings
 
 from persistence import organizations
 from persistence.database import Database, open_database
-from tests.support import chromium, memory, namespaces, postgresql, randomness, schedule, selection
+from tests.support import chromium, memory, namespaces, postgresql, randomness, schedule, selection, sipp
 from tests.support.api import engine_of_api
 from tests.support.waiting import SLOWNESS
 
@@ -19,6 +19,7 @@ from tests.support.waiting import SLOWNESS
 collect_ignore = [
     *([] if chromium.EXECUTABLE else ["test_live_page.py"]),
     *([] if namespaces.available() else ["test_own_addresses.py"]),
+    *([] if sipp.EXECUTABLE else ["test_refer.py"]),
 ]
 
 ENGINES = ("sqlite", "postgresql")

@@ -112,6 +112,7 @@ def test_secrets_are_hidden_when_settings_are_shown() -> None:
     assert {name for name in Settings.model_fields if re.search("secret|password|_keys$", name)} <= {
         *hidden,
         "tool_secret_overlap_minutes",
+        "tool_secret_rotation_days",
     }
     for text in (repr(shown), str(shown), str(shown.model_dump()), shown.model_dump_json()):
         assert TELLTALE not in text

@@ -188,6 +188,26 @@ export interface TransferRequested {
   data: TransferRequestedData;
 }
 
+export type TransferOutcome = "connected" | "refused" | "no-answer" | "not-attempted";
+
+export interface TransferEndedData {
+  transferRequestId: Id;
+  callId: Id;
+  contactId: Id;
+  outcome: TransferOutcome;
+  /** ElevenLabs' words for a transfer that failed. */
+  reason?: string;
+}
+
+/** What became of a transfer request. Sent once the call was reported. */
+export interface TransferEnded {
+  type: "event";
+  seq: Sequence;
+  event: "transfer_ended";
+  at: Time;
+  data: TransferEndedData;
+}
+
 export interface MessageStatusData {
   messageId: Id;
   conversationId: Id;
@@ -353,7 +373,7 @@ export interface Gap {
   reason: GapReason;
 }
 
-export type EventName = "call_initiated" | "call_ended" | "call_recording_ready" | "fetch_messages" | "note_created" | "transfer_requested" | "message_status" | "voice_ai_webhook" | "note_updated" | "contact_updated" | "availability_changed" | "contact_erased" | "erased";
+export type EventName = "call_initiated" | "call_ended" | "call_recording_ready" | "fetch_messages" | "note_created" | "transfer_requested" | "transfer_ended" | "message_status" | "voice_ai_webhook" | "note_updated" | "contact_updated" | "availability_changed" | "contact_erased" | "erased";
 
 export type EventNames = readonly EventName[];
 
@@ -396,6 +416,7 @@ export type Event =
   | FetchMessages
   | NoteCreated
   | TransferRequested
+  | TransferEnded
   | MessageStatus
   | VoiceAiWebhook
   | NoteUpdated

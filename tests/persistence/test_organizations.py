@@ -62,10 +62,12 @@ WORDS: dict[str, Any] = {
     "action": AuditAction.SIGNED_IN,
     "actor": Actor(),
     "after": None,
+    "agent_id": SHARED,
     "attachments": [],
     "before": FOR_EVER,
     "channel_identifier": OUR_NUMBER,
     "channel_type": "sms",
+    "claimed": SHARED,
     "content_type": "audio/mpeg",
     "credentials_sealed": "sealed",
     "details": {},
@@ -86,10 +88,12 @@ WORDS: dict[str, Any] = {
     "note": "x",
     "offset": 0,
     "our_number": OUR_NUMBER,
+    "outcome": "connected",
     "password_hash": "x",
     "phone_number": THEIR_NUMBER,
     "previous_expires_at": FOR_EVER,
     "provider": "console",
+    "reason": None,
     "retention": Retention(1, 1, 1),
     "role": "agent",
     "sealed": "sealed",
@@ -101,7 +105,9 @@ WORDS: dict[str, Any] = {
     "status": MessageStatus.DELIVERED,
     "subject": None,
     "tool": "send-sms",
+    "tool_id": SHARED,
     "total": 100,
+    "transfers": "[]",
     "until": later(60),
     "up_to": None,
     "wanted": EVERY_CALL,
@@ -109,6 +115,7 @@ WORDS: dict[str, Any] = {
 }
 # Where a name means something else than everywhere.
 OWN_WORDS: dict[str, dict[str, Any]] = {
+    "agents.update_workspace": {"values": {"secret_error": "x"}},
     "audit.newest": {"action": None},
     "calls.add": {"values": CALL_VALUES | {"external_call_id": "new"}},
     "calls.by_conversation": {"conversation_id": SHARED},
@@ -121,6 +128,8 @@ OWN_WORDS: dict[str, dict[str, Any]] = {
     "users.set_role": {"role": "agent"},
     "users.set_status": {"status": UserStatus.DISABLED},
     "tool_secrets.end": {"secret_id": None},
+    "tool_secrets.end_others": {"expires_at": FOR_EVER},
+    "tool_secrets.expire": {"expires_at": FOR_EVER},
     "tool_secrets.replace": {"expires_at": FOR_EVER},
     "transfer_requests.attach_by_time": {
         "call": {"id": "f" * 24, "contact": None, "started_at": OLD, "ended_at": FOR_EVER}
@@ -181,6 +190,9 @@ def populate(name: str, invoked_at: str) -> dict[str, str]:
     models.ToolSecret.create(**mine, digest=f"secret of {name}")
     models.VoiceAiConfig.create(**mine, webhook_secret_sealed=name, webhook_wanted=1)
     models.SmsConfig.create(**mine, provider="console", credentials_sealed=name)
+    models.AgentWorkspace.create(**mine, secret_id=name, claim=SHARED, claimed_until=OLD)
+    models.AgentTool.create(**mine, name="create_note", tool_id=SHARED)
+    models.ConnectedAgent.create(**mine, agent_id=SHARED, name=name, transfers="[1]")
     contact = models.Contact.create(**mine, phone_number=THEIR_NUMBER, name="x", name_is_placeholder=True).id
     erased = models.Contact.create(**mine, phone_number="-1", name="", erased_at=OLD).id
     conversation = models.Conversation.create(
@@ -211,6 +223,7 @@ def populate(name: str, invoked_at: str) -> dict[str, str]:
     ).id
     wish = models.TransferRequest.create(**mine, elevenlabs_conversation_id=SHARED, contact=contact).id
     models.TransferRequest.create(**mine, elevenlabs_conversation_id=SHARED)
+    models.TransferRequest.create(**mine, call=call, contact=contact)
     models.ToolInvocation.create(**mine, tool="send-sms", fingerprint=SHARED, result_id=message, invoked_at=invoked_at)
     for sequence in (1, 2):
         models.Event.create(**mine, sequence=sequence, name="call_ended", at=OLD, contact_id=contact, data="{}")
@@ -230,6 +243,7 @@ def populate(name: str, invoked_at: str) -> dict[str, str]:
         "message_id": message,
         "provider_message_id": SHARED,
         "wish_id": wish,
+        "request_id": wish,
     }
 
 

@@ -32,7 +32,19 @@ from openapi.operations import OPERATIONS
 from openapi.schemas import Schemas
 from tests.support import second_opinion
 from tests.support.api import Api, running_api
-from tests.support.fuzz_data import SMS_STATUS, Known, callbacks_by_token, known_body, known_parameters, meant, prepare
+from tests.support.elevenlabs_workspace import FakeWorkspace
+from tests.support.fuzz_data import (
+    AGENT,
+    CONNECT,
+    SMS_STATUS,
+    Known,
+    callbacks_by_token,
+    known_body,
+    known_parameters,
+    meant,
+    prepare,
+    with_key,
+)
 from tests.support.vendors import FakeTwilio
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -76,8 +88,14 @@ class Outcome:
 async def fuzz(data_dir: Path, *, examples: int, seed: int, only: str = "^/", denied: str = _DENIED_PHASES) -> Outcome:
     """Run it all on the paths that match `only`, in the phases `denied` without a token; a seed repeats it."""
     operations = tuple(one for one in document.load().operations if re.search(only, one.path) and _is_written(one))
-    async with FakeTwilio() as twilio, running_api(data_dir, twilio_url=twilio.url, **_PATIENT) as api:
+    async with contextlib.AsyncExitStack() as stack:
+        twilio = await stack.enter_async_context(FakeTwilio())
+        workspace = await stack.enter_async_context(FakeWorkspace())
+        workspace.add_agent(AGENT)
+        vendors = {"twilio_url": twilio.url, "elevenlabs_url": workspace.url}
+        api = await stack.enter_async_context(running_api(data_dir, **vendors, **_PATIENT))
         known = await prepare(api, twilio)
+        await with_key(api, workspace.api_key)
         chosen, seeded = _chosen(operations), ("--seed", str(seed))
         many = (*seeded, "--max-examples", str(examples))
         runs = [
@@ -87,6 +105,7 @@ async def fuzz(data_dir: Path, *, examples: int, seed: int, only: str = "^/", de
             )
         ]
         provoked = Reached()
+        await with_key(api, workspace.api_key)
         await _provoke(api, known, operations, provoked)
         paths = {one.path for one in operations}
         runs += [
@@ -185,6 +204,9 @@ async def _provoke(api: Api, known: Known, operations: tuple[Operation, ...], re
     async with httpx.AsyncClient(base_url=api.url, trust_env=False, event_hooks=hooks) as http:
         for operation in operations:
             request = _request(api, known, operation)
+            for agent in (AGENT, "agent_nobody") if operation.path == CONNECT else ():
+                target = request["url"].replace(AGENT, agent)
+                _add(reached, operation, await http.post(target, json={}, headers=request["headers"]))
             for status, fault in _FAULTS.items():
                 # Once after the token was believed, and once before.
                 for spared in (1, 0) if str(status) in operation.responses else ():

@@ -18,6 +18,8 @@ from tests.support.reading import contact_of, conversation_row, message_row
 from tests.support.vendors import FakeTwilio
 
 POST_CALL = "/api/webhook/elevenlabs"
+CONNECT = "/api/calls/voice-ai/agents/{agentId}/connect"
+AGENT = "agent_fuzz"
 SMS_STATUS = "/api/webhook/sms/{provider}/{messageId}"
 
 _SPARE_PHONE, _TEXTED_PHONE, _ERASED_PHONE = "+14165550177", "+14165550166", "+14165550155"
@@ -104,6 +106,7 @@ async def prepare(api: Api, twilio: FakeTwilio) -> Known:
             "keyId": keys[0],
             "noteId": note["note_id"],
             "organizationId": api.organization_id,
+            "agentId": AGENT,
         },
         query={"contactId": call["contactId"]} | dict(parse_qsl(urlsplit(callback).query)),
         body={
@@ -158,6 +161,17 @@ async def _with_webhook(api: Api) -> str:
 
     await api.relay.database.write(unit)
     return secret
+
+
+async def with_key(api: Api, key: str) -> None:
+    """Give the organization the key of a workspace, whatever the run has made of it."""
+    sealed = api.relay.vault.seal(key)
+
+    def unit() -> None:
+        mine = VoiceAiConfig.organization == api.organization_id
+        VoiceAiConfig.update(elevenlabs_api_key_sealed=sealed).where(mine).execute()
+
+    await api.relay.database.write(unit)
 
 
 def known_parameters(known: Known, operation_path: str, query: dict[str, Any]) -> dict[str, Any]:

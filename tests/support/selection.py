@@ -18,6 +18,7 @@ _STARTING = (
     "tests.support.fuzz",
     "tests.support.namespaces",
     "tests.support.processes",
+    "tests.support.sipp",
     "tests.support.tree",
     "tests.support.up",
 )

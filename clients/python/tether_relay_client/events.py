@@ -210,6 +210,28 @@ class TransferRequested(TypedDict):
     data: TransferRequestedData
 
 
+TransferOutcome = Literal["connected", "refused", "no-answer", "not-attempted"]
+
+
+class TransferEndedData(TypedDict):
+    transferRequestId: Id
+    callId: Id
+    contactId: Id
+    outcome: TransferOutcome
+    # ElevenLabs' words for a transfer that failed.
+    reason: NotRequired[str]
+
+
+class TransferEnded(TypedDict):
+    """What became of a transfer request. Sent once the call was reported."""
+
+    type: Literal["event"]
+    seq: Sequence
+    event: Literal["transfer_ended"]
+    at: Time
+    data: TransferEndedData
+
+
 class MessageStatusData(TypedDict):
     messageId: Id
     conversationId: Id
@@ -383,7 +405,7 @@ class Gap(TypedDict):
     reason: GapReason
 
 
-EventName = Literal["call_initiated", "call_ended", "call_recording_ready", "fetch_messages", "note_created", "transfer_requested", "message_status", "voice_ai_webhook", "note_updated", "contact_updated", "availability_changed", "contact_erased", "erased"]
+EventName = Literal["call_initiated", "call_ended", "call_recording_ready", "fetch_messages", "note_created", "transfer_requested", "transfer_ended", "message_status", "voice_ai_webhook", "note_updated", "contact_updated", "availability_changed", "contact_erased", "erased"]
 
 
 EventNames = list[EventName]
@@ -423,7 +445,7 @@ class ErrorFrame(TypedDict):
 
 
 # One event; `event` says which.
-Event = CallInitiated | CallEnded | CallRecordingReady | FetchMessages | NoteCreated | TransferRequested | MessageStatus | VoiceAiWebhook | NoteUpdated | ContactUpdated | AvailabilityChanged | ContactErased | Erased
+Event = CallInitiated | CallEnded | CallRecordingReady | FetchMessages | NoteCreated | TransferRequested | TransferEnded | MessageStatus | VoiceAiWebhook | NoteUpdated | ContactUpdated | AvailabilityChanged | ContactErased | Erased
 
 
 # Anything the server sends; `type` says what.
@@ -437,6 +459,7 @@ EVENT_NAMES: Final = (
     "fetch_messages",
     "note_created",
     "transfer_requested",
+    "transfer_ended",
     "message_status",
     "voice_ai_webhook",
     "note_updated",
