@@ -142,7 +142,7 @@ def _relay(settings: Settings, database: Database, http: httpx.AsyncClient) -> R
         database=database,
         vault=Vault(settings.encryption_keys),
         tokens=Tokens(_signing_keys(settings)),
-        store=_store(settings),
+        store=open_store(settings),
         downloader=_downloader(settings),
         downloads=Places(
             settings.max_downloads, settings.max_downloads_per_organization, settings.download_wait_seconds
@@ -242,7 +242,8 @@ def _downloader(settings: Settings) -> Downloader:
     return Downloader(limits, allowed_networks=settings.download_allowed_networks, own_names=sorted(own_names))
 
 
-def _store(settings: Settings) -> RecordingStore:
+def open_store(settings: Settings) -> RecordingStore:
+    """Return the place where recordings are kept."""
     secret = settings.r2_secret_access_key
     if settings.r2_bucket and settings.r2_endpoint_url and settings.r2_access_key_id and secret:
         return connect_s3(

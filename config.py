@@ -178,6 +178,11 @@ class Settings(BaseSettings):
         return self.database_url or f"sqlite:///{self.data_dir / 'relay.db'}"
 
     @property
+    def secrets_file(self) -> Path:
+        """Where an embedded installation keeps the secrets that are not set otherwise."""
+        return self.data_dir / "secrets.json"
+
+    @property
     def local_url(self) -> str:
         """Where the API is reached from this machine."""
         return f"http://{_reachable(self.api_host)}:{self.api_port}"
@@ -237,6 +242,23 @@ def load_settings(**overrides: object) -> Settings:
     Raises:
         ConfigurationError: when a setting is bad, a needed secret is missing, or `data_dir` cannot be written.
     """
+    settings = _read(**overrides)
+    return settings if _has_secrets(settings) else _with_local_secrets(settings)
+
+
+def existing_settings(**overrides: object) -> Settings:
+    """Read the settings without writing anything; secrets that do not exist are None.
+
+    Raises:
+        ConfigurationError: if a setting is bad, or secrets.json cannot be read.
+    """
+    settings = _read(**overrides)
+    if _has_secrets(settings) or not (settings.is_embedded and settings.secrets_file.exists()):
+        return settings
+    return _with_local_secrets(settings)
+
+
+def _read(**overrides: object) -> Settings:
     try:
         settings = Settings(**overrides)  # type: ignore[arg-type]
     except ValidationError as error:
@@ -247,7 +269,7 @@ def load_settings(**overrides: object) -> Settings:
         raise ConfigurationError("The file .env is not UTF-8 text.") from error
     _check_object_storage(settings)
     _check_ports(settings)
-    return settings if _has_secrets(settings) else _with_local_secrets(settings)
+    return settings
 
 
 def _check_object_storage(settings: Settings) -> None:
@@ -289,7 +311,7 @@ def _with_local_secrets(settings: Settings) -> Settings:
         raise ConfigurationError(
             "Set JWT_SECRET and ENCRYPTION_KEYS: every process on a shared database needs the same ones."
         )
-    kept = _local_secrets(settings.data_dir)
+    kept = _local_secrets(settings.data_dir, settings.secrets_file)
     return settings.model_copy(
         update={
             "jwt_secret": settings.jwt_secret or SecretStr(kept["jwtSecret"]),
@@ -298,8 +320,18 @@ def _with_local_secrets(settings: Settings) -> Settings:
     )
 
 
-def _local_secrets(data_dir: Path) -> dict[str, str]:
-    path = data_dir / "secrets.json"
+def kept_secrets(settings: Settings) -> dict[str, str]:
+    """Return what secrets.json holds if a secret in use comes from there, otherwise nothing."""
+    if not settings.is_embedded or not settings.secrets_file.exists():
+        return {}
+    kept = _local_secrets(settings.data_dir, settings.secrets_file)
+    in_use = (settings.jwt_secret, settings.encryption_keys)
+    return (
+        kept if {kept["jwtSecret"], kept["encryptionKeys"]} & {one.get_secret_value() for one in in_use if one} else {}
+    )
+
+
+def _local_secrets(data_dir: Path, path: Path) -> dict[str, str]:
     try:
         data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
         if not path.exists():

@@ -57,6 +57,7 @@ def _run(command: list[str]) -> None:
 
 def _add_the_rest(cli: typer.Typer) -> None:
     from commands.auditing import audit
+    from commands.backups import backup, restoring
     from commands.contract import contract
     from commands.keys import key
     from commands.listening import listening
@@ -65,9 +66,10 @@ def _add_the_rest(cli: typer.Typer) -> None:
     from commands.upkeep import upkeep
     from commands.users import user
 
-    for commands in (listening, upkeep, retention):
+    for commands in (listening, upkeep, retention, restoring):
         cli.add_typer(commands)
-    for name, commands in (("org", org), ("user", user), ("key", key), ("audit", audit), ("contract", contract)):
+    named = {"org": org, "user": user, "key": key, "audit": audit, "backup": backup, "contract": contract}
+    for name, commands in named.items():
         cli.add_typer(commands, name=name)
 
 

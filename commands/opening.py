@@ -11,7 +11,9 @@ from config import Settings, load_settings
 from domain.errors import ConfigurationError, NotFound
 from logs import configure_logging
 from persistence import organizations
+from persistence.database import Database
 from persistence.models import Organization
+from version import VERSION
 
 R = TypeVar("R")
 
@@ -34,11 +36,26 @@ def run(act: Callable[[Relay], Awaitable[R]]) -> R:
 
     async def inside() -> R:
         async with open_relay(settings) as relay:
+            refuse_newer(relay.database)
             if relay.database.pending_migrations():
                 raise ConfigurationError("The database is not up to date; run `manage.py migrate` first.")
             return await act(relay)
 
     return asyncio.run(inside())
+
+
+def refuse_newer(database: Database) -> None:
+    """Refuse a database that a newer version has migrated.
+
+    Raises:
+        ConfigurationError: if it has had a migration that this version does not know.
+    """
+    unknown = database.unknown_migrations()
+    if unknown:
+        raise ConfigurationError(
+            f"The database was migrated by a newer version than {VERSION} (it has {unknown[-1]}). "
+            "Run that version, or restore a backup that was made before the upgrade."
+        )
 
 
 async def in_organization(relay: Relay, organization: str, act: Callable[[Organization], Awaitable[R]]) -> R:
