@@ -10,7 +10,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import httpx
-from prometheus_client import CollectorRegistry, Gauge
+from prometheus_client import CollectorRegistry, Gauge, Info
 from pydantic import ValidationError
 from starlette.types import ASGIApp
 
@@ -23,6 +23,7 @@ from actions.relay import Relay, Rules
 from actions.tokens import Key, Tokens, private_key, public_key, shared_key
 from actions.vault import Vault
 from config import Settings
+from domain import documents
 from domain.errors import ConfigurationError, InvalidRequest
 from domain.messages import TextProvider
 from domain.origins import HTTPS_ONLY
@@ -36,6 +37,7 @@ from openapi import document
 from openapi.document import Contract
 from openapi.operations import OPERATIONS
 from openapi.serving import assembly
+from openapi.serving.description import describe
 from openapi.serving.registry import find_handlers
 from persistence.database import Database, open_database
 from providers.console import Console
@@ -49,6 +51,7 @@ from providers.storage.s3 import connect_s3
 from providers.textgrid import TextGrid, TextGridCredentials
 from providers.twilio import Twilio, TwilioCredentials
 from realtime import pages
+from version import VERSION
 
 _HTTPS_ONLY = (b"strict-transport-security", HTTPS_ONLY.encode())
 
@@ -102,16 +105,20 @@ def create_apps(relay: Relay, contract: Contract | None = None, connections: Con
             Refusals(connections.refused, "relay_connections_refused", "Connections beyond a limit.", "limit")
         )
     registry.register(Refusals(relay.refusals))
+    Info("relay_build", "What runs here.", registry=registry).info({"version": VERSION})
     health, rules = Health(relay, registry), relay.rules
     probes: dict[str, Page] = {"/healthz": health.healthz, "/readyz": health.readyz, "/metrics": health.metrics}
     shown = pages.load(rules.realtime_url, for_people=rules.serves_pages)
     own = {path: fixed(*page) for path, page in shown.items()} | ({} if rules.has_management_port else probes)
+    contract = contract or document.load()
+    described = {"serverVersion": VERSION, **describe(contract, OPERATIONS)}
     operations = assembly.build(
-        contract or document.load(),
+        contract,
         relay,
         partial(authenticate, relay),
         bindings=OPERATIONS,
         handlers=find_handlers(handlers, OPERATIONS),
+        pages={"/contract": documents.dump(described)},
         limits=relay.rates,
         max_body_bytes=rules.max_body_bytes,
         max_document_bytes=rules.max_document_bytes,
@@ -167,6 +174,7 @@ def _relay(settings: Settings, database: Database, http: httpx.AsyncClient) -> R
             held_body_bytes=settings.held_body_bytes,
             held_unverified_body_bytes=settings.held_unverified_body_bytes,
             max_recording_bytes=settings.max_recording_bytes,
+            version=VERSION,
             public_url=settings.public_url,
             webhook_tolerance=settings.webhook_tolerance_minutes * 60,
             webhook_organizations_tried=settings.webhook_organizations_tried,

@@ -6,6 +6,7 @@ Every setting is listed with its default and its reason in `.env.example`. Secre
 import json
 import os
 import secrets
+from collections.abc import Callable
 from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
 from typing import Annotated, Literal
@@ -46,6 +47,7 @@ class Settings(BaseSettings):
 
     data_dir: Path = Path("var")
     database_url: str = ""
+    migrate_at_start: Literal["on", "off"] = "off"
 
     api_host: str = "127.0.0.1"
     api_port: Port = 2212
@@ -331,6 +333,21 @@ def kept_secrets(settings: Settings) -> dict[str, str]:
     )
 
 
+def change_kept_keys(settings: Settings, change: Callable[[list[str]], list[str]]) -> list[str]:
+    """Change the encryption keys that secrets.json keeps, newest first; return those it keeps now.
+
+    Raises:
+        ConfigurationError: if the keys in use are set elsewhere.
+    """
+    kept = kept_secrets(settings)
+    ring = settings.encryption_keys.get_secret_value() if settings.encryption_keys else ""
+    if kept.get("encryptionKeys") != ring:
+        raise ConfigurationError("The keys in use come from ENCRYPTION_KEYS: change them where that is set.")
+    changed = change([key.strip() for key in ring.split(",")])
+    _draft(settings.secrets_file, kept | {"encryptionKeys": ",".join(changed)}).replace(settings.secrets_file)
+    return changed
+
+
 def _local_secrets(data_dir: Path, path: Path) -> dict[str, str]:
     try:
         data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -350,12 +367,20 @@ def _local_secrets(data_dir: Path, path: Path) -> dict[str, str]:
 
 def _write_once(path: Path, content: dict[str, str]) -> None:
     # Two processes may start at once: each writes a whole file of its own, and the first link wins.
-    draft = path.with_suffix(f".{os.getpid()}.tmp")
-    draft.touch(mode=0o600)
-    draft.write_text(json.dumps(content))
+    draft = _draft(path, content)
     try:
         os.link(draft, path)
     except FileExistsError:
         pass
     finally:
         draft.unlink()
+
+
+def _draft(path: Path, content: dict[str, str]) -> Path:
+    draft = path.with_suffix(f".{os.getpid()}.tmp")
+    draft.touch(mode=0o600)
+    with draft.open("w") as file:
+        file.write(json.dumps(content))
+        file.flush()
+        os.fsync(file.fileno())
+    return draft

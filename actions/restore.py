@@ -32,6 +32,8 @@ _DRAFT = "restoring"
 # How many bytes of the backup were read, and how many it has.
 OnProgress = Callable[[int, int], None]
 
+BeginNewEpochs = Callable[[Database], Awaitable[None]]
+
 
 @dataclass(frozen=True)
 class Secrets:
@@ -94,7 +96,6 @@ class Restored:
     stored: int
     missing: int
     migrated: list[str]
-    new_epochs: int
     took_secrets: bool
     aside: Path | None
 
@@ -133,8 +134,8 @@ async def restore(
     backup: BinaryIO,
     target: Target,
     *,
-    begin_new_epochs: Callable[[Database], Awaitable[int]],
     on_progress: OnProgress,
+    begin_new_epochs: BeginNewEpochs | None = None,
 ) -> Restored:
     """Verify the backup, check the keys, then put its database, recordings and secrets in place.
 
@@ -157,7 +158,7 @@ async def restore(
         _refuse_newer(contents.manifest)
         secrets = _secrets_to_take(contents, target)
         missing = await _missing(contents, target.store)
-        migrated, epochs = await _prepare(contents.database, begin_new_epochs)
+        migrated = await _prepare(contents.database, begin_new_epochs)
         stored = list[str]()
         try:
             async for key in _store(backup, contents, target.store, on_progress):
@@ -170,7 +171,7 @@ async def restore(
             raise
         if secrets is not None:
             _write_secrets(target.secrets_file, secrets)
-    return Restored(contents, len(stored), missing, migrated, epochs, secrets is not None, aside)
+    return Restored(contents, len(stored), missing, migrated, secrets is not None, aside)
 
 
 def _read(backup: BinaryIO, on_progress: OnProgress) -> Iterator[Member]:
@@ -253,11 +254,14 @@ def _left_unopened(contents: Contents, keys: SecretStr | None) -> int:
     return max(0, contents.unopened(keys) - contents.manifest.keys.unopened)
 
 
-async def _prepare(draft: Path, begin_new_epochs: Callable[[Database], Awaitable[int]]) -> tuple[list[str], int]:
+async def _prepare(draft: Path, begin_new_epochs: BeginNewEpochs | None) -> list[str]:
     """Bring the database up to date and begin new epochs, while it is still out of everybody's sight."""
     database = open_database(f"sqlite:///{draft}")
     try:
-        return database.migrate(), await begin_new_epochs(database)
+        migrated = database.migrate()
+        if begin_new_epochs is not None:
+            await begin_new_epochs(database)
+        return migrated
     finally:
         database.close()
 
@@ -311,11 +315,8 @@ def _switch(contents: Contents, target: Target, secrets: Secrets | None, *, keep
         _write_secrets(target.secrets_file, _both(secrets, target.keys))
     aside = _put_aside(target.database) if keeps_aside else None
     try:
-        for suffix in (
-            "-wal",
-            "-shm",
-            "-journal",
-        ):  # of a database that is gone; SQLite would take it for the new one's
+        # Of a database that is gone; SQLite would take it for the new one's.
+        for suffix in ("-wal", "-shm", "-journal"):
             target.database.with_name(target.database.name + suffix).unlink(missing_ok=True)
         contents.database.replace(target.database)
     except BaseException:

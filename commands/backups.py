@@ -4,7 +4,6 @@ import asyncio
 import contextlib
 import json
 import os
-import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import aclosing
@@ -19,11 +18,11 @@ from actions.relay import Relay
 from actions.restore import Contents, Restored, Target, check, restore
 from app import open_relay, open_store
 from commands.opening import read_settings, refuse_newer
-from commands.terminal import complain, meter, show
+from commands.terminal import bytes_out, complain, meter, show
 from config import Settings, existing_settings, kept_secrets
 from domain.backups import Manifest
 from domain.errors import BackupRejected, ConfigurationError
-from persistence.database import Database, embedded_path
+from persistence.database import embedded_path
 from providers.storage import DiskStore, RecordingStore
 from version import VERSION
 
@@ -142,29 +141,17 @@ def restore_command(
             restore(
                 content,
                 target,
-                begin_new_epochs=_begin_new_epochs,
                 on_progress=lambda done, total: shown.report("restored", done, total),
             )
         )
     _show_restored(restored, database)
 
 
-async def _begin_new_epochs(database: Database) -> int:
-    """Have every organization's event log begin a new epoch; return how many there are."""
-    del database
-    return 0
-
-
 # Where a backup goes to and comes from
 
 
 def _check_destination(file: str, *, to_bucket: bool) -> None:
-    if to_bucket:
-        return
-    if file == _STANDARD_OUTPUT:
-        if sys.stdout.isatty():
-            raise ConfigurationError("A backup is not text. Give a file, or send the output into a pipe.")
-    elif Path(file).exists():
+    if not to_bucket and file != _STANDARD_OUTPUT and Path(file).exists():
         raise ConfigurationError(f"{file} exists already. Give another name, so that an older backup stays.")
 
 
@@ -190,7 +177,7 @@ async def _write(made: Backup, relay: Relay, file: str, *, to_bucket: bool) -> i
     if to_bucket:
         key = _key(file, relay.store)
         return (await relay.store.store(key, made.chunks(), "application/gzip")).size
-    with _standard_output() if file == _STANDARD_OUTPUT else _whole_or_not_at_all(Path(file)) as out:
+    with bytes_out() if file == _STANDARD_OUTPUT else _whole_or_not_at_all(Path(file)) as out:
         size = 0
         async with aclosing(made.chunks()) as chunks:
             async for chunk in chunks:
@@ -207,12 +194,6 @@ def _key(name: str, store: RecordingStore) -> str:
 
 def _is_bucket(store: RecordingStore) -> bool:
     return not isinstance(store, DiskStore)
-
-
-@contextlib.contextmanager
-def _standard_output() -> Iterator[BinaryIO]:
-    yield sys.stdout.buffer
-    sys.stdout.buffer.flush()
 
 
 @contextlib.contextmanager

@@ -9,12 +9,14 @@ import json
 import os
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, BinaryIO
 
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, MofNCompleteColumn, Progress, TaskID, TextColumn
 from rich.table import Column, Table
 from rich.text import Text
+
+from domain.errors import ConfigurationError
 
 _out = Console(highlight=False, markup=False)
 _errors = Console(stderr=True, highlight=False, markup=False)
@@ -78,6 +80,19 @@ def _cell(cell: str | Part) -> Text:
 def complain(line: str, *, style: str = "") -> None:
     """Print a line on standard error."""
     _errors.print(Text(printable(line), style=style), soft_wrap=True)
+
+
+@contextlib.contextmanager
+def bytes_out() -> Iterator[BinaryIO]:
+    """Write bytes to standard output, for the next program in a pipe.
+
+    Raises:
+        ConfigurationError: if standard output is a terminal.
+    """
+    if sys.stdout.isatty():
+        raise ConfigurationError("The output is not text. Give a file, or send it into a pipe.")
+    yield sys.stdout.buffer
+    sys.stdout.buffer.flush()
 
 
 def discard_the_rest() -> None:
