@@ -1,5 +1,7 @@
 """How large the database is, and what time its server has."""
 
+from typing import Any
+
 from peewee import SqliteDatabase
 
 from persistence.models import Recording
@@ -24,5 +26,5 @@ def clock() -> float | None:
 
 def newest_recordings(limit: int) -> list[str]:
     """Return the keys of the recordings that were stored last."""
-    query = Recording.select(Recording.key).order_by(Recording.id.desc()).limit(limit)
+    query: Any = Recording.select(Recording.key).order_by(Recording.id.desc()).limit(limit)
     return [key for (key,) in query.tuples()]

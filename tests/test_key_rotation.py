@@ -52,12 +52,12 @@ async def test_every_secret_is_sealed_anew_and_opens_with_the_new_key_alone(data
     await many(database_url, old, 450)
     await many(database_url, lost, 1)
     keys = {"_env_file": None, "database_url": database_url, "jwt_secret": "x" * 32}
-    async with open_relay(load_settings(**keys, encryption_keys=f"{new},{old}")) as relay:  # type: ignore[arg-type]
+    async with open_relay(load_settings(**keys, encryption_keys=f"{new},{old}")) as relay:
         before = await look_at_secrets(relay)
         counts = [count async for count in rotate_secrets(relay)]
         after = await look_at_secrets(relay)
         again = [count async for count in rotate_secrets(relay)]
-    async with open_relay(load_settings(**keys, encryption_keys=new)) as relay:  # type: ignore[arg-type]
+    async with open_relay(load_settings(**keys, encryption_keys=new)) as relay:
         alone = await look_at_secrets(relay)
 
     assert list(before.by_key.values()) == [0, 450]
@@ -73,7 +73,7 @@ async def test_secret_that_is_stored_anew_meanwhile_is_kept(database_url: str, m
     old, new = encryption_key(), encryption_key()
     await many(database_url, old, 3)
     keys = {"_env_file": None, "database_url": database_url, "jwt_secret": "x" * 32}
-    settings = load_settings(**keys, encryption_keys=f"{new},{old}")  # type: ignore[arg-type]
+    settings = load_settings(**keys, encryption_keys=f"{new},{old}")
     saved, replace = list[str](), sealed_columns.replace
 
     def slow(sealed: sealed_columns.Sealed, text: str) -> bool:
@@ -103,7 +103,7 @@ async def test_process_that_keeps_sealing_with_the_old_key_is_said(
     await many(database_url, old, 1)
     keys = {"_env_file": None, "database_url": database_url, "jwt_secret": "x" * 32}
     monkeypatch.setattr("persistence.sealed_columns.replace", lambda *_: False)
-    async with open_relay(load_settings(**keys, encryption_keys=f"{new},{old}")) as relay:  # type: ignore[arg-type]
+    async with open_relay(load_settings(**keys, encryption_keys=f"{new},{old}")) as relay:
         with pytest.raises(RelayError, match="Restart them"):
             async for _ in rotate_secrets(relay):
                 pass

@@ -1,7 +1,6 @@
 """Restoring, where a process cannot be stopped at the right place: in the last steps."""
 
 import sqlite3
-from collections.abc import AsyncIterator
 from contextlib import closing
 from pathlib import Path
 
@@ -33,7 +32,7 @@ def settings(tmp_path: Path) -> Settings:
 
 
 @pytest.fixture
-async def backup(settings: Settings, tmp_path: Path) -> AsyncIterator[Path]:
+async def backup(settings: Settings, tmp_path: Path) -> Path:
     """Make a backup with one organization."""
     file = tmp_path / "backup.tar.gz"
     async with open_relay(settings) as relay:
@@ -49,7 +48,7 @@ async def backup(settings: Settings, tmp_path: Path) -> AsyncIterator[Path]:
         )
         async with making as made:
             file.write_bytes(b"".join([chunk async for chunk in made.chunks()]))
-    yield file
+    return file
 
 
 def target(settings: Settings, folder: Path) -> Target:
