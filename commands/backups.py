@@ -17,9 +17,9 @@ from actions.back_up import Backup, backing_up
 from actions.relay import Relay
 from actions.restore import Contents, Restored, Target, check, restore
 from app import open_relay, open_store
-from commands.opening import read_settings, refuse_newer
+from commands.opening import look_at_settings, read_settings, refuse_newer
 from commands.terminal import bytes_out, complain, meter, show
-from config import Settings, existing_settings, kept_secrets
+from config import Settings, kept_secrets
 from domain.backups import Manifest
 from domain.errors import BackupRejected, ConfigurationError
 from persistence.database import embedded_path
@@ -126,7 +126,7 @@ def restore_command(
     ] = False,
 ) -> None:
     """Restore a backup: verify it, check the keys, then replace the database in one step. Stop the servers first."""
-    settings, database = _embedded(existing_settings())
+    settings, database = _embedded(look_at_settings())
     target = Target(
         database=database,
         store=open_store(settings),
@@ -157,7 +157,7 @@ def _check_destination(file: str, *, to_bucket: bool) -> None:
 
 def _existing() -> Settings:
     """Read the settings of an installation that is there; nothing is made for one that is not."""
-    database = embedded_path(existing_settings().resolved_database_url)
+    database = embedded_path(look_at_settings().resolved_database_url)
     if database is not None and not database.exists():
         raise ConfigurationError(f"There is no database at {database}. Set DATA_DIR or DATABASE_URL.")
     return read_settings()
@@ -229,7 +229,7 @@ def _opened(file: str, *, from_bucket: bool) -> Iterator[BinaryIO]:
 
 
 async def _download(name: str, into: BinaryIO) -> None:
-    store = open_store(existing_settings())
+    store = open_store(look_at_settings())
     async with aclosing(store.read(_key(name, store))) as chunks:
         async for chunk in chunks:
             into.write(chunk)

@@ -12,8 +12,9 @@ import typer
 
 from actions.examine import Finding, Verdict, broken, examine, examine_public_address, look, ok
 from app import open_relay
+from commands.opening import look_at_settings
 from commands.terminal import complain, show_json, show_parts
-from config import Settings, existing_settings
+from config import Settings
 from domain.errors import ConfigurationError, RelayError
 from persistence.database import embedded_path
 from version import VERSION
@@ -56,7 +57,7 @@ async def _show(*, as_json: bool, vendors: bool) -> list[Verdict]:
 
 async def _findings(*, vendors: bool) -> AsyncIterator[Finding]:
     try:
-        settings = existing_settings()
+        settings = look_at_settings()
     except ConfigurationError as error:
         yield broken("settings", str(error))
         return

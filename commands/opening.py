@@ -7,7 +7,7 @@ from typing import TypeVar
 from actions.relay import Relay
 from app import open_relay
 from commands import private_files
-from config import Settings, load_settings
+from config import Settings, existing_settings, load_settings
 from domain.errors import ConfigurationError, NotFound
 from logs import configure_logging
 from persistence import organizations
@@ -23,6 +23,13 @@ def read_settings() -> Settings:
     settings = load_settings()
     configure_logging(settings.log_level, settings.log_format)
     private_files.narrow(settings.data_dir)
+    return settings
+
+
+def look_at_settings() -> Settings:
+    """Read the settings and have everything logged as they say, without writing anything."""
+    settings = existing_settings()
+    configure_logging(settings.log_level, settings.log_format)
     return settings
 
 

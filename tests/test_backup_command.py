@@ -392,12 +392,18 @@ def test_damaged_backup_is_refused_by_verify_and_restore_and_leaves_nothing(
 
 def test_every_flipped_byte_is_found(lived: Lived, fresh: House, tmp_path: Path) -> None:
     """Wherever it is; the container has a checksum of its own where the members' digests do not reach."""
-    whole = lived.backup.read_bytes()
+    whole, refused = lived.backup.read_bytes(), 0
+    content = gzip.decompress(whole)
     for place in range(40, len(whole), len(whole) // 12):
         file = tmp_path / f"{place}.tar.gz"
         file.write_bytes(whole[:place] + bytes([whole[place] ^ 0x10]) + whole[place + 1 :])
         done = fresh.run("backup", "verify", str(file))
-        assert (done.returncode, "tether-relay: " in done.stderr) == (1, True), place
+        if done.returncode == 0:  # another way to write the same content: a copy of other zeros
+            assert gzip.decompress(file.read_bytes()) == content, place
+        else:
+            assert "tether-relay: " in done.stderr, place
+            refused += 1
+    assert refused >= 6
 
 
 def test_backup_of_a_newer_schema_is_refused_by_restore(lived: Lived, fresh: House, tmp_path: Path) -> None:

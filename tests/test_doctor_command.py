@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import os
 import shutil
 import sqlite3
 from contextlib import closing
@@ -12,6 +11,9 @@ from typing import Any
 import httpx
 import pytest
 
+from actions.examine import examine
+from app import open_relay
+from config import load_settings
 from tests.support import postgresql
 from tests.support.faulty_http import Reply
 from tests.support.processes import accepts, environment, run, running
@@ -202,7 +204,7 @@ async def configured(env: dict[str, str], folder: Path, **vendors: Any) -> None:
     """Give the organization Twilio's credentials and an ElevenLabs key."""
     credentials = folder / "twilio.json"
     credentials.write_text(json.dumps(vendors["twilio"].credentials))
-    words = ("org", "sms", "Acme", "twilio", str(credentials))
+    words = ("org", "sms", "Acme", "twilio", "--credentials", str(credentials))
     done = await asyncio.to_thread(run, *words, env=env, folder=folder)
     assert done.returncode == 0, done.stderr
     script = await asyncio.to_thread(run, "user", "token", "ann@acme.example", env=env, folder=folder)
@@ -227,7 +229,7 @@ async def test_vendors_are_asked_whether_they_accept_the_credentials(tmp_path: P
         await configured(env, tmp_path, twilio=twilio, elevenlabs=elevenlabs)
         _, before = await doctor(env, tmp_path)
         twilio.auth_token = "another"
-        (webhook,) = elevenlabs.webhooks.values() if isinstance(elevenlabs.webhooks, dict) else elevenlabs.webhooks
+        (webhook,) = elevenlabs.webhooks.values()
         webhook["is_auto_disabled"] = True
         status, after = await doctor(env, tmp_path)
         quiet, without = await doctor(env, tmp_path, "--no-vendors")
@@ -266,12 +268,17 @@ async def test_public_address_that_leads_elsewhere_is_broken(env: dict[str, str]
     assert (right, found["public address"][0][0]) == (0, "ok")
 
 
-def test_full_disk_is_told_before_it_is_full(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Three verdicts by what is left."""
-    from actions.examine import _disk
+@pytest.mark.parametrize(("left", "verdict"), [(50, "broken"), (500, "look"), (5000, "ok")])
+async def test_disk_is_told_before_it_is_full(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, left: int, verdict: str
+) -> None:
+    """What the operating system says is left, in megabytes, makes the verdict."""
+    usage = shutil.disk_usage(tmp_path)._replace(free=left * 1024 * 1024)
+    monkeypatch.setattr("shutil.disk_usage", lambda _: usage)
+    settings = load_settings(_env_file=None, data_dir=tmp_path / "var")
+    async with open_relay(settings) as relay:
+        relay.database.migrate()
+        database = settings.data_dir / "relay.db"
+        found = [one async for one in examine(relay, database, settings.data_dir, vendors=False)]
 
-    del monkeypatch
-    left = [_disk(tmp_path, free * 1024 * 1024).verdict.value for free in (50, 500, 5000)]
-
-    assert left == ["broken", "look", "ok"]
-    assert os.sep in str(tmp_path)
+    assert [one.verdict for one in found if one.subject == "disk"] == [verdict]
