@@ -90,6 +90,7 @@ def broadcast() -> None:
     settings = read_settings()
     descriptors = raise_descriptor_limit()
     private_files.warn_if_open(settings.data_dir)
+    _bind(settings.realtime_host, settings.realtime_port, "REALTIME").close()  # said before the database is looked at
     asyncio.run(_broadcast(settings, descriptors))
 
 
