@@ -25,7 +25,7 @@ from domain.errors import BackupRejected, ConfigurationError
 from persistence import migrating, presence
 from persistence.database import Database, open_database
 from persistence.snapshots import Snapshot
-from providers.storage import RecordingStore
+from providers.storage.keys import RecordingStore
 
 _DRAFT = "restoring"
 

@@ -23,7 +23,8 @@ from config import Settings, kept_secrets
 from domain.backups import Manifest
 from domain.errors import BackupRejected, ConfigurationError
 from persistence.database import embedded_path
-from providers.storage import DiskStore, RecordingStore
+from providers.storage.disk import DiskStore
+from providers.storage.keys import RecordingStore
 from version import VERSION
 
 _STANDARD_OUTPUT = "-"

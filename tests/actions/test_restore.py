@@ -13,7 +13,7 @@ from app import open_relay
 from config import Settings, load_settings
 from persistence import organizations
 from persistence.database import Database
-from providers.storage import DiskStore
+from providers.storage.disk import DiskStore
 
 
 def quiet(*_: object) -> None:
