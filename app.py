@@ -11,7 +11,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import httpx
-from prometheus_client import CollectorRegistry, Gauge
+from prometheus_client import CollectorRegistry, Gauge, Info
 from pydantic import ValidationError
 from starlette.types import ASGIApp
 
@@ -55,6 +55,7 @@ from providers.storage.s3 import connect_s3
 from providers.textgrid import TextGrid, TextGridCredentials
 from providers.twilio import Twilio, TwilioCredentials
 from realtime import pages
+from version import VERSION
 
 _HTTPS_ONLY = (b"strict-transport-security", HTTPS_ONLY.encode())
 
@@ -114,11 +115,12 @@ def create_apps(
             Refusals(connections.refused, "relay_connections_refused", "Connections beyond a limit.", "limit")
         )
     registry.register(Refusals(relay.refusals))
+    Info("relay_build", "What runs here.", registry=registry).info({"version": VERSION})
     health, rules = Health(relay, registry), relay.rules
     probes: dict[str, Page] = {"/healthz": health.healthz, "/readyz": health.readyz, "/metrics": health.metrics}
     shown = pages.load(rules.realtime_url, for_people=rules.serves_pages)
     loaded = contract or document.load()
-    own = {path: fixed("application/json", body) for path, body in documents_of(loaded, OPERATIONS).items()}
+    own = {path: fixed("application/json", body) for path, body in documents_of(loaded, OPERATIONS, VERSION).items()}
     own |= {path: fixed(*page) for path, page in shown.items()} | ({} if rules.has_management_port else probes)
     own |= swagger_pages() if rules.serves_pages else {}
     is_https = (rules.public_url or "").lower().startswith("https:")
@@ -164,7 +166,7 @@ def _relay(settings: Settings, database: Database, http: httpx.AsyncClient) -> R
         database=database,
         vault=Vault(settings.encryption_keys),
         tokens=Tokens(_signing_keys(settings)),
-        store=_store(settings),
+        store=open_store(settings),
         downloader=_downloader(settings),
         downloads=Places(
             settings.max_downloads, settings.max_downloads_per_organization, settings.download_wait_seconds
@@ -191,6 +193,7 @@ def _relay(settings: Settings, database: Database, http: httpx.AsyncClient) -> R
             held_body_bytes=settings.held_body_bytes,
             held_unverified_body_bytes=settings.held_unverified_body_bytes,
             max_recording_bytes=settings.max_recording_bytes,
+            version=VERSION,
             public_url=settings.public_url,
             webhook_tolerance=settings.webhook_tolerance_minutes * 60,
             webhook_organizations_tried=settings.webhook_organizations_tried,
@@ -266,7 +269,8 @@ def _downloader(settings: Settings) -> Downloader:
     return Downloader(limits, allowed_networks=settings.download_allowed_networks, own_names=sorted(own_names))
 
 
-def _store(settings: Settings) -> RecordingStore:
+def open_store(settings: Settings) -> RecordingStore:
+    """Return the place where recordings are kept."""
     secret = settings.r2_secret_access_key
     if settings.r2_bucket and settings.r2_endpoint_url and settings.r2_access_key_id and secret:
         return connect_s3(

@@ -6,6 +6,7 @@ Every setting is listed with its default and its reason in `.env.example`. Secre
 import json
 import os
 import secrets
+from collections.abc import Callable
 from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
 from typing import Annotated, Literal
@@ -46,6 +47,7 @@ class Settings(BaseSettings):
 
     data_dir: Path = Path("var")
     database_url: str = ""
+    migrate_at_start: Literal["on", "off"] = "off"
 
     api_host: str = "127.0.0.1"
     api_port: Port = 2212
@@ -180,6 +182,11 @@ class Settings(BaseSettings):
         return self.database_url or f"sqlite:///{self.data_dir / 'relay.db'}"
 
     @property
+    def secrets_file(self) -> Path:
+        """Where an embedded installation keeps the secrets that are not set otherwise."""
+        return self.data_dir / "secrets.json"
+
+    @property
     def local_url(self) -> str:
         """Where the API is reached from this machine."""
         return f"http://{_reachable(self.api_host)}:{self.api_port}"
@@ -239,6 +246,23 @@ def load_settings(**overrides: object) -> Settings:
     Raises:
         ConfigurationError: when a setting is bad, a needed secret is missing, or `data_dir` cannot be written.
     """
+    settings = _read(**overrides)
+    return settings if _has_secrets(settings) else _with_local_secrets(settings)
+
+
+def existing_settings(**overrides: object) -> Settings:
+    """Read the settings without writing anything; secrets that do not exist are None.
+
+    Raises:
+        ConfigurationError: if a setting is bad, or secrets.json cannot be read.
+    """
+    settings = _read(**overrides)
+    if _has_secrets(settings) or not (settings.is_embedded and settings.secrets_file.exists()):
+        return settings
+    return _with_local_secrets(settings)
+
+
+def _read(**overrides: object) -> Settings:
     try:
         settings = Settings(**overrides)  # type: ignore[arg-type]
     except ValidationError as error:
@@ -249,7 +273,7 @@ def load_settings(**overrides: object) -> Settings:
         raise ConfigurationError("The file .env is not UTF-8 text.") from error
     _check_object_storage(settings)
     _check_ports(settings)
-    return settings if _has_secrets(settings) else _with_local_secrets(settings)
+    return settings
 
 
 def _check_object_storage(settings: Settings) -> None:
@@ -291,7 +315,7 @@ def _with_local_secrets(settings: Settings) -> Settings:
         raise ConfigurationError(
             "Set JWT_SECRET and ENCRYPTION_KEYS: every process on a shared database needs the same ones."
         )
-    kept = _local_secrets(settings.data_dir)
+    kept = _local_secrets(settings.data_dir, settings.secrets_file)
     return settings.model_copy(
         update={
             "jwt_secret": settings.jwt_secret or SecretStr(kept["jwtSecret"]),
@@ -300,8 +324,33 @@ def _with_local_secrets(settings: Settings) -> Settings:
     )
 
 
-def _local_secrets(data_dir: Path) -> dict[str, str]:
-    path = data_dir / "secrets.json"
+def kept_secrets(settings: Settings) -> dict[str, str]:
+    """Return what secrets.json holds if a secret in use comes from there, otherwise nothing."""
+    if not settings.is_embedded or not settings.secrets_file.exists():
+        return {}
+    kept = _local_secrets(settings.data_dir, settings.secrets_file)
+    in_use = (settings.jwt_secret, settings.encryption_keys)
+    return (
+        kept if {kept["jwtSecret"], kept["encryptionKeys"]} & {one.get_secret_value() for one in in_use if one} else {}
+    )
+
+
+def change_kept_keys(settings: Settings, change: Callable[[list[str]], list[str]]) -> list[str]:
+    """Change the encryption keys that secrets.json keeps, newest first; return those it keeps now.
+
+    Raises:
+        ConfigurationError: if the keys in use are set elsewhere.
+    """
+    kept = kept_secrets(settings)
+    ring = settings.encryption_keys.get_secret_value() if settings.encryption_keys else ""
+    if kept.get("encryptionKeys") != ring:
+        raise ConfigurationError("The keys in use come from ENCRYPTION_KEYS: change them where that is set.")
+    changed = change([key.strip() for key in ring.split(",")])
+    _draft(settings.secrets_file, kept | {"encryptionKeys": ",".join(changed)}).replace(settings.secrets_file)
+    return changed
+
+
+def _local_secrets(data_dir: Path, path: Path) -> dict[str, str]:
     try:
         data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
         if not path.exists():
@@ -320,12 +369,20 @@ def _local_secrets(data_dir: Path) -> dict[str, str]:
 
 def _write_once(path: Path, content: dict[str, str]) -> None:
     # Two processes may start at once: each writes a whole file of its own, and the first link wins.
-    draft = path.with_suffix(f".{os.getpid()}.tmp")
-    draft.touch(mode=0o600)
-    draft.write_text(json.dumps(content))
+    draft = _draft(path, content)
     try:
         os.link(draft, path)
     except FileExistsError:
         pass
     finally:
         draft.unlink()
+
+
+def _draft(path: Path, content: dict[str, str]) -> Path:
+    draft = path.with_suffix(f".{os.getpid()}.tmp")
+    draft.touch(mode=0o600)
+    with draft.open("w") as file:
+        file.write(json.dumps(content))
+        file.flush()
+        os.fsync(file.fileno())
+    return draft

@@ -6,8 +6,9 @@ import warnings
 
 import typer
 
-from commands.terminal import complain, discard_the_rest
+from commands.terminal import complain, discard_the_rest, show
 from domain.errors import RelayError
+from version import VERSION
 
 # What keeps running need not hold the rest of the command line in memory.
 _SERVERS = (["serve"], ["broadcast"])
@@ -41,6 +42,9 @@ def _run(command: list[str]) -> None:
         pretty_exceptions_enable=False,
         pretty_exceptions_show_locals=False,
     )
+    if command == ["--version"]:
+        show(VERSION)
+        return
     if command == ["contract"]:
         # The contract's commands mend code that may not even import just now, so they must not need it.
         from commands.contract import contract
@@ -58,7 +62,9 @@ def _run(command: list[str]) -> None:
 def _add_the_rest(cli: typer.Typer) -> None:
     from commands.agents import agent
     from commands.auditing import audit
+    from commands.backups import backup, restoring
     from commands.contract import contract
+    from commands.doctor import doctoring
     from commands.keys import key
     from commands.listening import listening
     from commands.organizations import org
@@ -66,10 +72,18 @@ def _add_the_rest(cli: typer.Typer) -> None:
     from commands.upkeep import upkeep
     from commands.users import user
 
-    for commands in (listening, upkeep, retention):
+    for commands in (listening, upkeep, retention, restoring, doctoring):
         cli.add_typer(commands)
-    groups = {"org": org, "user": user, "key": key, "agent": agent, "audit": audit, "contract": contract}
-    for name, commands in groups.items():
+    named = {
+        "org": org,
+        "user": user,
+        "key": key,
+        "agent": agent,
+        "audit": audit,
+        "backup": backup,
+        "contract": contract,
+    }
+    for name, commands in named.items():
         cli.add_typer(commands, name=name)
 
 

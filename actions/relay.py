@@ -40,6 +40,7 @@ class Rules:
     held_body_bytes: int = 192 * 1024 * 1024
     held_unverified_body_bytes: int = 144 * 1024 * 1024
     max_recording_bytes: int = 256 * 1024 * 1024
+    version: str = ""
     public_url: str | None = None
     webhook_tolerance: float = 30 * 60
     webhook_organizations_tried: int = 8

@@ -28,6 +28,22 @@ class Vault:
             ) from error
 
         self._keys = [key.encode() for key in ring]
+        self._by_fingerprint = {_fingerprint(key): Fernet(key) for key in ring}
+
+    @property
+    def fingerprints(self) -> list[str]:
+        """Return a short name of each key, newest first: from it nobody can tell the key."""
+        return list(self._by_fingerprint)
+
+    def sealed_by(self, sealed: str) -> str | None:
+        """Return the fingerprint of the key that opens `sealed`, or None if no key of the ring does."""
+        for fingerprint, key in self._by_fingerprint.items():
+            try:
+                key.decrypt(sealed)
+            except InvalidToken:
+                continue
+            return fingerprint
+        return None
 
     def sign(self, purpose: str, text: str) -> str:
         """Return a token that only we can make; one for another purpose is worth nothing."""
@@ -72,6 +88,10 @@ class Vault:
 
 def _token(key: bytes, purpose: str, text: str) -> str:
     return hmac.new(key, f"{purpose}\0{text}".encode(), hashlib.sha256).hexdigest()
+
+
+def _fingerprint(key: str) -> str:
+    return hashlib.sha256(b"encryption key\0" + key.encode()).hexdigest()[:16]
 
 
 def digest(secret: str) -> str:

@@ -1,18 +1,27 @@
 """API keys, tool secrets and encryption keys."""
 
+import secrets
+import sys
 from typing import Annotated
 
 import typer
 from cryptography.fernet import Fernet
+from cryptography.hazmat.primitives.asymmetric.rsa import generate_private_key
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from pydantic import SecretStr
 
 from actions import administer, control_access
 from actions.relay import Relay
-from commands.opening import in_organization, run
-from commands.terminal import complain, show, show_table
+from actions.stored_secrets import StoredSecrets, look_at_secrets, rotate_secrets
+from actions.vault import Vault
+from commands.opening import in_organization, read_settings, run
+from commands.terminal import complain, progress, show, show_json, show_table
+from config import change_kept_keys
 from domain.errors import InvalidRequest
 from domain.principals import KeyKind
 from persistence.models import Organization
+
+_RSA_BITS = 3072
 
 key = typer.Typer(help="API keys, tool secrets and encryption keys.", no_args_is_help=True)
 
@@ -118,3 +127,95 @@ def key_end_tool_secrets(
 def key_encryption() -> None:
     """Print a new key for ENCRYPTION_KEYS."""
     show(Fernet.generate_key().decode())
+
+
+@key.command("list-encryption")
+def key_list_encryption(
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line.")] = False,
+) -> None:
+    """List the encryption keys by fingerprint, newest first, and how many stored secrets each opens."""
+    found = run(look_at_secrets)
+    if as_json:
+        for fingerprint, count in found.by_key.items():
+            show_json(
+                {"fingerprint": fingerprint, "secrets": count, "isNewest": fingerprint == next(iter(found.by_key))}
+            )
+        show_json({"fingerprint": None, "secrets": len(found.unopened), "isNewest": False})
+        return
+    rows = [(fingerprint, str(count), _meaning(found, fingerprint)) for fingerprint, count in found.by_key.items()]
+    rows += [("none of these", str(len(found.unopened)), "put their key back")] if found.unopened else []
+    show_table(("fingerprint", "secrets", ""), rows)
+
+
+@key.command("rotate-encryption")
+def key_rotate_encryption(
+    add: Annotated[
+        bool, typer.Option("--add", help="First step: put a new key in front, where secrets.json keeps them.")
+    ] = False,
+    drop: Annotated[
+        bool, typer.Option("--drop", help="Last step: remove keys that open nothing from secrets.json.")
+    ] = False,
+) -> None:
+    """Seal every stored secret with the newest key, beside running processes; ended in between, run it again.
+
+    Before: put the new key in front of ENCRYPTION_KEYS (`--add` does it in secrets.json), and restart every process.
+    After: remove the old key, when this says that it may go.
+    """
+    if add and drop:
+        raise InvalidRequest("Give --add at the beginning and --drop at the end, not both")
+    if add:
+        ring = change_kept_keys(read_settings(), lambda keys: [Fernet.generate_key().decode(), *keys])
+        show(f"secrets.json has {len(ring)} keys. Restart every process, then run key rotate-encryption.")
+        return
+
+    async def act(relay: Relay) -> tuple[int, StoredSecrets]:
+        sealed = 0
+        with progress() as bar:
+            task = bar.add_task("secrets", total=(await look_at_secrets(relay)).of_older_keys)
+            async for count in rotate_secrets(relay):
+                sealed += count
+                bar.advance(task, count)
+        return sealed, await look_at_secrets(relay)
+
+    sealed, found = run(act)
+    show(f"Sealed {sealed} secrets anew with the key {next(iter(found.by_key))}.")
+    if found.problem:
+        show(f"{found.problem}.")
+    if drop:
+        _drop(found)
+    elif found.spare_keys:
+        show(
+            f"The key {', '.join(found.spare_keys)} opens nothing any more. It may go a day after every process was "
+            "restarted with the new one: until then reports of texts come back that it signed."
+        )
+    if found.problem:
+        sys.exit(1)
+
+
+def _drop(found: StoredSecrets) -> None:
+    settings = read_settings()
+    spare = set(found.spare_keys)
+    ring = change_kept_keys(
+        settings, lambda keys: [one for one in keys if Vault(SecretStr(one)).fingerprints[0] not in spare]
+    )
+    show(f"Removed {len(spare)} keys; secrets.json has {len(ring)}. Restart every process.")
+
+
+def _meaning(found: StoredSecrets, fingerprint: str) -> str:
+    if fingerprint == next(iter(found.by_key)):
+        return "newest: seals"
+    return "may go" if fingerprint in found.spare_keys else "run key rotate-encryption"
+
+
+@key.command("jwt")
+def key_jwt(
+    rsa: Annotated[
+        bool, typer.Option("--rsa", help="An RSA private key in PEM for JWT_PRIVATE_KEY_FILE (JWT_ALGORITHM=RS256).")
+    ] = False,
+) -> None:
+    """Print a new secret for JWT_SECRET; the one before goes into JWT_PREVIOUS_SECRET while its tokens live."""
+    if not rsa:
+        show(secrets.token_hex(32))
+        return
+    made = generate_private_key(public_exponent=65537, key_size=_RSA_BITS)
+    show(*made.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode().splitlines())

@@ -28,11 +28,12 @@ from actions.configure_voice_ai import resume_webhook_setups
 from actions.new_events import NewEvents
 from actions.personalize import forget_call_contexts
 from actions.relay import Relay
+from actions.stored_secrets import look_at_secrets
 from actions.text_caller import recover_stranded
 from app import create_apps, open_relay
 from commands import private_files
 from commands.descriptors import connections_within, raise_descriptor_limit
-from commands.opening import read_settings
+from commands.opening import read_settings, refuse_newer
 from commands.terminal import show
 from config import Settings
 from domain.addresses import Proxies
@@ -41,6 +42,7 @@ from handlers.connections import Connections
 from handlers.protocol import HttpProtocol, limited
 from persistence.database import open_database
 from realtime.limits import Limits
+from version import VERSION
 
 _START_SECONDS = 30
 _GRACE_SECONDS = 8
@@ -92,6 +94,7 @@ def broadcast() -> None:
     settings = read_settings()
     descriptors = raise_descriptor_limit()
     private_files.warn_if_open(settings.data_dir)
+    _bind(settings.realtime_host, settings.realtime_port, "REALTIME").close()  # said before the database is looked at
     asyncio.run(_broadcast(settings, descriptors))
 
 
@@ -106,6 +109,7 @@ def open_and_migrate(settings: Settings) -> list[str]:
     """Apply pending migrations and return their names."""
     database = open_database(settings.resolved_database_url)
     try:
+        refuse_newer(database)
         return database.migrate()
     finally:
         database.close()
@@ -160,6 +164,7 @@ async def _serve(
     proxies = Proxies(settings.trusted_proxies)
     connections = Connections(most_connections, settings.max_connections_per_address, proxies)
     async with open_relay(settings) as relay:
+        await _begin("api", relay, settings, settings.api_host, settings.api_port)
         apps = create_apps(relay, connections=connections, proxies=proxies)
         config = uvicorn.Config(
             apps.public,
@@ -185,6 +190,30 @@ async def _serve(
         finally:
             house.cancel()
             await asyncio.wait({house})
+
+
+async def _begin(process: str, relay: Relay, settings: Settings, host: str, port: int) -> None:
+    """Say in the log what starts, and refuse a database or name secrets that do not fit.
+
+    Raises:
+        ConfigurationError: if the database is of another version.
+    """
+    log.info(
+        "starting",
+        version=VERSION,
+        process=process,
+        address=f"{host}:{port}",
+        database="sqlite" if settings.is_embedded else "postgresql",
+    )
+    refuse_newer(relay.database)
+    if relay.database.pending_migrations():
+        if settings.migrate_at_start == "off":
+            raise ConfigurationError(
+                "The database is of an older version: run manage.py migrate after a backup, or set MIGRATE_AT_START=on."
+            )
+        log.info("migrated", applied=relay.database.migrate())
+    if process == "api" and (problem := (await look_at_secrets(relay)).problem):
+        log.error("stored_secrets.unopened", problem=problem, remedy="manage.py doctor names them")
 
 
 def _calm_collector() -> None:
@@ -257,6 +286,7 @@ async def _broadcast(settings: Settings, descriptors: int) -> None:
     port = settings.broadcaster_management_port
     recollection = Recollection(settings.data_dir / f"broadcast-{settings.realtime_port}.json")
     async with open_relay(settings) as relay:
+        await _begin("broadcaster", relay, settings, settings.realtime_host, settings.realtime_port)
         await realtime_server.serve(
             relay.database,
             partial(identify, relay),
@@ -273,6 +303,7 @@ async def _broadcast(settings: Settings, descriptors: int) -> None:
             quota=relay.quotas.sockets,
             watch=partial(note_socket, relay),
             recollection=recollection,
+            version=VERSION,
         )
 
 

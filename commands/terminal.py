@@ -9,12 +9,14 @@ import json
 import os
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, BinaryIO
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn
+from rich.progress import BarColumn, DownloadColumn, MofNCompleteColumn, Progress, TaskID, TextColumn
 from rich.table import Column, Table
 from rich.text import Text
+
+from domain.errors import ConfigurationError
 
 _out = Console(highlight=False, markup=False)
 # Wider than any line: what reads a report from a file or a pipe cannot put a broken path together again.
@@ -82,6 +84,19 @@ def complain(line: str, *, style: str = "") -> None:
     _errors.print(Text(printable(line), style=style), soft_wrap=True)
 
 
+@contextlib.contextmanager
+def bytes_out() -> Iterator[BinaryIO]:
+    """Write bytes to standard output, for the next program in a pipe.
+
+    Raises:
+        ConfigurationError: if standard output is a terminal.
+    """
+    if sys.stdout.isatty():
+        raise ConfigurationError("The output is not text. Give a file, or send it into a pipe.")
+    yield sys.stdout.buffer
+    sys.stdout.buffer.flush()
+
+
 def discard_the_rest() -> None:
     """Print nothing more: Python would complain about a reader that has gone when it flushes at the end."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -101,3 +116,25 @@ def progress() -> Iterator[Progress]:
     columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn())
     with _Bars(*columns, console=_errors) as bars:
         yield bars
+
+
+class Meter:
+    """Shows how much of something is done, in bytes."""
+
+    def __init__(self, bars: Progress) -> None:
+        self._bars = bars
+        self._tasks: dict[str, TaskID] = {}
+
+    def report(self, what: str, done: int, total: int) -> None:
+        """Show that `done` of `total` are done."""
+        if what not in self._tasks:
+            self._tasks[what] = self._bars.add_task(what)
+        self._bars.update(self._tasks[what], completed=done, total=total)
+
+
+@contextlib.contextmanager
+def meter() -> Iterator[Meter]:
+    """Show how far something is, on standard error, while the context lasts."""
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), DownloadColumn())
+    with _Bars(*columns, console=_errors) as bars:
+        yield Meter(bars)

@@ -10,7 +10,7 @@ from rich.table import Column
 from actions.copy_database import Compared, compare_databases, copy_database, prepare_target
 from actions.relay import Relay
 from actions.sweep_recordings import Swept, sweep_recordings
-from commands.opening import run
+from commands.opening import refuse_newer, run
 from commands.terminal import progress, show, show_table
 from persistence.database import Database, open_database
 
@@ -51,6 +51,7 @@ def copy_to(
     async def act(relay: Relay) -> list[Compared]:
         target = open_database(url)
         try:
+            refuse_newer(target)
             await prepare_target(relay.database, target)
             return await _copy(relay.database, target)
         finally:

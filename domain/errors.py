@@ -13,6 +13,7 @@
     ├── Speakable               a problem the voice agent can say to the caller
     ├── RecordingRejected       the recording cannot be fetched, decoded or believed
     ├── ConfigurationError      a setting, for the person who starts the server
+    ├── BackupRejected          a backup is damaged, incomplete or of a newer version
     ├── StorageUnavailable      the recording store did not do what was asked
     └── ProviderError           a vendor's API
         ├── ProviderRejected    our request was refused; sending it again changes nothing
@@ -122,6 +123,12 @@ class ConfigurationError(RelayError):
     """Raised at start-up when a setting is missing or makes no sense."""
 
     code = "CONFIGURATION"
+
+
+class BackupRejected(RelayError):
+    """Raised when a file is not a whole backup that this version can read."""
+
+    code = "BACKUP_REJECTED"
 
 
 class StorageUnavailable(RelayError):

@@ -99,6 +99,10 @@ class Database(Protocol):
         """Return the names of the migrations that have yet to be applied."""
         ...
 
+    def unknown_migrations(self) -> list[str]:
+        """Return the names of the migrations that a newer version of this program has applied."""
+        ...
+
     def close(self) -> None:
         """Finish the units that wait, and let go of the database."""
         ...
@@ -110,9 +114,10 @@ def open_database(url: str) -> Database:
     Raises:
         ConfigurationError: when the URL names no engine we know or the database cannot be used.
     """
-    scheme, _, rest = url.partition("://")
-    if scheme == "sqlite" and rest.removeprefix("/"):
-        return EmbeddedDatabase(Path(rest.removeprefix("/")))
+    scheme = url.partition("://")[0]
+    path = embedded_path(url)
+    if path is not None:
+        return EmbeddedDatabase(path)
     if scheme in ("postgresql", "postgres"):
         from persistence.postgresql import ServerDatabase  # its driver is not needed otherwise
 
@@ -120,3 +125,10 @@ def open_database(url: str) -> Database:
     raise ConfigurationError(
         f"DATABASE_URL has the scheme {scheme!r}; use postgresql://… or sqlite:///path/to/file.db."
     )
+
+
+def embedded_path(url: str) -> Path | None:
+    """Return the file of the embedded database at `url`, or None if the URL names no file."""
+    scheme, _, rest = url.partition("://")
+    name = rest.removeprefix("/")
+    return Path(name) if scheme == "sqlite" and name else None

@@ -13,15 +13,13 @@ import contextlib
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from pathlib import Path
 from typing import Any, TypeVar
 
 import peewee
 import structlog
-from playhouse.migrations import Runner
 
 from domain.errors import CommitUnknown, ConfigurationError, Overloaded
-from persistence import outbox, units
+from persistence import migrating, outbox, units
 from persistence.gathering import Gathering, Job
 from persistence.listening import CHANNEL, Follower, listening
 from persistence.units import TROUBLE, running_on, take_announcements
@@ -29,7 +27,6 @@ from persistence.units import TROUBLE, running_on, take_announcements
 R = TypeVar("R")
 T = TypeVar("T")
 
-_MIGRATIONS = Path(__file__).parent / "migrations"
 _MIGRATION_LOCK = 7_302_212_213
 _CONNECTIONS = 8
 _WAIT_SECONDS = 5
@@ -100,12 +97,17 @@ class ServerDatabase:
     def migrate(self) -> list[str]:
         """Apply what is missing; of several processes one works and the others wait for it."""
         with running_on(self._engine), self._migration_lock():
-            return list(self._runner().up())
+            return list(migrating.runner(self._engine).up())
 
     def pending_migrations(self) -> list[str]:
         """Compare the migrations on disk with those the database has seen."""
         with running_on(self._engine), self._healed():
-            return [migration.name for migration in self._runner().status() if not migration.applied]
+            return migrating.pending(self._engine)
+
+    def unknown_migrations(self) -> list[str]:
+        """Compare the migrations the database has seen with those on disk."""
+        with running_on(self._engine), self._healed():
+            return migrating.unknown(self._engine)
 
     def close(self) -> None:
         """Let the units at work finish, and close every connection."""
@@ -199,9 +201,6 @@ class ServerDatabase:
         except (*TROUBLE, CommitUnknown):
             self._engine.let_go_if_broken()
             raise
-
-    def _runner(self) -> Runner:
-        return Runner(self._engine, str(_MIGRATIONS))
 
     @contextlib.contextmanager
     def _migration_lock(self) -> Iterator[None]:

@@ -18,19 +18,18 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import peewee
-from playhouse.migrations import Runner
 
 from domain.errors import ConfigurationError, Overloaded
-from persistence import lengths
+from persistence import lengths, migrating
 from persistence.arrivals import Steps
 from persistence.doorbell import Doorbell, Listener
+from persistence.presence import Presence
 from persistence.scrubbing import Scrubber
 from persistence.statements import Questions, answered
 from persistence.units import TROUBLE, running_on, take_announcements
 
 R = TypeVar("R")
 
-_MIGRATIONS = Path(__file__).parent / "migrations"
 _BUSY_SECONDS = 5
 _BATCH_LIMIT = 128
 
@@ -64,14 +63,16 @@ class EmbeddedDatabase:
         )
         try:
             path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self._presence = Presence(path)
+        except OSError as error:
+            raise _cannot_be_opened(path, error) from error
+        try:
             # SQLite gives its other files the mode of this one.
             os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
             self._engine.connect(reuse_if_open=True)
         except (OSError, peewee.DatabaseError) as error:
-            raise ConfigurationError(
-                f"The database {path} cannot be opened: {error}. "
-                "Set DATABASE_URL or DATA_DIR to a place you can write to."
-            ) from error
+            self._presence.close()
+            raise _cannot_be_opened(path, error) from error
         self._doorbell = Doorbell(path)
         self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
         self._writer = threading.Thread(target=self._write_forever, name="database-writer", daemon=True)
@@ -124,18 +125,22 @@ class EmbeddedDatabase:
     def migrate(self) -> list[str]:
         """Apply what is missing, one process at a time."""
         with running_on(self._engine), _exclusive(self._path.with_suffix(".migrating")):
-            runner = self._runner()
-            if _pending(runner):
+            if migrating.pending(self._engine):
                 lengths.drop_guards(self._engine)
             try:
-                return list(runner.up())
+                return list(migrating.runner(self._engine).up())
             finally:
                 lengths.create_guards(self._engine)
 
     def pending_migrations(self) -> list[str]:
         """Compare the migrations on disk with those the database has seen."""
         with running_on(self._engine):
-            return _pending(self._runner())
+            return migrating.pending(self._engine)
+
+    def unknown_migrations(self) -> list[str]:
+        """Compare the migrations the database has seen with those on disk."""
+        with running_on(self._engine):
+            return migrating.unknown(self._engine)
 
     def close(self) -> None:
         """Let reader and writer finish, then close every connection."""
@@ -147,13 +152,11 @@ class EmbeddedDatabase:
         self._doorbell.close()
         if not self._engine.is_closed():
             self._engine.close()
+        self._presence.close()
 
     def _read(self, unit: Callable[[], R]) -> R:
         with running_on(self._engine):
             return unit()
-
-    def _runner(self) -> Runner:
-        return Runner(self._engine, str(_MIGRATIONS))
 
     def _data_version(self) -> int:
         return int(self._engine.connection().execute("PRAGMA data_version").fetchone()[0])
@@ -241,8 +244,10 @@ class Follower:
             return answered(questions)
 
 
-def _pending(runner: Runner) -> list[str]:
-    return [migration.name for migration in runner.status() if not migration.applied]
+def _cannot_be_opened(path: Path, error: Exception) -> ConfigurationError:
+    return ConfigurationError(
+        f"The database {path} cannot be opened: {error}. Set DATABASE_URL or DATA_DIR to a place you can write to."
+    )
 
 
 def _settle(future: asyncio.Future[Any], job: _Job) -> None:

@@ -207,6 +207,28 @@ class Sinch:
             raise garbled(self.name, answer, "a batch id")
         return SentText(batch)
 
+    async def check(self) -> None:
+        """Ask for a list of one batch: whoever may read it may also send.
+
+        Raises:
+            ProviderRejected: Sinch does not accept the credentials.
+            ProviderUnavailable: nothing was said about them.
+        """
+        deadline = time.monotonic() + self._timeout
+        token = await self._token(deadline)
+        answer = await exchange(
+            self._http,
+            self.name,
+            "GET",
+            f"{self._url}?page_size=1",
+            headers={"Authorization": f"Bearer {token}"},
+            timeout=_left(deadline),
+        )
+        if not answer.is_success:
+            document = answer.document()
+            said = quotable(document.get("text") or answer.text(), (token, *self._credentials.private()))
+            raise refusal(self.name, answer, code=document.get("code"), said=said)
+
     async def _token(self, deadline: float, stale: str | None = None) -> str:
         if isinstance(self._credentials, SinchServicePlan):
             return self._credentials.api_token.get_secret_value()

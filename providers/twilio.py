@@ -109,6 +109,26 @@ class Twilio:
             raise self._refused(answer, message)
         return self._accepted(answer, message)
 
+    async def check(self) -> None:
+        """Ask for a list of one message: whoever may read it may also send.
+
+        Raises:
+            ProviderRejected: Twilio does not accept the credentials.
+            ProviderUnavailable: nothing was said about them.
+        """
+        answer = await exchange(
+            self._http,
+            self.name,
+            "GET",
+            f"{self._url}?PageSize=1",
+            headers={"Authorization": self._credentials.basic()},
+            timeout=self._timeout,
+        )
+        if not answer.is_success:
+            document = answer.document()
+            said = quotable(document.get("message"), self._credentials.private())
+            raise refusal(self.name, answer, code=document.get("code"), said=said)
+
     def _accepted(self, answer: Answer, message: OutboundText) -> SentText:
         document = answer.document()
         failed = _STATUSES.get(str(document.get("status"))) in FAILURES

@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable
 from datetime import datetime
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info, generate_latest
 
 Number = Callable[[], float]
 
@@ -14,8 +14,17 @@ _LAG_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1, 5, 30)
 class Metrics:
     """Counters and gauges of one broadcaster process."""
 
-    def __init__(self, *, listeners: Number, unauthenticated: Number, behind: Number, tail_idle: Number) -> None:
+    def __init__(
+        self,
+        *,
+        listeners: Number,
+        unauthenticated: Number,
+        behind: Number,
+        tail_idle: Number,
+        version: str = "",
+    ) -> None:
         self._registry = CollectorRegistry()
+        Info("relay_build", "What runs here.", registry=self._registry).info({"version": version})
         self.lag_seconds = 0.0
         self.events = self._counter("events", "Events read from the outbox")
         self.deliveries = self._counter("deliveries", "Event frames written to live listeners")

@@ -84,6 +84,7 @@ async def serve(
     quota: Quota = no_quota,
     watch: Watch = unwatched,
     recollection: Recollection | None = None,
+    version: str = "",
 ) -> None:
     """Run the broadcaster until SIGTERM or SIGINT, then let every listener go with 1012, spread over a few seconds.
 
@@ -104,6 +105,7 @@ async def serve(
         quota=quota,
         watch=watch,
         recollection=recollection,
+        version=version,
     )
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -148,8 +150,10 @@ class RealtimeServer:
         quota: Quota = no_quota,
         watch: Watch = unwatched,
         recollection: Recollection | None = None,
+        version: str = "",
     ) -> None:
         self._database = database
+        self._version = version
         self._allowed_origins = normalised(allowed_origins)
         self._retention_hours = retention_hours
         self._keeping = Keeping(database, retention_hours)
@@ -166,6 +170,7 @@ class RealtimeServer:
             unauthenticated=lambda: len(self._arrivals),
             behind=lambda: self._reception.behind(),
             tail_idle=lambda: self._tail_idle(),
+            version=version,
         )
         self._arrivals = Arrivals(
             self._limits.unauthenticated, self._limits.unauthenticated_per_address, self._metrics.dropped
@@ -232,6 +237,7 @@ class RealtimeServer:
         status = "draining" if self._is_draining else "stale" if self._tail_idle() > _STALE_SECONDS else "ok"
         return {
             "status": status,
+            "version": self._version,
             "listeners": self._reception.listeners(),
             "organizations": self._reception.organizations(),
             "behind": self._reception.behind(),

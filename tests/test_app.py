@@ -14,6 +14,7 @@ from app import create_app, open_relay
 from config import load_settings
 from tests.support.api import INGEST, TOOLS, running_api
 from tests.support.vendors import FakeSinch, FakeTwilio
+from version import VERSION
 
 KB = 1024
 TEXT = {"phone_number": "+14165550100", "message": "Here is the link."}
@@ -40,6 +41,7 @@ async def test_rules_are_the_settings_in_seconds_and_bytes(tmp_path: Path) -> No
     settings = load_settings(_env_file=None, data_dir=tmp_path, **sizes, **minutes, **plain)
     async with open_relay(settings) as relay:
         assert relay.rules == Rules(
+            version=VERSION,
             tool_replay=6,
             tool_secret_overlap=120,
             sms_timeout=3,

@@ -128,9 +128,10 @@ def build(
     return app
 
 
-def documents_of(contract: Contract, bindings: Bindings) -> dict[str, bytes]:
-    """Return the JSON documents the server shows about its contract, by path."""
-    shown = {"/openapi.json": contract.served, "/contract": describe(contract, bindings)}
+def documents_of(contract: Contract, bindings: Bindings, version: str) -> dict[str, bytes]:
+    """Return the JSON documents the server shows about its contract, by path; `version` is the server's own."""
+    described = {"serverVersion": version, **describe(contract, bindings)}
+    shown = {"/openapi.json": contract.served, "/contract": described}
     return {path: orjson.dumps(document) for path, document in shown.items()}
 
 

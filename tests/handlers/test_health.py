@@ -52,7 +52,7 @@ async def test_a_server_that_can_serve_is_ready(api: Api) -> None:
     answer = await api.http.get("/readyz")
 
     assert answer.status_code == 200
-    assert answer.json() == {"status": "ready", "checks": {"database": "ok", "recordings": "ok"}}
+    assert answer.json() == {"status": "ready", "checks": {"database": "ok", "recordings": "ok", "secrets": "ok"}}
 
 
 async def test_a_database_that_cannot_be_written_is_not_ready(api: Api) -> None:
@@ -63,7 +63,7 @@ async def test_a_database_that_cannot_be_written_is_not_ready(api: Api) -> None:
     assert (ready.status_code, alive.status_code) == (503, 200)
     assert ready.json() == {
         "status": "unavailable",
-        "checks": {"database": "the database cannot be written", "recordings": "ok"},
+        "checks": {"database": "the database cannot be written", "recordings": "ok", "secrets": "ok"},
     }
 
 
@@ -92,7 +92,11 @@ async def test_a_store_that_cannot_be_used_is_not_ready(api: Api) -> None:
     answer = await api.http.get("/readyz")
 
     assert answer.status_code == 503
-    assert answer.json()["checks"] == {"database": "ok", "recordings": "the recording store cannot be used"}
+    assert answer.json()["checks"] == {
+        "database": "ok",
+        "recordings": "the recording store cannot be used",
+        "secrets": "ok",
+    }
 
 
 async def test_a_scanner_makes_one_metric_however_many_paths_it_tries(api: Api) -> None:

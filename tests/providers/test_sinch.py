@@ -49,6 +49,22 @@ async def sinch() -> AsyncIterator[FakeSinch]:
         yield fake
 
 
+@pytest.mark.parametrize("kind", ["service_plan", "project"])
+async def test_credentials_are_checked_by_a_question(sinch: FakeSinch, http: httpx.AsyncClient, kind: str) -> None:
+    """Of either kind; nothing is sent, and the secret is not in what is raised."""
+    given = getattr(sinch, kind)
+    secret = "api_token" if kind == "service_plan" else "key_secret"
+    right, wrong = read_credentials(given), read_credentials(given | {secret: "0" * 32})
+    await Sinch(http, right, auth_url=sinch.url, sms_url=sinch.url).check()
+    with pytest.raises(ProviderRejected) as raised:
+        await Sinch(http, wrong, auth_url=sinch.url, sms_url=sinch.url).check()
+
+    assert raised.value.status == 401
+    assert "0" * 32 not in str(raised.value)
+    assert sinch.batches == []
+    assert {request.method for request in sinch.requests if request.path.endswith("/batches")} == {"GET"}
+
+
 class TestServicePlan(TextProviderContract):
     @pytest.fixture
     def stage(self, sinch: FakeSinch, http: httpx.AsyncClient) -> Stage:

@@ -47,6 +47,23 @@ def to(number: str) -> OutboundText:
     return OutboundText(TEXT.from_number, number, TEXT.text, TEXT.reference)
 
 
+async def test_credentials_are_checked_by_a_question(twilio: FakeTwilio, http: httpx.AsyncClient) -> None:
+    """Nothing is sent; what Twilio refuses is raised with its number, without the token."""
+    right = TwilioCredentials.model_validate(twilio.credentials)
+    wrong = TwilioCredentials.model_validate(twilio.credentials | {"auth_token": "0" * 32})
+    await Twilio(http, twilio.url, right).check()
+    with pytest.raises(ProviderRejected) as raised:
+        await Twilio(http, twilio.url, wrong).check()
+
+    assert [(request.method, request.target.partition("?")[2]) for request in twilio.requests] == [
+        ("GET", "PageSize=1"),
+        ("GET", "PageSize=1"),
+    ]
+    assert (raised.value.status, raised.value.vendor_code) == (401, "20003")
+    assert "0" * 32 not in str(raised.value)
+    assert twilio.messages == []
+
+
 class TestTwilio(TextProviderContract):
     async def test_the_request_is_the_documented_form(self, stage: Stage, twilio: FakeTwilio) -> None:
         """A text is a PascalCase form, signed in with Basic, and the callback address goes along."""

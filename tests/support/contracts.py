@@ -18,6 +18,7 @@ from openapi.exchange import Binding, Bindings, Handler, Response
 from openapi.generating.operation_code import parameter_names
 from openapi.serving import assembly
 from openapi.serving.assembly import documents_of
+from version import VERSION
 
 TOKENS = {"jwt-of-org-1": TokenKind.JWT, "key-of-org-1": TokenKind.API_KEY, "secret-of-org-1": TokenKind.TOOL_SECRET}
 
@@ -85,6 +86,6 @@ def build(
     contract: Contract, lab: Lab, handlers: Mapping[str, Handler], bindings: Bindings, **options: Any
 ) -> ConnexionMiddleware:
     """Return the application that serves `contract`."""
-    pages = {path: fixed("application/json", body) for path, body in documents_of(contract, bindings).items()}
+    pages = {path: fixed("application/json", body) for path, body in documents_of(contract, bindings, VERSION).items()}
     options.setdefault("own_paths", partial(OwnPaths, pages=pages | swagger_pages()))
     return assembly.build(contract, lab, lab.authenticate, bindings=bindings, handlers=handlers, **options)

@@ -54,10 +54,15 @@ class FakeTwilio(FakeVendor):
 
     def answer(self, request: Received) -> Reply:
         """Create a message, or say why not."""
-        if request.path != f"/2010-04-01/Accounts/{self.account_sid}/Messages.json" or request.method != "POST":
+        if request.path != f"/2010-04-01/Accounts/{self.account_sid}/Messages.json" or request.method not in (
+            "GET",
+            "POST",
+        ):
             return self._error(404, 20404, f"The requested resource {request.path} was not found")
         if request.headers.get("authorization") not in self._keys():
             return self._error(401, 20003, "Authenticate")
+        if request.method == "GET":
+            return Reply(200, {"messages": self.messages[:1], "page": 0, "page_size": 1})
         form = request.form
         to = form.get("To", "")
         if not form.get("Body"):
@@ -179,6 +184,8 @@ class FakeSinch(FakeVendor):
             return Reply(404)
         if bearer not in accounts[request.path]:
             return Reply(401)
+        if request.method == "GET":
+            return Reply(200, {"count": len(self.batches), "page": 0, "batches": self.batches[:1]})
         return self._create(request.document)
 
     def delivery_report(
