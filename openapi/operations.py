@@ -3300,7 +3300,7 @@ class PutUserAvailability(Protocol[R_contra]):
 # What the server reads at start
 
 OPERATIONS: Final = Bindings(
-    "3c0e773125f5864da4976ee024d2a813fc7d57c0a58620a4eaba213dc9c50695",
+    "13d111ebd299659e465650d1bf50be91ed1841d3b60bf02480ece1a11de065c6",
     {
         "POST /api/calls/ingest": Binding(
             handler="calls.post_calls_ingest",

@@ -126,6 +126,7 @@ async def _leave_something_of_every_kind(api: Api) -> dict[str, str]:
         "keyId": key["id"],
         "noteId": note_id,
         "organizationId": api.organization_id,
+        "epoch": (await get(api, "/api/events")).json()["epoch"],
     }
 
 
