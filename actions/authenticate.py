@@ -23,7 +23,7 @@ log = structlog.get_logger()
 
 
 async def authenticate(relay: Relay, kind: TokenKind, token: str) -> Principal:
-    """Return the principal a token of that kind belongs to; an API key must be one for ingest.
+    """Return the principal a token of that kind belongs to; an `API_KEY` must be one for ingest.
 
     Raises:
         Unauthenticated: when it is none, whatever the reason.
@@ -32,6 +32,8 @@ async def authenticate(relay: Relay, kind: TokenKind, token: str) -> Principal:
         return await _by_jwt(relay, token)
     if kind is TokenKind.API_KEY:
         return await _by_api_key(relay, token, KeyKind.INGEST)
+    if kind is TokenKind.LISTENING_KEY:
+        return await _by_api_key(relay, token, KeyKind.LISTEN)
     return await _by_tool_secret(relay, token)
 
 
@@ -47,13 +49,13 @@ async def identify(relay: Relay, token: str) -> Principal:
 
 
 async def is_revoked(relay: Relay, principal: Principal) -> bool:
-    """Tell whether the token of a caller whose request took long would not be accepted any more."""
+    """Tell whether the token of a caller that waited for events would not be accepted any more."""
     has_expired = principal.expires_at is not None and principal.expires_at <= time.time()
-    return has_expired or bool(await revoked(relay, [principal], KeyKind.INGEST))
+    return has_expired or bool(await revoked(relay, [principal]))
 
 
-async def revoked(relay: Relay, principals: Collection[Principal], wanted: KeyKind = KeyKind.LISTEN) -> list[Principal]:
-    """Return those whose tokens would not be accepted any more for what keys of that kind open, whenever they expire.
+async def revoked(relay: Relay, principals: Collection[Principal]) -> list[Principal]:
+    """Return those whose tokens would not be accepted any more for listening, whenever they expire.
 
     Three queries, however many there are; the caller sees to it that there are not too many.
 
@@ -64,7 +66,7 @@ async def revoked(relay: Relay, principals: Collection[Principal], wanted: KeyKi
     of_keys = {one.credential for one in principals if one.kind is TokenKind.API_KEY}
 
     def unit() -> tuple[dict[str, int], set[str]]:
-        return users.token_versions(people), api_keys.among(of_keys, wanted)
+        return users.token_versions(people), api_keys.among(of_keys, KeyKind.LISTEN)
 
     versions, keys = await relay.database.read(unit)
 

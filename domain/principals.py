@@ -15,10 +15,14 @@ class Role(StrEnum):
 
 
 class TokenKind(StrEnum):
-    """The three kinds of bearer token; each is accepted on its own operations only."""
+    """What an operation asks for as bearer token; each is accepted on its own operations only.
+
+    Which operations take an API key depends on the key's `KeyKind`. The principal of either is of the kind `API_KEY`.
+    """
 
     JWT = "JWT"
     API_KEY = "API key"
+    LISTENING_KEY = "API key for listening"
     TOOL_SECRET = "tool secret"
 
 

@@ -3385,7 +3385,7 @@ class PostCallsVoiceAiAgentsConnect(Protocol[R_contra]):
 # What the server reads at start
 
 OPERATIONS: Final = Bindings(
-    "fa77046f5be71e0a8bd976975a5df71ce4d3329e1aa3664aae96a71d9f65e91d",
+    "4991c249041d2091d940f263c8b5434704dbc0317d17e789ba04b2e2fe1230d0",
     {
         "POST /api/calls/ingest": Binding(
             handler="calls.post_calls_ingest",

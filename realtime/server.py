@@ -361,7 +361,13 @@ class RealtimeServer:
             return probe or handshake.respond(HTTPStatus.NOT_FOUND, "application/json", _NOTHING)
 
         listening = _listen(*self._management, name="MANAGEMENT")
-        async with serve_websockets(_hang_up, sock=listening, process_request=answer, server_header=None):
+        async with serve_websockets(
+            _hang_up,
+            sock=listening,
+            process_request=answer,
+            server_header=None,
+            create_connection=Peer,
+        ):
             yield
 
     def _page(self, request: Request) -> Response | None:

@@ -6,6 +6,7 @@ forbids data after a close frame), and because nothing goes to the socket while 
 """
 
 import asyncio
+import contextlib
 import fcntl
 import socket
 import sys
@@ -57,11 +58,20 @@ class Peer(ServerConnection):
         """Take whatever comes as a sign of life; cut off a request whose head is too long."""
         self.is_silent = False
         if self.protocol.state is CONNECTING:
-            self.head_bytes += len(data)
-            if self.head_bytes > MAX_HEAD_BYTES:
-                self._refuse_head()
-                return
+            self._receive_head(data)
+        else:
+            super().data_received(data)
+
+    def _receive_head(self, data: bytes) -> None:
+        self.head_bytes += len(data)
+        if self.head_bytes > MAX_HEAD_BYTES and not self.protocol.eof_sent:
+            self._refuse_head()
+            return
         super().data_received(data)
+        if self.protocol.eof_sent and self.request and self.response is None:
+            # What follows the request breaks the protocol: the library has hung up, and fails if it answers after that.
+            self.protocol.receive_eof()
+            self.transport.abort()
 
     def _refuse_head(self) -> None:
         if self.transport.is_closing():
@@ -183,8 +193,9 @@ class Session(Listener):
         return len(data)
 
     async def drained(self) -> None:
-        """Wait until the peer has read most of what was written."""
-        await self.connection.drain()
+        """Wait until the peer has read most of what was written, or the connection is over, whatever ended it."""
+        with contextlib.suppress(OSError):  # ETIMEDOUT and EHOSTUNREACH are no ConnectionError
+            await self.connection.drain()
 
     def close(self, code: int, reason: str) -> None:
         """Begin the closing handshake; a peer that does not answer is cut off after a few seconds."""

@@ -127,6 +127,7 @@ async def _leave_something_of_every_kind(api: Api) -> dict[str, str]:
         "noteId": note_id,
         "organizationId": api.organization_id,
         "agentId": "agent_ours",
+        "epoch": (await get(api, "/api/events")).json()["epoch"],
     }
 
 

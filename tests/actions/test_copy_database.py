@@ -7,6 +7,7 @@ import pytest
 
 from actions.copy_database import compare_databases, copy_database, prepare_target
 from domain.audit import Actor, AuditAction
+from domain.epochs import generation
 from domain.errors import ConfigurationError
 from domain.events import Event, EventName
 from persistence import audit, contact_notes, contacts, lengths, models, organizations, outbox, units
@@ -63,6 +64,20 @@ async def test_everything_arrives_and_is_proved_to_be_the_same(source: Database,
     assert (last["contact"].copied, last["contact"].rows) == (1200, 1200)
     assert {table.table: table.source_rows for table in compared}["event"] == 1200
     assert head == 1201
+
+
+async def test_a_copy_begins_new_epochs(source: Database, target: Database) -> None:
+    """Of a later generation than the source's, which may go on without it; the sequence goes on."""
+    async for _ in copy_database(source, target):
+        pass
+    (organization,) = await target.read(organizations.everyone)
+    before = await source.read(lambda: outbox.standing(organization.id))
+    after = await target.read(lambda: outbox.standing(organization.id))
+
+    assert before
+    assert after
+    assert after.sequence == before.sequence == 1200
+    assert generation(after.epoch) > generation(before.epoch)
 
 
 async def test_a_copy_that_was_broken_off_goes_on_where_it_stopped(source: Database, target: Database) -> None:

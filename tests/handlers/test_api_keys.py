@@ -1,5 +1,7 @@
 """Several API keys for a user: names, kinds, ends, last use, renewal with an overlap, revocation."""
 
+import asyncio
+import re
 from typing import Any
 
 import httpx
@@ -11,13 +13,16 @@ from domain.errors import Unauthenticated
 from domain.identifiers import new_id
 from domain.principals import Role
 from domain.times import from_wire, later, now
+from openapi.document import load
 from persistence.models import ApiKey
 from tests.handlers.test_calls import missed
 from tests.handlers.test_user import REGENERATE, key_in, show, user_token
 from tests.support.api import INGEST, Api
 from tests.support.reading import user_of
+from tests.support.waiting import until
 
 KEYS = "/api/user/api-keys"
+EVENTS = "/api/events"
 
 
 async def create(api: Api, token: str, **body: Any) -> httpx.Response:
@@ -73,16 +78,53 @@ async def test_a_named_key_is_shown_once_and_listed_without_its_secret(api: Api)
 
 
 @pytest.mark.parametrize(
-    ("kind", "expected"), [("ingest", (201, False)), ("listen", (401, True)), ("both", (201, True))]
+    ("kind", "expected"), [("ingest", (201, False, 401)), ("listen", (401, True, 200)), ("both", (201, True, 200))]
 )
-async def test_a_key_opens_what_its_kind_says(api: Api, kind: str, expected: tuple[int, bool]) -> None:
-    """A key for something else is refused like one that does not exist."""
+async def test_a_key_opens_what_its_kind_says(api: Api, kind: str, expected: tuple[int, bool, int]) -> None:
+    """Ingest, the socket, and the same events over HTTP; for something else it is refused like one unknown."""
     token = await user_token(api)
     secret = (await create(api, token, name="one", kind=kind)).json()["data"]["apiKey"]
     refused, unknown = await api.post(INGEST, missed(), secret), await api.post(INGEST, missed(), "tk_live_none")
+    events = await send(api, "GET", EVENTS, secret)
 
-    assert (refused.status_code, await listens(api, secret)) == expected
+    assert (refused.status_code, await listens(api, secret), events.status_code) == expected
     assert refused.status_code == 201 or refused.content == unknown.content
+    assert events.status_code == 200 or events.json() == (await send(api, "GET", EVENTS, "tk_live_none")).json()
+
+
+async def test_a_key_for_listening_opens_no_other_operation(api: Api) -> None:
+    """Whatever the document serves and asks a token for."""
+    token = await user_token(api)
+    secret = (await create(api, token, name="wallboard", kind="listen")).json()["data"]["apiKey"]
+    closed = [
+        one for one in load().operations if any(_takes_bearer(scheme) for one_of in one.security for scheme in one_of)
+    ]
+    opened = set()
+    for operation in closed:
+        path = re.sub(r"\{\w+\}", "c" * 24, operation.path)
+        if (await send(api, operation.method.upper(), path, secret)).status_code != 401:
+            opened.add(operation.path)
+
+    assert len(closed) > 20
+    assert opened == {EVENTS}
+
+
+def _takes_bearer(scheme: str) -> bool:
+    return load().served["components"]["securitySchemes"][scheme].get("scheme") == "bearer"
+
+
+async def test_a_key_for_listening_may_wait_for_events(api: Api) -> None:
+    """It is looked at again after the wait, as a key for listening."""
+    token = await user_token(api)
+    secret = (await create(api, token, name="wallboard", kind="listen")).json()["data"]["apiKey"]
+    head = await api.head()
+    waiting = asyncio.create_task(send(api, "GET", f"{EVENTS}?since={head}&wait=25", secret))
+    await until(lambda: api.relay.new_events._waiting, "the request waits")
+    assert (await api.ingest(missed())).status_code == 201
+    answer = await waiting
+
+    assert answer.status_code == 200
+    assert answer.json()["next"] > head
 
 
 async def test_a_key_ends_by_itself(api: Api) -> None:
