@@ -49,13 +49,8 @@ async def set_availability(
             raise Unauthenticated
         before = availability.get(organization_id, user_id)
         said = Availability(user_id, is_online, is_available, later(ONLINE_SECONDS if is_online else 0))
-        availability.put(
-            organization_id,
-            user_id,
-            is_online=said.is_online,
-            is_available=said.is_available,
-            online_until=said.online_until,
-        )
+        columns = ("is_online", "is_available", "online_until")
+        availability.put(organization_id, user_id, {column: getattr(said, column) for column in columns})
         told = (before.is_online, before.is_available) if before else (False, False)
         if told != (is_online, is_available):
             outbox.append(organization_id, [_availability_changed(organization_id, said)])

@@ -18,6 +18,7 @@ FILES = (
     "demo.json",
     "demo.env",
 )
+BROADCASTERS = "broadcast-*"  # what each broadcaster remembers, and its lock
 RECORDINGS = "recordings"
 
 _OTHERS = stat.S_IRWXG | stat.S_IRWXO
@@ -31,7 +32,7 @@ def narrow(data_dir: Path) -> None:
     Recordings are looked at one by one only if their folder is open to others: behind a closed one nobody sees them.
     """
     recordings = data_dir / RECORDINGS
-    found = [data_dir / name for name in FILES]
+    found = [*(data_dir / name for name in FILES), *data_dir.glob(BROADCASTERS)]
     if _is_open(recordings):
         found += [recordings, *recordings.rglob("*")]
     for path in found:

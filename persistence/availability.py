@@ -12,10 +12,10 @@ def get(organization_id: str, user_id: str) -> UserAvailability | None:
     return UserAvailability.get_or_none(mine)
 
 
-def put(organization_id: str, user_id: str, **columns: Any) -> None:
+def put(organization_id: str, user_id: str, values: dict[str, Any]) -> None:
     """Replace what the user said."""
     forget(organization_id, user_id)
-    UserAvailability.create(organization=organization_id, user=user_id, **columns)
+    UserAvailability.create(organization=organization_id, user=user_id, **values)
 
 
 def forget(organization_id: str, user_id: str) -> None:

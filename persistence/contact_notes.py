@@ -82,10 +82,10 @@ def count(organization_id: str, contact_id: str) -> int:
     return int(ContactNote.select(fn.COUNT(1)).where(mine).scalar())
 
 
-def change(organization_id: str, note_id: str, **columns: Any) -> None:
+def change(organization_id: str, note_id: str, values: dict[str, Any]) -> None:
     """Change columns of a note."""
     mine = (ContactNote.organization == organization_id) & (ContactNote.id == note_id)
-    ContactNote.update(columns).where(mine).execute()
+    ContactNote.update(values).where(mine).execute()
 
 
 def _authored() -> Any:

@@ -56,7 +56,8 @@ class Recollection:
             return
         written = self._path.with_suffix(".new")
         try:
-            written.write_bytes(documents.dump(list(remembered)))
+            with open(written, "wb", opener=_private) as file:
+                file.write(documents.dump(list(remembered)))
             written.replace(self._path)
         except OSError as error:
             log.warning("log.not_remembered", path=str(self._path), reason=str(error))
@@ -80,3 +81,7 @@ class Recollection:
             os.close(lock)
             return None
         return lock
+
+
+def _private(path: str, flags: int) -> int:
+    return os.open(path, flags, mode=0o600)

@@ -421,11 +421,12 @@ def test_database_in_use_is_not_replaced(lived: Lived, tmp_path: Path) -> None:
     """By an idle broadcaster, and by another program that merely has it open."""
     used = house(tmp_path / "used")
     used.made("restore", str(lived.backup))
-    before = used.names()
     with running("broadcast", env=used.env, folder=used.folder) as process:
         process.until(lambda: "broadcast.listening" in process.errors)
         one_sentence(used.run("restore", "--replace", str(lived.backup)), "is in use")
         process.stop()
+    before = used.names()
+    assert not any(".before-" in name for name in before)
     with closing(sqlite3.connect(used.var / "relay.db")) as other:
         other.execute("SELECT COUNT(*) FROM call").fetchone()
         one_sentence(used.run("restore", "--replace", str(lived.backup)), "is in use")

@@ -28,6 +28,8 @@ THEIRS, OURS = "+14165550142", "+12362320246"
 SUMMARY = "Loose crown; appointment at four."
 STARTED = 1_796_117_400
 
+# What became of the transfer only the report says.
+OUTCOME = {"outcome", "outcome_reason"}
 # What tells how the call came in: its source, who pushed it, and what else came with it. The digests are of fields as
 # they were sent, and two vendors never send the same.
 WAY_IN = {"source", "user", "provider_metadata", "payload_digests"}
@@ -171,7 +173,10 @@ def without(value: Any, names: set[str]) -> Any:
 
 @pytest.mark.parametrize("audio_first", [False, True])
 async def test_both_ways_end_in_the_same_rows(tmp_path: Path, elevenlabs: FakeElevenLabs, audio_first: bool) -> None:
-    """Field by field; the webhook's call has one note more, and remembers the other way it came in."""
+    """Field by field; the webhook's call has one note more, and remembers the other way it came in.
+
+    What became of the transfer only the agent's vendor knows.
+    """
     one = (await reported(tmp_path / "one", elevenlabs, audio_first=audio_first))["rows"]
     elevenlabs.webhooks.clear()
     two = (await pushed(tmp_path / "two", elevenlabs))["rows"]
@@ -179,19 +184,24 @@ async def test_both_ways_end_in_the_same_rows(tmp_path: Path, elevenlabs: FakeEl
 
     assert (summary["note"], summary["source_tool"], summary["call"]) == (SUMMARY, "post-call", "Call 0")
     assert [one["Call"][0][name] != two["Call"][0][name] for name in ("source", "provider_metadata")] == [True, True]
-    assert without({**one, "ContactNote": notes}, MOMENTS | WAY_IN) == without(two, MOMENTS | WAY_IN)
+    assert [each["TransferRequest"][0]["outcome"] for each in (one, two)] == ["not-attempted", None]
+    known = MOMENTS | WAY_IN | OUTCOME
+    assert without({**one, "ContactNote": notes}, known) == without(two, known)
 
 
 @pytest.mark.parametrize("audio_first", [False, True])
 async def test_both_ways_end_in_the_same_events(tmp_path: Path, elevenlabs: FakeElevenLabs, audio_first: bool) -> None:
-    """Name by name and field by field; the summary's note comes besides, and late audio is told of when it comes."""
+    """Name by name and field by field; the summary's note and the end of the transfer come besides.
+
+    Late audio is told of when it comes.
+    """
     one = (await reported(tmp_path / "one", elevenlabs, audio_first=audio_first))["events"]
     elevenlabs.webhooks.clear()
     two = (await pushed(tmp_path / "two", elevenlabs))["events"]
-    besides = [event for event in one if event["data"].get("note") == SUMMARY]
+    besides = [event for event in one if event["data"].get("note") == SUMMARY or event["name"] == "transfer_ended"]
     shared = [event for event in one if event not in besides]
 
-    assert [event["name"] for event in besides] == ["note_created"]
-    assert [event["seq"] for event in one] == list(range(1, len(two) + 2))
+    assert sorted(event["name"] for event in besides) == ["note_created", "transfer_ended"]
+    assert [event["seq"] for event in one] == list(range(1, len(two) + 3))
     by_name = {"key": lambda event: event["name"]} if not audio_first else {"key": lambda event: event["seq"]}
     assert without(sorted(shared, **by_name), MOMENTS | {"seq"}) == without(sorted(two, **by_name), MOMENTS | {"seq"})  # type: ignore[call-overload]

@@ -10,6 +10,7 @@ import orjson
 from peewee import (
     AutoField,
     BigIntegerField,
+    BooleanField,
     CharField,
     Model,
     SqliteDatabase,
@@ -65,6 +66,8 @@ class ContactNote(Table):
     elevenlabs_conversation_id = TextField(null=True)
     mentions = TextField(default="[]")
     attachments = TextField(default="[]")
+    reactions = TextField(default="[]")
+    is_edited = BooleanField(default=False)
     created_at = CharField(default=now)
 
 

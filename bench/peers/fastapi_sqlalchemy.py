@@ -128,6 +128,8 @@ class ContactNote(Base):
     elevenlabs_conversation_id: Mapped[str | None]
     mentions: Mapped[str] = mapped_column(default="[]")
     attachments: Mapped[str] = mapped_column(default="[]")
+    reactions: Mapped[str] = mapped_column(default="[]")
+    is_edited: Mapped[bool] = mapped_column(default=False)
     created_at: Mapped[str] = mapped_column(default=now)
 
 

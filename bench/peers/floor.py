@@ -29,8 +29,8 @@ _CLAIM = """INSERT INTO tool_invocation (id, organization_id, tool, fingerprint,
     DO UPDATE SET invoked_at = excluded.invoked_at, result_id = excluded.result_id WHERE invoked_at <= ?"""
 _RESULT = "SELECT result_id FROM tool_invocation WHERE organization_id = ? AND fingerprint = ?"
 _NOTE = """INSERT INTO contact_note (id, organization_id, contact_id, type, note, source_tool,
-    elevenlabs_conversation_id, created_at, mentions, attachments)
-    VALUES (?, ?, ?, 'ai_summary', ?, 'create-note', ?, ?, '[]', '[]')"""
+    elevenlabs_conversation_id, created_at, mentions, attachments, reactions, is_edited)
+    VALUES (?, ?, ?, 'ai_summary', ?, 'create-note', ?, ?, '[]', '[]', '[]', FALSE)"""
 _SEQUENCE = "UPDATE organization SET event_sequence = event_sequence + 1 WHERE id = ? RETURNING event_sequence"
 _EVENT = """INSERT INTO event (organization_id, sequence, name, at, contact_id, data)
     VALUES (?, ?, 'note_created', ?, ?, ?)"""

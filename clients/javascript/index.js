@@ -8,7 +8,8 @@
 
 export const EVENT_NAMES = [
   "call_initiated", "call_ended", "call_recording_ready", "fetch_messages", "note_created", "transfer_requested",
-  "message_status", "voice_ai_webhook", "contact_erased", "erased",
+  "transfer_ended", "message_status", "voice_ai_webhook", "note_updated", "contact_updated", "availability_changed",
+  "contact_erased", "erased",
 ];
 
 const TOKEN = [4401, 4497, 4498]; // the token is not valid, was revoked, has expired

@@ -62,9 +62,12 @@ WORDS: dict[str, Any] = {
     "action": AuditAction.SIGNED_IN,
     "actor": Actor(),
     "after": None,
+    "address": "new@example.com",
     "agent_id": SHARED,
+    "at": OLD,
     "attachments": [],
     "before": FOR_EVER,
+    "call_sid": SHARED,
     "channel_identifier": OUR_NUMBER,
     "channel_type": "sms",
     "claimed": SHARED,
@@ -76,12 +79,14 @@ WORDS: dict[str, Any] = {
     "events": [Event(EventName.CONTACT_ERASED, {})],
     "external_call_id": SHARED,
     "fingerprint": SHARED,
+    "first_name": "New",
     "full_name": "New",
     "is_default": True,
     "key": "a/new/key",
     "expires_at": None,
     "kind": "both",
     "label": None,
+    "last_name": "Name",
     "limit": 100,
     "mentions": [],
     "name": "A name",
@@ -117,9 +122,14 @@ WORDS: dict[str, Any] = {
 OWN_WORDS: dict[str, dict[str, Any]] = {
     "agents.update_workspace": {"values": {"secret_error": "x"}},
     "audit.newest": {"action": None},
+    "availability.put": {"values": {"is_online": True, "is_available": True, "online_until": FOR_EVER}},
+    "call_contexts.find": {"conversation_id": SHARED, "since": OLD},
+    "call_contexts.give_to": {"number": "+14165550199"},
+    "call_contexts.put": {"values": {"elevenlabs_conversation_id": "conv_new"}},
     "calls.add": {"values": CALL_VALUES | {"external_call_id": "new"}},
     "calls.by_conversation": {"conversation_id": SHARED},
     "calls.change": {"values": {"summary": "x"}},
+    "contact_notes.change": {"values": {"note": "changed"}},
     "contacts.name_if_unknown": {"name": "A name"},
     "api_keys.add": {"kind": KeyKind.BOTH, "name": "another"},
     "api_keys.of_user": {"name": "default"},
@@ -134,6 +144,7 @@ OWN_WORDS: dict[str, dict[str, Any]] = {
     "transfer_requests.attach_by_time": {
         "call": {"id": "f" * 24, "contact": None, "started_at": OLD, "ended_at": FOR_EVER}
     },
+    "organization_hours.put": {"changes": {"holidays": "[1]"}, "otherwise": {"timezone": "UTC"}},
     "organizations.set_region": {"default_region": "GB"},
     "transfer_requests.add": {"values": {"reason": "x"}},
     "voice_ai_configs.update": {"values": {"ai_voice_provider": "elevenlabs"}},
@@ -165,6 +176,7 @@ def calls_of(name: str, organization_id: str, ids: dict[str, str]) -> Iterator[d
         "ids": sorted(ids.values()),
         "removed": sorted(ids.values()),
         "key_ids": [ids["key_id"]],
+        "contact_ids": [ids["contact_id"]],
         "digest": new_id(),
     }
     if name == "messages.queue":
@@ -191,9 +203,19 @@ def populate(name: str, invoked_at: str) -> dict[str, str]:
     models.VoiceAiConfig.create(**mine, webhook_secret_sealed=name, webhook_wanted=1)
     models.SmsConfig.create(**mine, provider="console", credentials_sealed=name)
     models.AgentWorkspace.create(**mine, secret_id=name, claim=SHARED, claimed_until=OLD)
+    models.UserAvailability.create(**mine, user=user, is_online=True, is_available=True, online_until=FOR_EVER)
+    models.CallContext.create(
+        **mine,
+        elevenlabs_conversation_id=SHARED,
+        call_sid=SHARED,
+        caller_number="+14165550199",
+        created_at="2021-01-01T00:00:00.000Z",
+    )
     models.AgentTool.create(**mine, name="create_note", tool_id=SHARED)
     models.ConnectedAgent.create(**mine, agent_id=SHARED, name=name, transfers="[1]")
     contact = models.Contact.create(**mine, phone_number=THEIR_NUMBER, name="x", name_is_placeholder=True).id
+    models.ContactEmail.create(**mine, contact=contact, address=f"{name}@example.org", is_primary=True)
+    models.OrganizationHours.create(**mine, timezone="UTC")
     erased = models.Contact.create(**mine, phone_number="-1", name="", erased_at=OLD).id
     conversation = models.Conversation.create(
         **mine, contact=contact, channel_type="sms", channel_identifier=OUR_NUMBER

@@ -111,6 +111,6 @@ def copy_tree(root: Path) -> Tree:
     for room in ROOMS:
         # With what Python made of the modules, which fits the copies as they keep their times.
         shutil.copytree(ROOT / room, root / room)
-    for path in [*ROOT.glob("*.py"), ROOT / "pyproject.toml"]:
+    for path in [*ROOT.glob("*.py"), ROOT / "pyproject.toml", ROOT / "VERSION"]:
         shutil.copy2(path, root / path.name)
     return Tree(root)
