@@ -71,7 +71,7 @@ def _existing(organization_id: str, note_id: str) -> ContactNote:
 
 
 def _changed(organization_id: str, note_id: str, columns: Mapping[str, Any]) -> dict[str, Any]:
-    contact_notes.change(organization_id, note_id, columns)
+    contact_notes.change(organization_id, note_id, dict(columns))
     note = _existing(organization_id, note_id)
     described = descriptions.note(note)
     data = {name: described[name] for name in ("contactId", "type", "note", "reactions", "isEdited")}

@@ -110,7 +110,7 @@ async def test_a_key_for_listening_opens_no_other_operation(api: Api) -> None:
 
 
 def _takes_bearer(scheme: str) -> bool:
-    return load().served["components"]["securitySchemes"][scheme].get("scheme") == "bearer"
+    return bool(load().served["components"]["securitySchemes"][scheme].get("scheme") == "bearer")
 
 
 async def test_a_key_for_listening_may_wait_for_events(api: Api) -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import random
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -59,7 +60,7 @@ class Listener:
         port = self._chance.choice(self._ports)
         transport, line = await loop.create_connection(lambda: Line(self._hear), "127.0.0.1", port)
         self.connections += 1
-        transport.write(REQUEST.format(since=self.position).encode())
+        transport.write(REQUEST.format(since=self._place()).encode())
         try:
             # Only who got something is mistreated, or a busy machine could keep a listener from ever getting on.
             ready: set[asyncio.Future[Any]] = {line.ended, line.spoken}
@@ -82,12 +83,52 @@ class Listener:
             await asyncio.wait([line.ended], timeout=self._chance.uniform(0.1, 0.9))
             transport.resume_reading()
 
+    def _place(self) -> str:
+        return str(self.position)
+
     def _hear(self, payload: bytes, line: "Line") -> None:
         sequence = self._transcript.check(payload)
         if sequence is not None:
             line.say_spoken()
             assert sequence == self.position + 1
             self.position = sequence
+
+
+class Told(Listener):
+    """Follows a log that may be replaced: what it `held` follows the last gap, and is dropped with the next one."""
+
+    def __init__(self, ports: list[int], chance: random.Random) -> None:
+        super().__init__(ports, sys.maxsize, Transcript(), chance)
+        self.base = 0
+        self.epoch: str | None = None
+        self.held: list[tuple[int, str]] = []
+        self.reasons: list[str] = []
+
+    def stop_at(self, last: int) -> None:
+        """Follow no further than that, which must be beyond the head of every log there was before."""
+        self._last = last
+
+    def _place(self) -> str:
+        return super()._place() + (f"&epoch={self.epoch}" if self.epoch else "")
+
+    def _hear(self, payload: bytes, line: "Line") -> None:
+        frame = published_events.check(payload)
+        if frame["type"] == "hello":
+            self.epoch = self.epoch or frame["epoch"]
+            return
+        line.say_spoken()
+        if frame["type"] == "error":
+            assert frame["code"] == "try_later"
+            return
+        if frame["type"] == "gap":
+            self.position = self.base = frame["oldest"] - 1
+            self.epoch = frame["epoch"]
+            self.held.clear()
+            self.reasons.append(frame["reason"])
+            return
+        assert frame["seq"] == self.position + 1
+        self.position = frame["seq"]
+        self.held.append((frame["seq"], frame["at"]))
 
 
 class Line(asyncio.Protocol):
