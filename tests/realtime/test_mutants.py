@@ -203,6 +203,7 @@ class UsesOldReads(Broadcaster[Any]):
         return super().supply(listener, below, events, reason)
 
 
+@seed(4)  # from here the fault is caught in a second, from some others not in four hundred runs
 class LateReads(BroadcasterMachine):
     make = UsesOldReads
 
