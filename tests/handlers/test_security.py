@@ -20,7 +20,7 @@ from pydantic import SecretStr
 
 from actions import administer
 from actions.authenticate import authenticate
-from domain.principals import Principal, Role, TokenKind
+from domain.principals import KeyKind, Principal, Role, TokenKind
 from openapi.document import Operation
 from openapi.exchange import Handler, NotWritten, Request
 from openapi.operations import OPERATIONS
@@ -106,13 +106,20 @@ async def _fort(api: Api, watched_url: str, ran: list[str]) -> Fort:
         superadmin,
         {
             TokenKind.JWT: api.superadmin_token,
-            TokenKind.API_KEY: api.demo.api_key.get_secret_value(),
+            TokenKind.API_KEY: await _key(api, KeyKind.INGEST),
+            TokenKind.LISTENING_KEY: await _key(api, KeyKind.LISTEN),
             TokenKind.TOOL_SECRET: api.demo.tool_secret.get_secret_value(),
         },
         expired=api.relay.tokens.issue(superadmin.id, superadmin.token_version, -1),
         of_the_deleted=of_the_deleted,
         revoked=revoked,
     )
+
+
+async def _key(api: Api, kind: KeyKind) -> str:
+    answer = await api.post("/api/user/api-keys", {"name": kind.value, "kind": kind.value}, api.superadmin_token)
+    assert answer.status_code == 201, answer.text
+    return str(answer.json()["data"]["apiKey"])
 
 
 async def _user(api: Api, name: str, role: Role) -> User:

@@ -20,7 +20,12 @@ from openapi.serving import assembly
 from openapi.serving.assembly import documents_of
 from version import VERSION
 
-TOKENS = {"jwt-of-org-1": TokenKind.JWT, "key-of-org-1": TokenKind.API_KEY, "secret-of-org-1": TokenKind.TOOL_SECRET}
+TOKENS = {
+    "jwt-of-org-1": TokenKind.JWT,
+    "key-of-org-1": TokenKind.API_KEY,
+    "listening-key-of-org-1": TokenKind.LISTENING_KEY,
+    "secret-of-org-1": TokenKind.TOOL_SECRET,
+}
 
 
 @dataclass
@@ -32,7 +37,7 @@ class Lab:
     authentication_error: Exception | None = None
 
     async def authenticate(self, kind: TokenKind, token: str) -> Principal:
-        """Believe the three tokens above, each as what it is."""
+        """Believe the tokens above, each as what it is."""
         if self.authentication_error is not None:
             raise self.authentication_error
         if TOKENS.get(token) is not kind:
