@@ -59,22 +59,18 @@ async def read_events(relay: Relay, organization_id: str, wanted: Wanted) -> Eve
     return await relay.database.read_aside(lambda: _read(organization_id, wanted))
 
 
-async def await_events(relay: Relay, organization_id: str, wanted: Wanted, seconds: float) -> tuple[EventPage, bool]:
-    """Return the wanted events as soon as there is one or something is missing, at the latest after `seconds`.
-
-    Returns:
-        the page, and whether it was waited for.
-    """
+async def await_events(relay: Relay, organization_id: str, wanted: Wanted, seconds: float) -> EventPage:
+    """Return the wanted events as soon as there is one or something is missing, at the latest after `seconds`."""
     loop = asyncio.get_running_loop()
-    deadline, has_waited = loop.time() + seconds, False
+    deadline = loop.time() + seconds
     with relay.new_events.expected(organization_id, relay) as news:
         while True:
             news.clear()
             page = await read_events(relay, organization_id, wanted)
             if page.events or page.gap or not news.may_come or loop.time() >= deadline:
-                return page, has_waited
+                return page
             has_more = wanted.since < page.next < page.head
-            wanted, has_waited = replace(wanted, since=page.next), True
+            wanted = replace(wanted, since=page.next)
             if not has_more:
                 await news.wait(deadline - loop.time())
 

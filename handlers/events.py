@@ -61,7 +61,7 @@ async def get_events(
 async def _page(request: Request[Relay], wanted: Wanted, wait: float) -> EventPage:
     if not wait:
         return await read_events(request.relay, request.caller.organization_id, wanted)
-    page, has_waited = await await_events(request.relay, request.caller.organization_id, wanted, wait)
-    if has_waited and await is_revoked(request.relay, request.caller):
+    page = await await_events(request.relay, request.caller.organization_id, wanted, wait)
+    if await is_revoked(request.relay, request.caller):
         raise Unauthenticated("The token was revoked")
     return page
