@@ -9,7 +9,7 @@ from persistence import outbox
 from tests.realtime.conftest import BOTH_ENGINES, World, make_event
 from tests.realtime.crowd import Listener, Told, Transcript
 from tests.realtime.stations import Stations
-from tests.realtime.test_epoch import Backup, epoch_of
+from tests.realtime.test_epoch import Backup, epoch_of, head_of
 from tests.support.waiting import PATIENCE_SECONDS, until
 
 
@@ -54,14 +54,23 @@ async def _has_another_epoch(world: World, before: str) -> bool:
     return await epoch_of(world) != before
 
 
+def _have_read(readers: list[Told], epoch: str, head: int) -> bool:
+    return all(reader.epoch == epoch and reader.position >= head for reader in readers)
+
+
 @BOTH_ENGINES
 async def test_everyone_ends_with_the_list_of_the_database_or_was_told_when_it_goes_back(
     world: World, database_url: str
 ) -> None:
-    """Four times, while broadcasters run or are killed, and while events of the log that is left go on."""
+    """Four times, while broadcasters run or are killed, and while events of the log that is left go on.
+
+    The log goes back only after each broadcaster has read beyond the backup: otherwise nothing that it read is gone.
+    """
     chance = random.Random(20260516)
     async with Stations(database_url, 50, world.ours, 2).running() as broadcasters:
         crowd = [Told(broadcasters.ports, random.Random(n)) for n in range(30)]
+        readers = [Told([port], random.Random(port)) for port in broadcasters.ports]
+        crowd += readers
         async with asyncio.timeout(4 * PATIENCE_SECONDS), asyncio.TaskGroup() as tasks:
             for listener in crowd:
                 tasks.create_task(listener.follow())
@@ -69,6 +78,7 @@ async def test_everyone_ends_with_the_list_of_the_database_or_was_told_when_it_g
             for kills in (True, False, True, False):
                 backup, before = await Backup.of(world), await epoch_of(world)
                 await commit_in_bursts(world, 60, chance)
+                await until(partial(_have_read, readers, before, await head_of(world)), "each broadcaster has read all")
                 port = chance.choice(broadcasters.ports)
                 if kills:
                     await broadcasters.kill(port)

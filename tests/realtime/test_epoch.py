@@ -57,6 +57,10 @@ async def epoch_of(world: World) -> str:
     return standing.epoch
 
 
+async def head_of(world: World) -> int:
+    return await world.database.read(lambda: outbox.head(world.ours))
+
+
 async def own_list(world: World) -> list[int]:
     return [event.sequence for event in await world.database.read(lambda: outbox.after(world.ours, 0, 1000))]
 
