@@ -42,6 +42,7 @@ from openapi.document import Contract
 from openapi.operations import OPERATIONS
 from openapi.serving import assembly
 from openapi.serving.assembly import documents_of
+from openapi.serving.bodies import BodyLimits
 from openapi.serving.registry import find_handlers
 from persistence.database import Database, open_database
 from providers.console import Console
@@ -131,12 +132,8 @@ def create_apps(
         bindings=OPERATIONS,
         handlers=find_handlers(handlers, OPERATIONS),
         limits=relay.rates,
-        max_body_bytes=rules.max_body_bytes,
-        max_document_bytes=rules.max_document_bytes,
-        max_document_values=rules.max_document_values,
+        bodies=body_limits(rules),
         heavy_work=relay.heavy_work,
-        held_body_bytes=rules.held_body_bytes,
-        held_unverified_body_bytes=rules.held_unverified_body_bytes,
         client_addresses=None if proxies is None else partial(ClientAddresses, proxies=proxies),
         observation=partial(Observation, registry=registry, headers=[_HTTPS_ONLY] if is_https else []),
         cross_origin=partial(CrossOrigin, allowed=rules.allowed_origins),
@@ -182,34 +179,50 @@ def _relay(settings: Settings, database: Database, http: httpx.AsyncClient) -> R
         ),
         quotas=quotas,
         agent_contract=_agent_contract,
-        rules=Rules(
-            tool_replay=settings.tool_replay_seconds,
-            tool_secret_overlap=settings.tool_secret_overlap_minutes * 60,
-            tool_secret_rotation=settings.tool_secret_rotation_days * 86_400,
-            sms_timeout=settings.sms_timeout_seconds,
-            max_body_bytes=settings.max_body_bytes,
-            max_document_bytes=settings.max_document_bytes,
-            max_document_values=settings.max_document_values,
-            held_body_bytes=settings.held_body_bytes,
-            held_unverified_body_bytes=settings.held_unverified_body_bytes,
-            max_recording_bytes=settings.max_recording_bytes,
-            version=VERSION,
-            public_url=settings.public_url,
-            webhook_tolerance=settings.webhook_tolerance_minutes * 60,
-            webhook_organizations_tried=settings.webhook_organizations_tried,
-            allowed_origins=settings.allowed_origins,
-            has_management_port=settings.management_port is not None,
-            serves_pages=settings.pages == "on",
-            realtime_url=settings.realtime_public_url or settings.local_realtime_url,
-            token_lifetime=settings.token_lifetime_minutes * 60,
-            session_lifetime=settings.session_lifetime_days * 86_400,
-            api_key_overlap=settings.api_key_overlap_minutes * 60,
-            audit_reads=settings.audit_reads == "on",
-            sign_in_attempts_per_account_and_address=settings.sign_in_attempts_per_account_and_address,
-            sign_in_attempts_per_account=settings.sign_in_attempts_per_account,
-            sign_in_attempts_per_address=settings.sign_in_attempts_per_address,
-            sign_in_window=settings.sign_in_window_minutes * 60,
-        ),
+        rules=rules_of(settings),
+    )
+
+
+def rules_of(settings: Settings) -> Rules:
+    """Return what actions heed of the settings."""
+    return Rules(
+        tool_replay=settings.tool_replay_seconds,
+        tool_secret_overlap=settings.tool_secret_overlap_minutes * 60,
+        tool_secret_rotation=settings.tool_secret_rotation_days * 86_400,
+        sms_timeout=settings.sms_timeout_seconds,
+        max_body_bytes=settings.max_body_bytes,
+        max_document_bytes=settings.max_document_bytes,
+        max_document_values=settings.max_document_values,
+        held_body_bytes=settings.held_body_bytes,
+        held_unverified_body_bytes=settings.held_unverified_body_bytes,
+        max_recording_bytes=settings.max_recording_bytes,
+        version=VERSION,
+        public_url=settings.public_url,
+        webhook_tolerance=settings.webhook_tolerance_minutes * 60,
+        webhook_organizations_tried=settings.webhook_organizations_tried,
+        allowed_origins=settings.allowed_origins,
+        has_management_port=settings.management_port is not None,
+        serves_pages=settings.pages == "on",
+        realtime_url=settings.realtime_public_url or settings.local_realtime_url,
+        token_lifetime=settings.token_lifetime_minutes * 60,
+        session_lifetime=settings.session_lifetime_days * 86_400,
+        api_key_overlap=settings.api_key_overlap_minutes * 60,
+        audit_reads=settings.audit_reads == "on",
+        sign_in_attempts_per_account_and_address=settings.sign_in_attempts_per_account_and_address,
+        sign_in_attempts_per_account=settings.sign_in_attempts_per_account,
+        sign_in_attempts_per_address=settings.sign_in_attempts_per_address,
+        sign_in_window=settings.sign_in_window_minutes * 60,
+    )
+
+
+def body_limits(rules: Rules) -> BodyLimits:
+    """Return how much of bodies is taken."""
+    return BodyLimits(
+        body_bytes=rules.max_body_bytes,
+        document_bytes=rules.max_document_bytes,
+        document_values=rules.max_document_values,
+        held_bytes=rules.held_body_bytes,
+        held_unverified_bytes=rules.held_unverified_body_bytes,
     )
 
 

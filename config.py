@@ -18,7 +18,9 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from domain import origins
 from domain.errors import ConfigurationError
+from domain.quotas import MAX_BYTES, MAX_COUNT
 from domain.replay import MAX_REPLAY_SECONDS
+from realtime.limits import Limits
 
 _LAST_PORT = 65_535
 Port = Annotated[int, Field(ge=1, le=_LAST_PORT)]
@@ -38,6 +40,10 @@ def _base_url(url: str) -> str:
 
 
 BaseUrl = Annotated[str, AfterValidator(_base_url)]
+
+
+# What one broadcaster allows is written with the broadcaster.
+_BROADCASTER = Limits()
 
 
 class Settings(BaseSettings):
@@ -80,9 +86,9 @@ class Settings(BaseSettings):
 
     requests_per_minute_per_address: Annotated[int, Field(ge=0)] = 24_000
     requests_per_minute_per_caller: Annotated[int, Field(ge=0)] = 12_000
-    org_recording_bytes: Annotated[int, Field(ge=0, le=1 << 60)] = 1 << 40
-    org_requests_per_minute: Annotated[int, Field(ge=0, le=1_000_000_000)] = 60_000
-    org_sockets: Annotated[int, Field(ge=0, le=1_000_000_000)] = 10_000
+    org_recording_bytes: Annotated[int, Field(ge=0, le=MAX_BYTES)] = 1 << 40
+    org_requests_per_minute: Annotated[int, Field(ge=0, le=MAX_COUNT)] = 60_000
+    org_sockets: Annotated[int, Field(ge=0, le=MAX_COUNT)] = 10_000
     request_counters: Literal["memory", "database"] = "memory"
 
     log_level: Literal["debug", "info", "warning", "error"] = "info"
@@ -127,22 +133,22 @@ class Settings(BaseSettings):
     sinch_sms_url: BaseUrl | None = None
 
     event_retention_hours: Annotated[Amount, Field(gt=0)] = 24
-    realtime_connections: Annotated[int, Field(ge=1)] = 16_000
-    realtime_per_organization: Annotated[int, Field(ge=1)] = 10_000
-    realtime_per_address: Annotated[int, Field(ge=1)] = 10_000
-    realtime_unauthenticated: Annotated[int, Field(ge=1)] = 2_000
-    realtime_unauthenticated_per_address: Annotated[int, Field(ge=1)] = 1_000
-    realtime_auth_seconds: Seconds = 5
-    realtime_message_bytes: Annotated[int, Field(ge=5120)] = 8 * 1024
-    realtime_messages_per_second: Annotated[Amount, Field(gt=0)] = 10
-    realtime_message_burst: Annotated[Amount, Field(ge=1)] = 40
-    realtime_unsent_bytes: Annotated[int, Field(ge=16 * 1024)] = 128 * 1024
-    realtime_stall_seconds: Seconds = 5
-    realtime_slowest_bytes_per_second: Annotated[int, Field(ge=256)] = 4096
-    realtime_heartbeat_seconds: Seconds = 20
-    realtime_revocation_seconds: Seconds = 2
-    realtime_jitter_seconds: Amount = 5
-    realtime_drain_seconds: Annotated[float, Field(ge=0, le=8)] = 3
+    realtime_connections: Annotated[int, Field(ge=1)] = _BROADCASTER.connections
+    realtime_per_organization: Annotated[int, Field(ge=1)] = _BROADCASTER.per_organization
+    realtime_per_address: Annotated[int, Field(ge=1)] = _BROADCASTER.per_address
+    realtime_unauthenticated: Annotated[int, Field(ge=1)] = _BROADCASTER.unauthenticated
+    realtime_unauthenticated_per_address: Annotated[int, Field(ge=1)] = _BROADCASTER.unauthenticated_per_address
+    realtime_auth_seconds: Seconds = _BROADCASTER.auth_seconds
+    realtime_message_bytes: Annotated[int, Field(ge=5120)] = _BROADCASTER.message_bytes
+    realtime_messages_per_second: Annotated[Amount, Field(gt=0)] = _BROADCASTER.messages_per_second
+    realtime_message_burst: Annotated[Amount, Field(ge=1)] = _BROADCASTER.message_burst
+    realtime_unsent_bytes: Annotated[int, Field(ge=16 * 1024)] = _BROADCASTER.unsent_bytes
+    realtime_stall_seconds: Seconds = _BROADCASTER.stall_seconds
+    realtime_slowest_bytes_per_second: Annotated[int, Field(ge=256)] = _BROADCASTER.slowest_bytes_per_second
+    realtime_heartbeat_seconds: Seconds = _BROADCASTER.heartbeat_seconds
+    realtime_revocation_seconds: Seconds = _BROADCASTER.revocation_seconds
+    realtime_jitter_seconds: Amount = _BROADCASTER.jitter_seconds
+    realtime_drain_seconds: Annotated[float, Field(ge=0, le=8)] = _BROADCASTER.drain_seconds
     realtime_allowed_origins: Annotated[list[str], NoDecode] = []
 
     @field_validator(

@@ -4,7 +4,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from actions import descriptions
 from actions.relay import Relay
 from domain.documents import dump, load
 from domain.errors import InvalidRequest, NotFound
@@ -24,8 +23,8 @@ class NoteChange:
     attachments: list[dict[str, Any]] | None = field(default=None, repr=False)
 
 
-async def edit_note(relay: Relay, organization_id: str, note_id: str, change: NoteChange) -> dict[str, Any]:
-    """Edit the note, tell the listeners, and return it in the contract's words.
+async def edit_note(relay: Relay, organization_id: str, note_id: str, change: NoteChange) -> ContactNote:
+    """Edit the note, tell the listeners, and return it with its author.
 
     Raises:
         NotFound: if the organization has no such note.
@@ -35,14 +34,14 @@ async def edit_note(relay: Relay, organization_id: str, note_id: str, change: No
         if listed is not None:
             columns[name] = dump(listed).decode()
 
-    def unit() -> dict[str, Any]:
+    def unit() -> ContactNote:
         _existing(organization_id, note_id)
         return _changed(organization_id, note_id, columns | {"is_edited": True})
 
     return await relay.database.write(unit, of=organization_id)
 
 
-async def toggle_reaction(relay: Relay, organization_id: str, user_id: str, note_id: str, emoji: str) -> dict[str, Any]:
+async def toggle_reaction(relay: Relay, organization_id: str, user_id: str, note_id: str, emoji: str) -> ContactNote:
     """Add the user's reaction to the note, or remove it if it is there; tell the listeners and return the note.
 
     Raises:
@@ -50,7 +49,7 @@ async def toggle_reaction(relay: Relay, organization_id: str, user_id: str, note
         InvalidRequest: if the note has as many different emojis as it may have.
     """
 
-    def unit() -> dict[str, Any]:
+    def unit() -> ContactNote:
         reactions = {one["emoji"]: one["users"] for one in load(_existing(organization_id, note_id).reactions)}
         users = reactions.setdefault(emoji, [])
         reactions[emoji] = [one for one in users if one != user_id] if user_id in users else [*users, user_id]
@@ -70,10 +69,20 @@ def _existing(organization_id: str, note_id: str) -> ContactNote:
     return note
 
 
-def _changed(organization_id: str, note_id: str, columns: Mapping[str, Any]) -> dict[str, Any]:
+def _changed(organization_id: str, note_id: str, columns: Mapping[str, Any]) -> ContactNote:
     contact_notes.change(organization_id, note_id, dict(columns))
     note = _existing(organization_id, note_id)
-    described = descriptions.note(note)
-    data = {name: described[name] for name in ("contactId", "type", "note", "reactions", "isEdited")}
-    outbox.append(organization_id, [Event(EventName.NOTE_UPDATED, {"noteId": note_id, **data}, note.contact_id)])
-    return described
+    outbox.append(organization_id, [_note_updated(note)])
+    return note
+
+
+def _note_updated(note: ContactNote) -> Event:
+    data = {
+        "noteId": note.id,
+        "contactId": note.contact_id,
+        "type": note.type,
+        "note": note.note,
+        "reactions": [one | {"count": len(one["users"])} for one in load(note.reactions)],
+        "isEdited": note.is_edited,
+    }
+    return Event(EventName.NOTE_UPDATED, data, note.contact_id)

@@ -26,7 +26,7 @@ _ROWS = 200
 log = structlog.get_logger()
 
 
-async def erase_contact(relay: Relay, organization_id: str, contact_id: str, actor: Actor) -> dict[str, int]:
+async def erase_contact(relay: Relay, organization_id: str, contact_id: str, actor: Actor) -> Erased:
     """Erase the contact and everything of that person; return how many rows of each kind went.
 
     Raises:
@@ -43,7 +43,7 @@ async def erase_contact(relay: Relay, organization_id: str, contact_id: str, act
     await relay.database.write(begin, of=organization_id)
     erased = await finish_erasure(relay, organization_id, contact_id)
     await relay.database.scrub()
-    return _told(erased)
+    return erased
 
 
 async def finish_erasure(relay: Relay, organization_id: str, contact_id: str) -> Erased:
@@ -103,16 +103,3 @@ def _step(organization_id: str, contact_id: str, removed: list[str]) -> tuple[Er
         erased = Event(EventName.CONTACT_ERASED, {"contactId": contact_id}, contact_id=contact_id)
         outbox.append(organization_id, [erased])
     return step, True
-
-
-def _told(erased: Erased) -> dict[str, int]:
-    return {
-        "calls": erased.calls,
-        "recordings": erased.recordings,
-        "notes": erased.notes,
-        "messages": erased.messages,
-        "transferRequests": erased.transfer_requests,
-        "emails": erased.emails,
-        "callContexts": erased.contexts,
-        "events": erased.events,
-    }

@@ -4,12 +4,9 @@ A bucket serves its own links. For a folder the link leads back to us; what is s
 recording and nothing is looked up before its signature was believed.
 """
 
-import functools
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass
-from typing import Any
 
-from actions import descriptions
 from actions.audit_reading import note_reading
 from actions.read_calls import existing
 from actions.relay import Relay
@@ -34,10 +31,18 @@ class Audio:
     tag: str
 
 
-async def link_recording(relay: Relay, organization_id: str, call_id: str, actor: Actor) -> tuple[dict[str, Any], bool]:
-    """Return the call's recording in the contract's words, with a link that is good for LINK_SECONDS.
+@dataclass(frozen=True, slots=True)
+class LinkedRecording:
+    """The recording of a call, and the address of its audio, which works until `expires_at`."""
 
-    Beside it stands whether its transcript is heavy.
+    call: Call
+    recording: Recording
+    url: str
+    expires_at: str
+
+
+async def link_recording(relay: Relay, organization_id: str, call_id: str, actor: Actor) -> LinkedRecording:
+    """Return the call's recording, with a link that is good for LINK_SECONDS.
 
     Raises:
         NotFound: when the organization has no such call, or the call no recording.
@@ -53,21 +58,7 @@ async def link_recording(relay: Relay, organization_id: str, call_id: str, actor
 
     call, recording = await relay.database.write(unit)
     expires_at = later(LINK_SECONDS)
-    is_heavy = descriptions.is_heavy(call)
-    read = functools.partial(_transcript, call)
-    transcript = await relay.heavy_work.run(organization_id, read) if is_heavy else read()
-    told = {
-        "callId": call.id,
-        "recordingId": recording.id,
-        "audioUrl": await _link(relay, recording),
-        "expiresAt": expires_at,
-        "duration": call.duration,
-        **transcript,
-        "direction": call.direction,
-        "from": call.from_number,
-        "to": call.to_number,
-    }
-    return told, is_heavy
+    return LinkedRecording(call, recording, await _link(relay, recording), expires_at)
 
 
 async def find_audio(relay: Relay, recording_id: str, expires: str, signature: str) -> Audio:
@@ -111,12 +102,3 @@ async def _link(relay: Relay, recording: Recording) -> str:
 
 def _path(recording_id: str) -> str:
     return f"api/recordings/{recording_id}/audio"
-
-
-def _transcript(call: Call) -> dict[str, Any]:
-    turns = descriptions.turns(call)
-    return {"transcriptionText": None if turns is None else _text(turns), "transcriptionData": turns or []}
-
-
-def _text(turns: list[dict[str, Any]]) -> str:
-    return "\n".join(f"{turn['role'].capitalize()}: {turn['message']}" for turn in turns)

@@ -17,6 +17,7 @@ import structlog
 
 from domain.audit import COMMAND_LINE, AuditAction
 from domain.errors import InvalidRequest, QuotaExceeded, RateLimited, RelayError
+from domain.quotas import MAX_BYTES, MAX_COUNT
 from domain.repetition import Repetition
 from persistence import audit, open_sockets, quotas
 from persistence.database import Database
@@ -28,8 +29,6 @@ if TYPE_CHECKING:
 
 _KNOWN_SECONDS = 5.0
 _MINUTE = 60
-MAX_BYTES = 1 << 60
-MAX_COUNT = 1_000_000_000
 
 log = structlog.get_logger()
 

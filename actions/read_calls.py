@@ -2,25 +2,47 @@
 
 from dataclasses import dataclass, replace
 from datetime import date, timedelta
-from typing import Any
 
-from actions import descriptions
 from actions.relay import Relay
 from domain.calls import CallFilter
-from domain.documents import load
 from domain.errors import NotFound
 from domain.times import from_wire, to_wire
 from persistence import calls, transfer_requests
 from persistence.calls import Figures
-from persistence.models import Call
+from persistence.models import Call, TransferRequest
+
+
+@dataclass(frozen=True, slots=True)
+class ShownCall:
+    """A call as lists show it, without its transcript and with the beginning of its summary."""
+
+    row: Call
+    has_recording: bool
 
 
 @dataclass(frozen=True, slots=True)
 class CallList:
     """One page of calls, newest first, and how many there are altogether."""
 
-    calls: list[dict[str, Any]]
+    calls: list[ShownCall]
     total: int
+
+
+@dataclass(frozen=True, slots=True)
+class WholeCall:
+    """A call with everything that is known of it."""
+
+    row: Call
+    has_recording: bool
+    transfer_requests: list[TransferRequest]
+
+
+@dataclass(frozen=True, slots=True)
+class CallStatistics:
+    """What calls add up to, altogether and by status."""
+
+    altogether: Figures
+    by_status: dict[str, Figures]
 
 
 async def list_calls(relay: Relay, organization_id: str, wanted: CallFilter, *, limit: int, offset: int) -> CallList:
@@ -34,41 +56,29 @@ async def list_calls(relay: Relay, organization_id: str, wanted: CallFilter, *, 
     def unit() -> CallList:
         total = calls.count(organization_id, exact)
         page = calls.page(organization_id, exact, total=total, offset=offset, limit=limit)
-        return CallList(described(organization_id, page), total)
+        return CallList(shown_calls(organization_id, page), total)
 
     # The total is counted row by row, as are the figures below.
     return await relay.database.read_aside(unit)
 
 
-async def read_call(relay: Relay, organization_id: str, call_id: str) -> tuple[dict[str, Any], bool]:
-    """Return one call with its transcript and what its provider said about it, and whether that is heavy.
+async def read_call(relay: Relay, organization_id: str, call_id: str) -> WholeCall:
+    """Return one call with its transcript and what its provider said about it.
 
     Raises:
         NotFound: when the organization has no such call.
     """
 
-    def unit() -> tuple[Call, dict[str, Any]]:
+    def unit() -> WholeCall:
         found = existing(organization_id, call_id)
-        (told,) = described(organization_id, [found])
-        requests = transfer_requests.of_call(organization_id, call_id)
-        return found, told | {"transferRequests": [descriptions.transfer_request(one) for one in requests]}
+        has_recording = bool(calls.with_recording(organization_id, [call_id]))
+        return WholeCall(found, has_recording, transfer_requests.of_call(organization_id, call_id))
 
-    found, told = await relay.database.read(unit)
-
-    def whole() -> dict[str, Any]:
-        return told | {
-            "summary": found.summary,
-            "transcript": descriptions.turns(found),
-            "providerMetadata": load(found.provider_metadata),
-        }
-
-    if descriptions.is_heavy(found):
-        return await relay.heavy_work.run(organization_id, whole), True
-    return whole(), False
+    return await relay.database.read(unit)
 
 
-async def count_calls(relay: Relay, organization_id: str, start: str | None, end: str | None) -> dict[str, Any]:
-    """Return how many calls there were from `start` until `end`, and how long they took in seconds, by status.
+async def count_calls(relay: Relay, organization_id: str, start: str | None, end: str | None) -> CallStatistics:
+    """Return how many calls there were from `start` until `end`, and how long they took.
 
     Both are a moment or a day in UTC; a day counts from its beginning or, as the end, to its end.
 
@@ -80,15 +90,7 @@ async def count_calls(relay: Relay, organization_id: str, start: str | None, end
     altogether = Figures(
         sum(figures.count for figures in by_status.values()), sum(figures.duration for figures in by_status.values())
     )
-    return {
-        "totalCalls": altogether.count,
-        "totalDuration": altogether.duration,
-        "averageDuration": _average(altogether),
-        "byStatus": {
-            status: {"count": figures.count, "totalDuration": figures.duration, "avgDuration": _average(figures)}
-            for status, figures in by_status.items()
-        },
-    }
+    return CallStatistics(altogether, by_status)
 
 
 def existing(organization_id: str, call_id: str) -> Call:
@@ -103,14 +105,10 @@ def existing(organization_id: str, call_id: str) -> Call:
     return found
 
 
-def described(organization_id: str, page: list[Call]) -> list[dict[str, Any]]:
-    """Return the calls in the contract's words, in a unit."""
+def shown_calls(organization_id: str, page: list[Call]) -> list[ShownCall]:
+    """Return the calls of a list with whether each has a recording, in a unit."""
     recorded = calls.with_recording(organization_id, [call.id for call in page])
-    return [descriptions.call(call, has_recording=call.id in recorded) for call in page]
-
-
-def _average(figures: Figures) -> float:
-    return round(figures.duration / figures.count, 2) if figures.count else 0.0
+    return [ShownCall(call, call.id in recorded) for call in page]
 
 
 def _moment(text: str | None) -> str | None:

@@ -1,36 +1,40 @@
 """Reading contacts: a list, one of them, their notes and their whole story."""
 
-from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Any
 
-from actions import descriptions
-from actions.read_calls import described
+from actions.paging import Page, page_after
+from actions.read_calls import ShownCall, shown_calls
 from actions.relay import Relay
 from actions.tool_calls import normalise
 from domain.errors import NotFound
-from domain.positions import Position, to_position
+from domain.positions import Position
 from persistence import contact_emails, contact_notes, contacts, timeline
-from persistence.models import Contact
+from persistence.models import Call, Contact, ContactEmail, ContactNote, Message, TransferRequest
 
-# Rows of a list, newest first, each with its position.
-Found = list[tuple[Position, Any]]
+
+@dataclass(frozen=True, slots=True)
+class ShownContact:
+    """A contact and its email addresses, the primary one first."""
+
+    row: Contact
+    emails: list[ContactEmail]
 
 
 @dataclass(frozen=True, slots=True)
 class ContactList:
     """One page of contacts, newest first, and how many there are altogether."""
 
-    contacts: list[dict[str, Any]]
+    contacts: list[ShownContact]
     total: int
 
 
 @dataclass(frozen=True, slots=True)
-class Page:
-    """Some entries of a list, newest first, and the cursor of the next page, None on the last."""
+class TimelineEntry:
+    """Something that happened with a contact: `id` is its row's, `at` is when it happened."""
 
-    entries: list[dict[str, Any]]
-    next: str | None
+    id: str
+    at: str
+    what: ContactNote | ShownCall | Message | TransferRequest
 
 
 async def list_contacts(
@@ -42,47 +46,40 @@ async def list_contacts(
         total = contacts.count(organization_id, search)
         page = contacts.page(organization_id, search, total=total, offset=(number - 1) * size, limit=size)
         emails = contact_emails.of(organization_id, [contact.id for contact in page])
-        return ContactList([descriptions.contact(contact, emails.get(contact.id, [])) for contact in page], total)
+        return ContactList([ShownContact(contact, emails.get(contact.id, [])) for contact in page], total)
 
     return await relay.database.read(unit)
 
 
-async def read_contact(relay: Relay, organization_id: str, contact_id: str) -> dict[str, Any]:
+async def read_contact(relay: Relay, organization_id: str, contact_id: str) -> ShownContact:
     """Return one contact.
 
     Raises:
         NotFound: when the organization has no such contact.
     """
-
-    def unit() -> dict[str, Any]:
-        contact = existing(organization_id, contact_id)
-        emails = contact_emails.of(organization_id, [contact_id])
-        return descriptions.contact(contact, emails.get(contact_id, []))
-
-    return await relay.database.read(unit)
+    return await relay.database.read(lambda: _shown(organization_id, existing(organization_id, contact_id)))
 
 
-async def find_contact_by_number(relay: Relay, organization_id: str, number: str) -> dict[str, Any]:
+async def find_contact_by_number(relay: Relay, organization_id: str, number: str) -> ShownContact:
     """Return the contact with that number, in whatever form it is written.
 
     Raises:
         NotFound: when the organization has no such contact.
     """
 
-    def unit() -> dict[str, Any]:
+    def unit() -> ShownContact:
         e164 = normalise(organization_id, number)
         found = contacts.by_phone(organization_id, e164) if e164 else None
         if found is None:
             raise NotFound("Contact not found")
-        emails = contact_emails.of(organization_id, [found.id])
-        return descriptions.contact(found, emails.get(found.id, []))
+        return _shown(organization_id, found)
 
     return await relay.database.read(unit)
 
 
 async def list_notes(
     relay: Relay, organization_id: str, contact_id: str, *, limit: int, offset: int = 0, cursor: str | None = None
-) -> tuple[Page, int]:
+) -> tuple[Page[ContactNote], int]:
     """Return at most `limit` notes about the contact after the cursor or the offset, and how many there are in all.
 
     Raises:
@@ -90,7 +87,7 @@ async def list_notes(
         InvalidRequest: when the cursor is none of ours.
     """
 
-    def find(after: Position | None, most: int) -> Found:
+    def find(after: Position | None, most: int) -> list[tuple[Position, ContactNote]]:
         whose = existing(organization_id, contact_id).id
         if after is None:
             notes = contact_notes.numbered(organization_id, whose, offset, most)
@@ -98,16 +95,13 @@ async def list_notes(
             notes = contact_notes.page(organization_id, whose, after, most)
         return [(Position(note.created_at, note.id), note) for note in notes]
 
-    def describe(notes: list[Any]) -> list[dict[str, Any]]:
-        return [descriptions.note(note) for note in notes]
-
-    page = await page_after(relay.database.read_aside, cursor, limit, find, describe)
+    page = await page_after(relay.database.read_aside, cursor, limit, find)
     return page, await relay.database.read_aside(lambda: contact_notes.count(organization_id, contact_id))
 
 
 async def read_timeline(
     relay: Relay, organization_id: str, contact_id: str, *, limit: int, cursor: str | None = None
-) -> Page:
+) -> Page[TimelineEntry]:
     """Return at most `limit` things that happened with the contact, after the cursor.
 
     Raises:
@@ -115,16 +109,16 @@ async def read_timeline(
         InvalidRequest: when the cursor is none of ours.
     """
 
-    def find(after: Position | None, most: int) -> Found:
-        entries = timeline.page(organization_id, existing(organization_id, contact_id).id, after, most)
-        return [(entry[1], entry) for entry in entries]
+    def find(after: Position | None, most: int) -> list[tuple[Position, TimelineEntry]]:
+        found = timeline.page(organization_id, existing(organization_id, contact_id).id, after, most)
+        rows = [row for _, row in found if isinstance(row, Call)]
+        calls = {call.row.id: call for call in shown_calls(organization_id, rows)}
+        return [
+            (position, TimelineEntry(position.id, position.at, calls[row.id] if isinstance(row, Call) else row))
+            for position, row in found
+        ]
 
-    def describe(entries: list[Any]) -> list[dict[str, Any]]:
-        calls = described(organization_id, [row for kind, _, row in entries if kind == "call"])
-        by_id = {call["_id"]: call for call in calls}
-        return [_entry(entry, by_id) for entry in entries]
-
-    return await page_after(relay.database.read_aside, cursor, limit, find, describe)
+    return await page_after(relay.database.read_aside, cursor, limit, find)
 
 
 def existing(organization_id: str, contact_id: str) -> Contact:
@@ -139,41 +133,5 @@ def existing(organization_id: str, contact_id: str) -> Contact:
     return found
 
 
-async def page_after(
-    read: Callable[[Callable[[], Page]], Awaitable[Page]],
-    cursor: str | None,
-    limit: int,
-    find: Callable[[Position | None, int], Found],
-    describe: Callable[[list[Any]], list[dict[str, Any]]],
-) -> Page:
-    """Return at most `limit` entries after the cursor; `find` and `describe` run in the unit that `read` runs.
-
-    Raises:
-        InvalidRequest: when the cursor is none of ours.
-    """
-    after = to_position(cursor) if cursor else None
-
-    def unit() -> Page:
-        # One more than is shown tells whether there is a next page.
-        found = find(after, limit + 1)
-        shown = found[:limit]
-        return Page(describe([row for _, row in shown]), str(shown[-1][0]) if len(found) > limit else None)
-
-    return await read(unit)
-
-
-_DESCRIBED: dict[str, tuple[str, Callable[[Any], dict[str, Any]]]] = {
-    "note": ("note", descriptions.note),
-    "message": ("message", descriptions.message),
-    "transfer_request": ("transferRequest", descriptions.transfer_request),
-}
-
-
-def _entry(entry: timeline.Entry, calls: dict[str, dict[str, Any]]) -> dict[str, Any]:
-    kind, position, row = entry
-    if kind == "call":
-        told = {"call": calls[position.id]}
-    else:
-        name, describe = _DESCRIBED[kind]
-        told = {name: describe(row)}
-    return {"kind": kind, "id": position.id, "at": position.at, **told}
+def _shown(organization_id: str, contact: Contact) -> ShownContact:
+    return ShownContact(contact, contact_emails.of(organization_id, [contact.id]).get(contact.id, []))

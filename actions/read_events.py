@@ -2,10 +2,8 @@
 
 import asyncio
 from dataclasses import dataclass, replace
-from typing import Any
 
 from actions.relay import Relay
-from domain.documents import load
 from domain.epochs import Standing
 from domain.events import StoredEvent
 from domain.filters import EVERYTHING, Filter
@@ -31,13 +29,13 @@ class Wanted:
 
 @dataclass(frozen=True, slots=True)
 class EventPage:
-    """Events in sequence as they go over the socket, and where the reader stands.
+    """Events in sequence, and where the reader stands.
 
     `next` is what to ask with next time. `oldest` is the oldest event that can be had, `head` is the newest, both of
     the log `epoch`. `gap` is what is missing before the first event.
     """
 
-    events: list[dict[str, Any]]
+    events: list[StoredEvent]
     next: int
     oldest: int
     head: int
@@ -99,7 +97,7 @@ def _page(organization_id: str, wanted: Wanted, epoch: str) -> EventPage:
         gap, up_to = Gap(wanted.since, from_here, reason_below(wanted.since, oldest)), head
     # Events may have been pruned between two looks; what is in hand is there all the same.
     oldest = min([from_here if oldest is None else oldest, *(event.sequence for event in found.admitted[:1])])
-    return EventPage([_frame(event) for event in found.admitted], up_to, oldest, head, standing.epoch, gap)
+    return EventPage(found.admitted, up_to, oldest, head, standing.epoch, gap)
 
 
 def _passage(organization_id: str, wanted: Wanted) -> _Passage:
@@ -130,7 +128,3 @@ def _standing(organization_id: str) -> Standing:
     if standing is None:
         raise LookupError(f"no organization {organization_id}")
     return standing
-
-
-def _frame(event: StoredEvent) -> dict[str, Any]:
-    return {"type": "event", "seq": event.sequence, "event": event.name, "at": event.at, "data": load(event.data)}

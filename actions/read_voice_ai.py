@@ -1,6 +1,7 @@
 """Reading an organization's voice AI configuration, without its secrets."""
 
-from typing import Any
+from dataclasses import dataclass
+from enum import StrEnum
 
 from actions.relay import Relay
 from domain.statuses import SetupStatus
@@ -8,44 +9,53 @@ from persistence import agents, phone_numbers, tool_secrets, voice_ai_configs
 from persistence.models import AgentWorkspace, PhoneNumber, VoiceAiConfig
 
 
-async def read_voice_ai(relay: Relay, organization_id: str) -> dict[str, Any]:
-    """Return what is configured in the contract's words; secrets are told as whether there is one."""
+class StoringStatus(StrEnum):
+    """How the tool secret that ElevenLabs keeps for connected agents stands."""
 
-    def unit() -> dict[str, Any]:
-        config = voice_ai_configs.get(organization_id) or VoiceAiConfig()
-        has_secret = tool_secrets.current(organization_id) is not None
-        workspace = agents.workspace(organization_id) or AgentWorkspace()
-        numbers = phone_numbers.everyone(organization_id)
-        return _described(config, numbers, has_secret=has_secret) | {"toolSecret": _tool_secret(workspace)}
+    NOT_STORED = "not_stored"
+    STORED = "stored"
+    PENDING = "pending"
+    FAILED = "failed"
+
+
+@dataclass(frozen=True, slots=True)
+class ConfiguredVoiceAi:
+    """What is configured; of secrets, only whether there is one may be told."""
+
+    config: VoiceAiConfig
+    workspace: AgentWorkspace
+    numbers: list[PhoneNumber]
+    has_tool_secret: bool
+
+    @property
+    def webhook_status(self) -> SetupStatus:
+        """How the set-up of the webhook stands that the last save asked for."""
+        is_pending = self.config.webhook_wanted > self.config.webhook_done
+        return SetupStatus.PENDING if is_pending else SetupStatus(self.config.webhook_status)
+
+    @property
+    def webhook_error(self) -> str | None:
+        """Why the last set-up failed, unless another one is under way."""
+        return None if self.webhook_status is SetupStatus.PENDING else self.config.webhook_error
+
+    @property
+    def storing_status(self) -> StoringStatus:
+        """Whether ElevenLabs has taken the newest tool secret."""
+        if self.workspace.secret_sealed is None:
+            return StoringStatus.STORED if self.workspace.secret_id else StoringStatus.NOT_STORED
+        is_pending = self.workspace.secret_wanted > self.workspace.secret_done
+        return StoringStatus.PENDING if is_pending else StoringStatus.FAILED
+
+
+async def read_voice_ai(relay: Relay, organization_id: str) -> ConfiguredVoiceAi:
+    """Return what is configured."""
+
+    def unit() -> ConfiguredVoiceAi:
+        return ConfiguredVoiceAi(
+            voice_ai_configs.get(organization_id) or VoiceAiConfig(),
+            agents.workspace(organization_id) or AgentWorkspace(),
+            phone_numbers.everyone(organization_id),
+            tool_secrets.current(organization_id) is not None,
+        )
 
     return await relay.database.read(unit)
-
-
-def _described(config: VoiceAiConfig, numbers: list[PhoneNumber], *, has_secret: bool) -> dict[str, Any]:
-    is_pending = config.webhook_wanted > config.webhook_done
-    return {
-        "aiVoiceProvider": config.ai_voice_provider,
-        "hasElevenlabsApiKey": config.elevenlabs_api_key_sealed is not None,
-        "hasElevenlabsToolSecret": has_secret,
-        "hasSinchEstCredentials": bool(config.sinch_est_key_id and config.sinch_est_key_secret_sealed),
-        "sinchEstProjectId": config.sinch_est_project_id,
-        "sinchEstTrunkId": config.sinch_est_trunk_id,
-        "sinchEstTrunkDomain": config.sinch_est_trunk_domain,
-        "webhook": {
-            "status": SetupStatus.PENDING.value if is_pending else config.webhook_status,
-            "webhookId": config.webhook_id,
-            "lastError": None if is_pending else config.webhook_error,
-            "warning": config.webhook_warning,
-            "checkedAt": config.webhook_checked_at,
-        },
-        "phoneNumbers": [
-            {"phoneNumber": number.number, "label": number.label, "isDefault": number.is_default} for number in numbers
-        ],
-    }
-
-
-def _tool_secret(workspace: AgentWorkspace) -> dict[str, Any]:
-    is_waiting = workspace.secret_sealed is not None
-    is_pending = is_waiting and workspace.secret_wanted > workspace.secret_done
-    status = "pending" if is_pending else "failed" if is_waiting else "stored" if workspace.secret_id else "not_stored"
-    return {"status": status, "lastError": workspace.secret_error, "storedAt": workspace.secret_stored_at}

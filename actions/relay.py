@@ -28,34 +28,34 @@ from providers.storage.keys import RecordingStore
 
 @dataclass(frozen=True, slots=True)
 class Rules:
-    """The settings actions heed; durations in seconds, sizes in bytes."""
+    """The settings actions heed; durations in seconds, sizes in bytes. Their defaults stand in `config.py` alone."""
 
-    tool_replay: float = 30
-    tool_secret_overlap: float = 3600
-    tool_secret_rotation: float = 0
-    sms_timeout: float = 4
-    max_body_bytes: int = 48 * 1024 * 1024
-    max_document_bytes: int = 4 * 1024 * 1024
-    max_document_values: int = 50_000
-    held_body_bytes: int = 192 * 1024 * 1024
-    held_unverified_body_bytes: int = 144 * 1024 * 1024
-    max_recording_bytes: int = 256 * 1024 * 1024
-    version: str = ""
-    public_url: str | None = None
-    webhook_tolerance: float = 30 * 60
-    webhook_organizations_tried: int = 8
-    realtime_url: str = ""
-    allowed_origins: frozenset[str] = frozenset()
-    has_management_port: bool = False
-    serves_pages: bool = True
-    token_lifetime: float = 12 * 3600
-    session_lifetime: float = 30 * 86_400
-    api_key_overlap: float = 0
-    audit_reads: bool = False
-    sign_in_attempts_per_account: int = 10
-    sign_in_attempts_per_account_and_address: int = 10
-    sign_in_attempts_per_address: int = 50
-    sign_in_window: float = 15 * 60
+    tool_replay: float
+    tool_secret_overlap: float
+    tool_secret_rotation: float
+    sms_timeout: float
+    max_body_bytes: int
+    max_document_bytes: int
+    max_document_values: int
+    held_body_bytes: int
+    held_unverified_body_bytes: int
+    max_recording_bytes: int
+    version: str
+    public_url: str | None
+    webhook_tolerance: float
+    webhook_organizations_tried: int
+    realtime_url: str
+    allowed_origins: frozenset[str]
+    has_management_port: bool
+    serves_pages: bool
+    token_lifetime: float
+    session_lifetime: float
+    api_key_overlap: float
+    audit_reads: bool
+    sign_in_attempts_per_account: int
+    sign_in_attempts_per_account_and_address: int
+    sign_in_attempts_per_address: int
+    sign_in_window: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,10 +77,10 @@ class Relay:
     text_provider: Callable[[str, dict[str, Any]], TextProvider]
     elevenlabs: Callable[[SecretStr], ElevenLabs]
     quotas: Quotas
+    rules: Rules
+    downloads: Places
     agent_contract: Callable[[], AgentContract] = AgentContract
-    rules: Rules = Rules()
     heavy_work: HeavyWork = field(default_factory=HeavyWork)
-    downloads: Places = field(default_factory=lambda: Places(32, 8, 10))
     turns: Turns = field(default_factory=Turns)
     passwords: Passwords = field(default_factory=Passwords)
     rates: Rates = field(default_factory=Rates)

@@ -7,13 +7,12 @@ only stands for an unknown name replaces nothing.
 from dataclasses import dataclass, field
 from typing import Any
 
-from actions import descriptions
 from actions.relay import Relay
 from actions.tool_calls import find_contact, fingerprint
 from domain.errors import InvalidRequest, Speakable
 from domain.events import Event, EventName
 from domain.lengths import LENGTHS
-from domain.names import is_placeholder
+from domain.names import first_and_last, is_placeholder
 from domain.texts import one_line
 from persistence import contact_emails, contacts, outbox, tool_invocations
 from persistence.models import Contact
@@ -101,7 +100,9 @@ def _write(organization_id: str, contact_id: str, given: dict[str, str], convers
 
 def _names(organization_id: str, contact_id: str) -> tuple[str, str]:
     contact = contacts.get(organization_id, contact_id)
-    return descriptions.names(contact) if contact and not contact.name_is_placeholder else ("", "")
+    if contact is None or contact.name_is_placeholder:
+        return "", ""
+    return first_and_last(contact.name, contact.first_name, contact.last_name)
 
 
 def _contact_updated(
@@ -117,7 +118,7 @@ def _contact_updated(
         "name": contact.name if contact else "",
         "firstName": first,
         "lastName": last,
-        "emails": descriptions.emails(emails),
+        "emails": [{"value": one.address, "isPrimary": one.is_primary} for one in emails],
         "previous": {"firstName": before[0], "lastName": before[1]},
         "source": source,
     }

@@ -3,11 +3,11 @@
 from dataclasses import dataclass, field
 from typing import Any
 
-from actions import descriptions
 from actions.read_contacts import existing
 from actions.relay import Relay
 from actions.save_note import note_created
 from persistence import contact_notes, outbox
+from persistence.models import ContactNote
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,14 +20,14 @@ class NoteToWrite:
     attachments: list[dict[str, Any]] = field(default_factory=list, repr=False)
 
 
-async def write_note(relay: Relay, organization_id: str, user_id: str, written: NoteToWrite) -> dict[str, Any]:
-    """Write the note, tell the listeners, and return it in the contract's words.
+async def write_note(relay: Relay, organization_id: str, user_id: str, written: NoteToWrite) -> ContactNote:
+    """Write the note, tell the listeners, and return it with its author.
 
     Raises:
         NotFound: when the organization has no such contact.
     """
 
-    def unit() -> dict[str, Any]:
+    def unit() -> ContactNote:
         existing(organization_id, written.contact_id)
         note = contact_notes.add_from_user(
             organization_id,
@@ -38,6 +38,6 @@ async def write_note(relay: Relay, organization_id: str, user_id: str, written: 
             attachments=written.attachments,
         )
         outbox.append(organization_id, [note_created(note)])
-        return descriptions.note(contact_notes.get(organization_id, note.id) or note)
+        return contact_notes.get(organization_id, note.id) or note
 
     return await relay.database.write(unit, of=organization_id)

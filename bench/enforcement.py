@@ -19,6 +19,8 @@ from starlette.requests import Request as StarletteRequest
 from starlette.responses import JSONResponse
 from starlette.routing import Route
 
+from app import body_limits, rules_of
+from config import Settings
 from domain.principals import Principal, TokenKind
 from openapi import document, models
 from openapi.exchange import Request
@@ -28,6 +30,7 @@ from openapi.serving import assembly
 PATH = "/api/webhook/elevenlabs/tools/create-note"
 BODY = json.dumps({"phone_number": "+14165550100", "note": "Caller asked about availability."}).encode()
 NOTE_ID = "64d2f9c5e8a1d4e001a0b1c2"
+BODIES = body_limits(rules_of(Settings(_env_file=None)))
 ROUNDS, REQUESTS = 7, 2000
 
 Asgi = Callable[[Any, Any, Any], Awaitable[None]]
@@ -46,7 +49,7 @@ async def _authenticate(kind: TokenKind, token: str) -> Principal:
 def ours() -> Asgi:
     contract = document.load()
     handlers = {operation.key: _handler for operation in contract.operations}
-    app: Asgi = assembly.build(contract, None, _authenticate, bindings=OPERATIONS, handlers=handlers)
+    app: Asgi = assembly.build(contract, None, _authenticate, bindings=OPERATIONS, handlers=handlers, bodies=BODIES)
     return app
 
 

@@ -13,7 +13,9 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from app import body_limits, rules_of
 from bench.questions import CREATE_NOTE
+from config import Settings
 from domain.errors import Unauthenticated
 from domain.principals import Principal, TokenKind
 from handlers.observation import Observation
@@ -24,6 +26,7 @@ from openapi.serving import assembly
 
 TOKEN = "f" * 64
 NOTE_ID = "64d2f9c5e8a1d4e001a0b1c2"
+BODIES = body_limits(rules_of(Settings(_env_file=None)))
 
 
 def ours() -> Any:
@@ -41,7 +44,7 @@ def ours() -> Any:
 
     contract = document.load()
     handlers = {operation.key: note for operation in contract.operations}
-    return assembly.build(contract, None, authenticate, bindings=OPERATIONS, handlers=handlers)
+    return assembly.build(contract, None, authenticate, bindings=OPERATIONS, handlers=handlers, bodies=BODIES)
 
 
 def ours_observed() -> Any:

@@ -15,3 +15,8 @@ def parts(name: str) -> tuple[str, str]:
     """Return the first and the last name of a whole name: its first word, and the rest."""
     first, _, last = name.strip().partition(" ")
     return first, last.strip()
+
+
+def first_and_last(name: str, first: str | None, last: str | None) -> tuple[str, str]:
+    """Return `first` and `last` of the whole `name` if somebody told them apart, otherwise its parts."""
+    return parts(name) if first is None and last is None else (first or "", last or "")

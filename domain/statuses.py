@@ -52,8 +52,20 @@ def may_follow(current: MessageStatus, reported: MessageStatus) -> bool:
     return reported in _FORWARD[current]
 
 
-# How a call can have ended, in the contract's words.
-CALL_STATUSES = ("completed", "no-answer", "busy", "failed")
+class CallStatus(StrEnum):
+    """How a call can have ended."""
+
+    COMPLETED = "completed"
+    NO_ANSWER = "no-answer"
+    BUSY = "busy"
+    FAILED = "failed"
+
+
+class Direction(StrEnum):
+    """Who began: the contact, or the organization."""
+
+    INBOUND = "inbound"
+    OUTBOUND = "outbound"
 
 
 class SetupStatus(StrEnum):

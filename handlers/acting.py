@@ -1,16 +1,14 @@
 """Who acts in a request, for the audit log, and what they read."""
 
-from functools import partial
+from collections.abc import Callable
 from typing import Any, TypeVar
-
-from pydantic import BaseModel
 
 from actions.audit_reading import note_reading
 from actions.relay import Relay
 from domain.audit import Actor, AuditAction
 from openapi.exchange import Request
 
-Body = TypeVar("Body", bound=BaseModel)
+R = TypeVar("R")
 
 
 def actor_of(request: Request[Any]) -> Actor:
@@ -40,7 +38,6 @@ async def noted_reading(
     await note_reading(current.relay, organization_id, action, actor, subject=subject, details=details)
 
 
-async def written(current: Request[Relay], model: type[Body], content: dict[str, Any], *, is_heavy: bool) -> Body:
-    """Return `content` as an answer's body, made off the event loop if it is heavy."""
-    read = partial(model.model_validate, content)
-    return await current.relay.heavy_work.run(current.caller.organization_id, read) if is_heavy else read()
+async def built(current: Request[Relay], build: Callable[[], R], *, is_heavy: bool) -> R:
+    """Return what `build` makes of rows, off the event loop if that is heavy."""
+    return await current.relay.heavy_work.run(current.caller.organization_id, build) if is_heavy else build()

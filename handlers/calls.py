@@ -5,22 +5,24 @@ from typing import Any, Literal
 
 from pydantic import SecretStr
 
-from actions import descriptions
 from actions.configure_voice_ai import VoiceAiChanges, configure_voice_ai
 from actions.connect_agent import Wish, connect_agent
-from actions.play_recording import link_recording
-from actions.read_calls import count_calls, list_calls, read_call
-from actions.read_voice_ai import read_voice_ai
+from actions.play_recording import LinkedRecording, link_recording
+from actions.read_calls import CallStatistics, WholeCall, count_calls, list_calls, read_call
+from actions.read_voice_ai import ConfiguredVoiceAi, read_voice_ai
 from actions.record_call import FinishedCall, RecordedCall, record_call
 from actions.relay import Relay
+from domain.agents import Connection
 from domain.audit import AuditAction
 from domain.calls import CallFilter
 from domain.errors import InvalidRequest, Overloaded, ProviderError, ProviderRejected, RecordingRejected
 from domain.large_texts import LargeText
 from domain.lengths import LENGTHS
 from domain.principals import Role
+from domain.statuses import Direction
 from domain.times import to_wire
-from handlers.acting import actor_of, noted_reading, written
+from handlers import wire
+from handlers.acting import actor_of, built, noted_reading
 from openapi import models
 from openapi.exchange import Request
 from openapi.operations import (
@@ -86,8 +88,7 @@ async def get_calls_voice_ai_config(request: Request[Relay]) -> GetCallsVoiceAiC
     """Say what is configured, without the secrets."""
     config = await read_voice_ai(request.relay, request.caller.organization_id)
     await noted_reading(request, AuditAction.CONFIG_READ)
-    body = {"success": True, "config": config}
-    return GetCallsVoiceAiConfig200(models.CallsVoiceAiConfigResponse.model_validate(body))
+    return GetCallsVoiceAiConfig200(models.CallsVoiceAiConfigResponse(success=True, config=_configured(config)))
 
 
 async def post_calls_voice_ai_agents_connect(
@@ -106,19 +107,10 @@ async def post_calls_voice_ai_agents_connect(
         raise InvalidRequest(str(error)) from error
     except ProviderError as error:
         raise Overloaded(str(error)) from error
-    described = {
-        "agentId": connection.agent_id,
-        "agentName": connection.agent_name,
-        "isDryRun": is_dry_run,
-        "problem": connection.problem,
-        "leftBehind": list(connection.left_behind),
-        "parts": [
-            {"kind": part.kind, "name": part.name, "state": part.state, "detail": part.detail, "change": part.change}
-            for part in connection.parts
-        ],
-    }
-    told = {"success": connection.is_whole, "connection": described}
-    return PostCallsVoiceAiAgentsConnect200(models.CallsConnectAgentResponse.model_validate(told))
+    answer = models.CallsConnectAgentResponse(
+        success=connection.is_whole, connection=_connection(connection, is_dry_run=is_dry_run)
+    )
+    return PostCallsVoiceAiAgentsConnect200(answer)
 
 
 async def get_calls_history(
@@ -139,11 +131,14 @@ async def get_calls_history(
         request.relay, request.caller.organization_id, wanted, limit=int(limit), offset=int(offset)
     )
     await noted_reading(request, AuditAction.CALLS_LISTED, contact_id, limit=limit, offset=offset)
-    body = {"success": True, "calls": found.calls, "total": found.total}
-    is_heavy = descriptions.is_heavy_page(found.calls)
-    return GetCallsHistory200(
-        await written(request, models.CallsHistoryResponse, body, is_heavy=is_heavy), is_heavy=is_heavy
-    )
+
+    def build() -> models.CallsHistoryResponse:
+        return models.CallsHistoryResponse(
+            success=True, calls=[wire.call(call) for call in found.calls], total=found.total
+        )
+
+    is_heavy = wire.is_long(call.row.summary for call in found.calls)
+    return GetCallsHistory200(await built(request, build, is_heavy=is_heavy), is_heavy=is_heavy)
 
 
 async def get_calls_statistics(
@@ -152,24 +147,26 @@ async def get_calls_statistics(
     """Count calls and add up their durations."""
     statistics = await count_calls(request.relay, request.caller.organization_id, start_date, end_date)
     await noted_reading(request, AuditAction.STATISTICS_READ)
-    body = {"success": True, "statistics": statistics}
-    return GetCallsStatistics200(models.CallsStatisticsResponse.model_validate(body))
+    body = models.CallsStatisticsResponse(success=True, statistics=_added_up(statistics))
+    return GetCallsStatistics200(body)
 
 
 async def get_calls_call(request: Request[Relay], *, call_id: str) -> GetCallsCallAnswer:
     """Read one call, with its transcript."""
     organization_id = request.caller.organization_id
-    call, is_heavy = await read_call(request.relay, organization_id, call_id)
+    call = await read_call(request.relay, organization_id, call_id)
     await noted_reading(request, AuditAction.CALL_READ, call_id)
-    body = await written(request, models.CallsCallResponse, {"success": True, "call": call}, is_heavy=is_heavy)
+    is_heavy = wire.is_heavy(call.row)
+    body = await built(request, functools.partial(_whole, call), is_heavy=is_heavy)
     return GetCallsCall200(body, is_heavy=is_heavy)
 
 
 async def get_calls_recording(request: Request[Relay], *, call_id: str) -> GetCallsRecordingAnswer:
     """Hand out a link to a call's recording, with the transcript."""
     organization_id = request.caller.organization_id
-    linked, is_heavy = await link_recording(request.relay, organization_id, call_id, actor_of(request))
-    body = await written(request, models.CallsRecordingResponse, {"success": True, **linked}, is_heavy=is_heavy)
+    linked = await link_recording(request.relay, organization_id, call_id, actor_of(request))
+    is_heavy = wire.is_heavy(linked.call)
+    body = await built(request, functools.partial(_linked, linked), is_heavy=is_heavy)
     return GetCallsRecording200(body, headers={"Cache-Control": "no-store"}, is_heavy=is_heavy)
 
 
@@ -251,4 +248,90 @@ def _changes(body: models.CallsSaveVoiceAiConfigRequest) -> VoiceAiChanges:
         elevenlabs_api_key=SecretStr(body.elevenlabsApiKey) if body.elevenlabsApiKey else None,
         sinch_est_key_secret=SecretStr(body.sinchEstKeySecret) if body.sinchEstKeySecret else None,
         generate_tool_secret=bool(body.generateToolSecret),
+    )
+
+
+def _whole(call: WholeCall) -> models.CallsCallResponse:
+    return models.CallsCallResponse(success=True, call=wire.whole_call(call))
+
+
+def _linked(linked: LinkedRecording) -> models.CallsRecordingResponse:
+    call = linked.call
+    turns = wire.turns(call)
+    return models.CallsRecordingResponse(
+        success=True,
+        callId=call.id,
+        recordingId=linked.recording.id,
+        audioUrl=linked.url,
+        expiresAt=wire.moment(linked.expires_at),
+        duration=call.duration,
+        transcriptionText=None if turns is None else _as_text(turns),
+        transcriptionData=turns or [],
+        direction=Direction(call.direction).value,
+        from_=call.from_number,
+        to=call.to_number,
+    )
+
+
+def _as_text(turns: list[models.CallsTranscriptTurn]) -> str:
+    return "\n".join(f"{turn.role.capitalize()}: {turn.message}" for turn in turns)
+
+
+def _added_up(statistics: CallStatistics) -> models.CallsStatisticsResponseStatistics:
+    altogether = statistics.altogether
+    return models.CallsStatisticsResponseStatistics(
+        totalCalls=altogether.count,
+        totalDuration=altogether.duration,
+        averageDuration=altogether.average,
+        byStatus={
+            status: models.CallsStatusFigures(
+                count=figures.count, totalDuration=figures.duration, avgDuration=figures.average
+            )
+            for status, figures in statistics.by_status.items()
+        },
+    )
+
+
+def _configured(found: ConfiguredVoiceAi) -> models.CallsVoiceAiConfig:
+    config, workspace = found.config, found.workspace
+    return models.CallsVoiceAiConfig(
+        aiVoiceProvider=config.ai_voice_provider,
+        hasElevenlabsApiKey=config.elevenlabs_api_key_sealed is not None,
+        hasElevenlabsToolSecret=found.has_tool_secret,
+        hasSinchEstCredentials=bool(config.sinch_est_key_id and config.sinch_est_key_secret_sealed),
+        sinchEstProjectId=config.sinch_est_project_id,
+        sinchEstTrunkId=config.sinch_est_trunk_id,
+        sinchEstTrunkDomain=config.sinch_est_trunk_domain,
+        webhook=models.CallsVoiceAiWebhook(
+            status=found.webhook_status.value,
+            webhookId=config.webhook_id,
+            lastError=found.webhook_error,
+            warning=config.webhook_warning,
+            checkedAt=wire.moment_or_none(config.webhook_checked_at),
+        ),
+        phoneNumbers=[
+            models.CallsVoiceAiPhoneNumber(phoneNumber=one.number, label=one.label, isDefault=one.is_default)
+            for one in found.numbers
+        ],
+        toolSecret=models.CallsVoiceAiToolSecret(
+            status=found.storing_status.value,
+            lastError=workspace.secret_error,
+            storedAt=wire.moment_or_none(workspace.secret_stored_at),
+        ),
+    )
+
+
+def _connection(connection: Connection, *, is_dry_run: bool) -> models.CallsAgentConnection:
+    return models.CallsAgentConnection(
+        agentId=connection.agent_id,
+        agentName=connection.agent_name,
+        isDryRun=is_dry_run,
+        problem=connection.problem,
+        leftBehind=list(connection.left_behind),
+        parts=[
+            models.CallsAgentConnectionPart(
+                kind=part.kind.value, name=part.name, state=part.state.value, detail=part.detail, change=part.change
+            )
+            for part in connection.parts
+        ],
     )

@@ -1,12 +1,12 @@
 """Contacts: a list, one of them, their story, and their erasure."""
 
-from actions import descriptions
 from actions.erase_contact import erase_contact
 from actions.read_contacts import find_contact_by_number, list_contacts, read_contact, read_timeline
 from actions.relay import Relay
 from domain.audit import AuditAction
 from domain.principals import Role
-from handlers.acting import actor_of, noted_reading, written
+from handlers import wire
+from handlers.acting import actor_of, built, noted_reading
 from openapi import models
 from openapi.exchange import Request
 from openapi.operations import (
@@ -27,23 +27,34 @@ async def get_contacts(request: Request[Relay], *, page: int, size: int, search:
     """List contacts, newest first."""
     found = await list_contacts(request.relay, request.caller.organization_id, search, number=page, size=size)
     await noted_reading(request, AuditAction.CONTACTS_LISTED, page=page, size=size, isSearch=search is not None)
-    data = {"contacts": found.contacts, "total": found.total, "page": page, "size": size}
-    return GetContacts200(models.ContactsResponse.model_validate({"success": True, "data": data}))
+    shown = [wire.contact(contact) for contact in found.contacts]
+    data = models.ContactsResponseData(contacts=shown, total=found.total, page=page, size=size)
+    return GetContacts200(models.ContactsResponse(success=True, data=data))
 
 
 async def get_contacts_contact(request: Request[Relay], *, id_: str) -> GetContactsContactAnswer:
     """Read one contact."""
     contact = await read_contact(request.relay, request.caller.organization_id, id_)
     await noted_reading(request, AuditAction.CONTACT_READ, id_)
-    return GetContactsContact200(models.ContactResponse.model_validate({"success": True, "data": contact}))
+    return GetContactsContact200(models.ContactResponse(success=True, data=wire.contact(contact)))
 
 
 async def delete_contacts_contact(request: Request[Relay], *, id_: str) -> DeleteContactsContactAnswer:
     """Erase a contact."""
     request.caller.require(Role.ADMIN, Role.SUPERADMIN)
     erased = await erase_contact(request.relay, request.caller.organization_id, id_, actor_of(request))
-    body = {"success": True, "message": "Contact erased", "erased": erased}
-    return DeleteContactsContact200(models.ContactErasedResponse.model_validate(body))
+    rows = {
+        "calls": erased.calls,
+        "recordings": erased.recordings,
+        "notes": erased.notes,
+        "messages": erased.messages,
+        "transferRequests": erased.transfer_requests,
+        "emails": erased.emails,
+        "callContexts": erased.contexts,
+        "events": erased.events,
+    }
+    body = models.ContactErasedResponse(success=True, message="Contact erased", erased=rows)
+    return DeleteContactsContact200(body)
 
 
 async def get_contacts_timeline(
@@ -52,11 +63,13 @@ async def get_contacts_timeline(
     """Read a contact's story, newest first."""
     page = await read_timeline(request.relay, request.caller.organization_id, contact_id, limit=limit, cursor=cursor)
     await noted_reading(request, AuditAction.TIMELINE_READ, contact_id)
-    body = {"success": True, "timeline": page.entries, "next": page.next}
-    is_heavy = descriptions.is_heavy_page(page.entries)
-    return GetContactsTimeline200(
-        await written(request, models.ContactTimelineResponse, body, is_heavy=is_heavy), is_heavy=is_heavy
-    )
+
+    def build() -> models.ContactTimelineResponse:
+        items = [wire.timeline_item(entry) for entry in page.entries]
+        return models.ContactTimelineResponse(success=True, timeline=items, next=page.next)
+
+    is_heavy = wire.is_long(wire.text_of(entry) for entry in page.entries)
+    return GetContactsTimeline200(await built(request, build, is_heavy=is_heavy), is_heavy=is_heavy)
 
 
 async def post_contacts_phone_number(
@@ -64,6 +77,7 @@ async def post_contacts_phone_number(
 ) -> PostContactsPhoneNumberAnswer:
     """Find a contact by its number."""
     found = await find_contact_by_number(request.relay, request.caller.organization_id, body.phoneNumber)
-    await noted_reading(request, AuditAction.CONTACT_READ, found["_id"])
-    answer = {"success": True, "message": "Contact found", "data": found}
-    return PostContactsPhoneNumber200(models.ContactLookupResponse.model_validate(answer))
+    await noted_reading(request, AuditAction.CONTACT_READ, found.row.id)
+    return PostContactsPhoneNumber200(
+        models.ContactLookupResponse(success=True, message="Contact found", data=wire.contact(found))
+    )

@@ -1,15 +1,18 @@
 """Events over plain HTTP."""
 
+from functools import partial
 from typing import Literal
 
-from actions import descriptions
 from actions.authenticate import is_revoked
 from actions.read_events import EventPage, Wanted, await_events, read_events
 from actions.relay import Relay
 from domain.audit import AuditAction
+from domain.documents import load
 from domain.errors import Unauthenticated
+from domain.events import StoredEvent
 from domain.filters import Filter
-from handlers.acting import noted_reading, written
+from handlers import wire
+from handlers.acting import built, noted_reading
 from openapi import models
 from openapi.exchange import Request
 from openapi.operations import GetEvents200, GetEventsAnswer
@@ -45,17 +48,9 @@ async def get_events(
     wanted = Wanted(since, limit, epoch, Filter(names, contact_id, conversation_id))
     page = await _page(request, wanted, wait)
     await noted_reading(request, AuditAction.EVENTS_READ, since=since, next=page.next)
-    body = {
-        "success": True,
-        "events": page.events,
-        "next": page.next,
-        "oldest": page.oldest,
-        "head": page.head,
-        "epoch": page.epoch,
-        "gap": page.gap._asdict() if page.gap else None,
-    }
-    is_heavy = descriptions.is_heavy_page(page.events)
-    return GetEvents200(await written(request, models.EventsResponse, body, is_heavy=is_heavy), is_heavy=is_heavy)
+    is_heavy = wire.is_long(event.data for event in page.events)
+    body = await built(request, partial(_shown, page), is_heavy=is_heavy)
+    return GetEvents200(body, is_heavy=is_heavy)
 
 
 async def _page(request: Request[Relay], wanted: Wanted, wait: float) -> EventPage:
@@ -65,3 +60,23 @@ async def _page(request: Request[Relay], wanted: Wanted, wait: float) -> EventPa
     if await is_revoked(request.relay, request.caller):
         raise Unauthenticated("The token was revoked")
     return page
+
+
+def _shown(page: EventPage) -> models.EventsResponse:
+    return models.EventsResponse(
+        success=True,
+        events=[_frame(event) for event in page.events],
+        next=page.next,
+        oldest=page.oldest,
+        head=page.head,
+        epoch=page.epoch,
+        gap=models.EventsResponseGap(since=page.gap.since, oldest=page.gap.oldest, reason=page.gap.reason.value)
+        if page.gap
+        else None,
+    )
+
+
+def _frame(event: StoredEvent) -> models.EventFrame:
+    return models.EventFrame(
+        type="event", seq=event.sequence, event=event.name, at=wire.moment(event.at), data=load(event.data)
+    )

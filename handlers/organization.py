@@ -13,23 +13,25 @@ async def get_organization_usage(request: Request[Relay]) -> GetOrganizationUsag
     request.caller.require(Role.ADMIN, Role.SUPERADMIN)
     used = await usage(request.relay, request.caller.organization_id)
     limits = used.limits
-    described = {
-        "recordings": {
-            "usedBytes": used.recording_bytes,
-            "limitBytes": limits.recording_bytes or None,
-            "isOver": bool(limits.recording_bytes) and used.recording_bytes >= limits.recording_bytes,
-        },
-        "requests": {
-            "countedThisMinute": used.requests_this_minute,
-            "limitPerMinute": limits.requests_per_minute or None,
-            "isOver": bool(limits.requests_per_minute) and used.requests_this_minute >= limits.requests_per_minute,
-        },
-        "sockets": {
-            "open": used.open_sockets,
-            "limit": limits.sockets or None,
-            "isOver": bool(limits.sockets) and used.open_sockets >= limits.sockets,
-        },
-    }
-    return GetOrganizationUsage200(
-        models.OrganizationUsageResponse.model_validate({"success": True, "usage": described})
+    shown = models.OrganizationUsage(
+        recordings=models.OrganizationUsageRecordings(
+            usedBytes=used.recording_bytes,
+            limitBytes=limits.recording_bytes or None,
+            isOver=_is_over(used.recording_bytes, limits.recording_bytes),
+        ),
+        requests=models.OrganizationUsageRequests(
+            countedThisMinute=used.requests_this_minute,
+            limitPerMinute=limits.requests_per_minute or None,
+            isOver=_is_over(used.requests_this_minute, limits.requests_per_minute),
+        ),
+        sockets=models.OrganizationUsageSockets(
+            open=used.open_sockets,
+            limit=limits.sockets or None,
+            isOver=_is_over(used.open_sockets, limits.sockets),
+        ),
     )
+    return GetOrganizationUsage200(models.OrganizationUsageResponse(success=True, usage=shown))
+
+
+def _is_over(used: int, limit: int) -> bool:
+    return bool(limit) and used >= limit

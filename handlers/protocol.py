@@ -31,15 +31,12 @@ from handlers.reading_turns import ReadingTurns
 
 MAX_HEAD_BYTES = 64 * 1024
 MAX_HEADERS = 128
-HEAD_SECONDS = 10.0
 
-# A body has so long, and a second more for every so many bytes that have come; at most as long again at a time.
-BODY_SECONDS = 20.0
+# A body has its seconds, and one more for every so many bytes that have come; at most as long again at a time.
 BODY_BYTES_PER_SECOND = 4096
 
-# An answer has so long to be taken, and a second more for every so many bytes that were; at most as long again at a
+# An answer has its seconds to be taken, and one more for every so many bytes that were; at most as long again at a
 # time, because the buffers of a client that does not read take megabytes.
-ANSWER_SECONDS = 20.0
 ANSWER_BYTES_PER_SECOND = 4096
 
 # A chunk costs half a microsecond however small it is; a body may have so many, and one more for every so many bytes.
@@ -67,13 +64,13 @@ class _TooManyHeaders(Exception):
 class HttpProtocol(HttpToolsProtocol):
     """Reads requests from one connection.
 
-    The limits are a class's own, so that a server with others is a subclass away: see `limited`.
+    The limits are those of a subclass that `limited` makes.
     """
 
-    head_seconds = HEAD_SECONDS
-    body_seconds = BODY_SECONDS
+    head_seconds: float
+    body_seconds: float
     body_bytes_per_second = BODY_BYTES_PER_SECOND
-    answer_seconds = ANSWER_SECONDS
+    answer_seconds: float
     answer_bytes_per_second = ANSWER_BYTES_PER_SECOND
     counted: Connections | None = None
     turns = ReadingTurns()
@@ -557,12 +554,9 @@ def _length(headers: list[tuple[bytes, bytes]]) -> int | None:
 
 
 def limited(
-    head_seconds: float = HEAD_SECONDS,
-    body_seconds: float = BODY_SECONDS,
-    answer_seconds: float = ANSWER_SECONDS,
-    connections: Connections | None = None,
+    head_seconds: float, body_seconds: float, answer_seconds: float, connections: Connections | None = None
 ) -> type[HttpProtocol]:
-    """Return the protocol with other limits (see the constants above), its connections counted in `connections`."""
+    """Return the protocol with limits of its own, its connections counted in `connections`."""
     limits = {"head_seconds": head_seconds, "body_seconds": body_seconds, "answer_seconds": answer_seconds}
     own = {"counted": connections, "turns": ReadingTurns(), "repetition": Repetition()}
     return type("HttpProtocol", (HttpProtocol,), limits | own)

@@ -61,5 +61,5 @@ def _applicable(request: Request[Relay], range_: str | None, audio: Audio) -> st
 
 
 def _outside(audio: Audio) -> GetRecordingsAudio416:
-    body = models.CallsErrorResponse.model_validate({"success": False, "error": "The range lies outside the audio"})
+    body = models.CallsErrorResponse(success=False, error="The range lies outside the audio")
     return GetRecordingsAudio416(body, headers={"Content-Range": f"bytes */{audio.size}"})

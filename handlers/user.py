@@ -1,7 +1,5 @@
 """A user's own API keys, the first one and further ones with a name, and whether the user takes calls."""
 
-from typing import Any
-
 from pydantic import SecretStr
 
 from actions.api_keys import (
@@ -18,6 +16,7 @@ from actions.availability import set_availability
 from actions.relay import Relay
 from domain.principals import KeyKind
 from domain.times import to_wire
+from handlers import wire
 from handlers.acting import actor_of, user_of
 from openapi import models
 from openapi.exchange import Request
@@ -58,8 +57,8 @@ async def post_user_api_key_regenerate(
 async def get_user_api_keys(request: Request[Relay]) -> GetUserApiKeysAnswer:
     """List the user's keys."""
     found = await list_api_keys(request.relay, *user_of(request))
-    body = {"success": True, "data": {"apiKeys": [_described(key) for key in found]}}
-    return GetUserApiKeys200(models.UserApiKeysResponse.model_validate(body))
+    data = models.UserApiKeysResponseData(apiKeys=[_described(key) for key in found])
+    return GetUserApiKeys200(models.UserApiKeysResponse(success=True, data=data))
 
 
 async def post_user_api_keys(request: Request[Relay], *, body: models.UserApiKeyRequest) -> PostUserApiKeysAnswer:
@@ -97,13 +96,13 @@ async def put_user_availability(
     said = await set_availability(
         request.relay, *user_of(request), is_available=body.isAvailable, is_online=body.isOnline
     )
-    data = {
-        "userId": said.user_id,
-        "isOnline": said.is_online,
-        "isAvailable": said.is_available,
-        "onlineUntil": said.online_until,
-    }
-    return PutUserAvailability200(models.UserAvailabilityResponse.model_validate({"success": True, "data": data}))
+    data = models.UserAvailability(
+        userId=said.user_id,
+        isOnline=said.is_online,
+        isAvailable=said.is_available,
+        onlineUntil=wire.moment(said.online_until),
+    )
+    return PutUserAvailability200(models.UserAvailabilityResponse(success=True, data=data))
 
 
 def _shown(message: str, key: SecretStr) -> models.UserApiKeyResponse:
@@ -112,20 +111,20 @@ def _shown(message: str, key: SecretStr) -> models.UserApiKeyResponse:
 
 
 def _created(message: str, fresh: FreshKey) -> models.UserApiKeyCreatedResponse:
-    data = {"apiKey": fresh.secret.get_secret_value(), "key": _described(fresh.key)}
-    return models.UserApiKeyCreatedResponse.model_validate({"success": True, "message": message, "data": data})
+    data = models.UserApiKeyCreatedResponseData(apiKey=fresh.secret.get_secret_value(), key=_described(fresh.key))
+    return models.UserApiKeyCreatedResponse(success=True, message=message, data=data)
 
 
-def _described(key: Key) -> dict[str, Any]:
-    return {
-        "id": key.id,
-        "name": key.name,
-        "kind": key.kind.value,
-        "createdAt": key.created_at,
-        "expiresAt": key.expires_at,
-        "lastUsedAt": key.last_used_at,
-        "previousExpiresAt": key.previous_expires_at,
-    }
+def _described(key: Key) -> models.UserApiKey:
+    return models.UserApiKey(
+        id=key.id,
+        name=key.name,
+        kind=key.kind.value,
+        createdAt=wire.moment(key.created_at),
+        expiresAt=wire.moment_or_none(key.expires_at),
+        lastUsedAt=wire.moment_or_none(key.last_used_at),
+        previousExpiresAt=wire.moment_or_none(key.previous_expires_at),
+    )
 
 
 def _seconds(minutes: int | None) -> float | None:

@@ -149,14 +149,13 @@ async def post_webhook_elevenlabs_conversation_initiation(
         called_id=body.called_number,
     )
     found = await personalize(request.relay, request.caller.organization_id, connected)
-    variables = {
-        "caller_name": found.caller_name,
-        "caller_number": found.caller_number,
-        "org_name": found.org_name,
-    }
-    content = {"type": "conversation_initiation_client_data", "dynamic_variables": variables}
+    variables = models.ElevenLabsConversationInitiationResponseDynamicVariables(
+        caller_name=found.caller_name, caller_number=found.caller_number, org_name=found.org_name
+    )
     return PostWebhookElevenlabsConversationInitiation200(
-        models.ElevenLabsConversationInitiationResponse.model_validate(content)
+        models.ElevenLabsConversationInitiationResponse(
+            type="conversation_initiation_client_data", dynamic_variables=variables
+        )
     )
 
 

@@ -10,9 +10,12 @@ from domain.times import to_wire
 
 
 class Body(BaseModel):
-    """One object of the contract. Its `repr` names the fields that were given and never their values."""
+    """One object of the contract. Its `repr` names the fields that were given and never their values.
 
-    model_config = ConfigDict(hide_input_in_errors=True, protected_namespaces=())
+    Handlers make one by the names of its fields (`from_`), requests by the names in the document (`from`).
+    """
+
+    model_config = ConfigDict(hide_input_in_errors=True, protected_namespaces=(), validate_by_name=True)
 
     def __repr_args__(self) -> Iterable[tuple[str | None, Any]]:
         return [(None, name) for name in sorted(self.model_fields_set)]

@@ -7,7 +7,7 @@ from typing import Any
 from peewee import fn
 
 from domain.calls import EVERY_CALL, CallFilter
-from domain.statuses import CALL_STATUSES
+from domain.statuses import CallStatus
 from domain.texts import MAX_SHOWN
 from persistence import pages
 from persistence.models import Call, Organization, Recording
@@ -30,6 +30,11 @@ class Figures:
 
     count: int
     duration: float
+
+    @property
+    def average(self) -> float:
+        """How long a call took on average, 0 when there was none."""
+        return round(self.duration / self.count, 2) if self.count else 0.0
 
 
 def by_external_id(organization_id: str, external_call_id: str) -> Call | None:
@@ -97,8 +102,8 @@ def with_recording(organization_id: str, ids: Sequence[str]) -> set[str]:
 def figures(organization_id: str, since: str | None, before: str | None) -> dict[str, Figures]:
     """Return the figures of the calls that began in that time, by status."""
     found = {
-        status: _figures(organization_id, CallFilter(status=status, since=since, before=before))
-        for status in CALL_STATUSES
+        status.value: _figures(organization_id, CallFilter(status=status.value, since=since, before=before))
+        for status in CallStatus
     }
     return {status: figure for status, figure in found.items() if figure.count}
 

@@ -59,7 +59,7 @@ class DownloadLimits:
     """
 
     max_bytes: int
-    total_seconds: float = 60
+    total_seconds: float
     answer_seconds: float = 10
     stall_seconds: float = 10
     max_redirects: int = 5

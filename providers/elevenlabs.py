@@ -55,7 +55,7 @@ class ElevenLabs:
     The methods that write also raise `OutcomeUnknown` when nobody can tell.
     """
 
-    def __init__(self, http: httpx.AsyncClient, url: str, api_key: SecretStr, timeout: float = 10) -> None:
+    def __init__(self, http: httpx.AsyncClient, url: str, api_key: SecretStr, timeout: float) -> None:
         self._http = http
         self._url = url.rstrip("/")
         self._api_key = api_key

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,9 +10,8 @@ import httpx
 import pytest
 
 from actions import administer
-from actions.relay import Rules
-from app import create_app, open_relay
-from config import load_settings
+from app import create_app, open_relay, rules_of
+from config import Settings, load_settings
 from tests.support.api import INGEST, TOOLS, running_api
 from tests.support.vendors import FakeSinch, FakeTwilio
 from version import VERSION
@@ -40,7 +40,8 @@ async def test_rules_are_the_settings_in_seconds_and_bytes(tmp_path: Path) -> No
     }
     settings = load_settings(_env_file=None, data_dir=tmp_path, **sizes, **minutes, **plain)
     async with open_relay(settings) as relay:
-        assert relay.rules == Rules(
+        assert relay.rules == replace(
+            rules_of(Settings(_env_file=None)),
             version=VERSION,
             tool_replay=6,
             tool_secret_overlap=120,

@@ -42,7 +42,7 @@ def worked(monkeypatch: pytest.MonkeyPatch) -> Asked:
 
     for name in ("load", "dump", "canonical"):
         verb = noting(getattr(documents, name))
-        for module in ("domain.documents", "actions.record_call", "actions.read_calls", "actions.descriptions"):
+        for module in ("domain.documents", "actions.record_call", "handlers.wire"):
             monkeypatch.setattr(f"{module}.{name}", verb, raising=False)
     return seen
 

@@ -5,7 +5,9 @@ import multiprocessing
 import os
 import re
 import subprocess
+from collections.abc import Callable
 from dataclasses import asdict
+from inspect import Parameter, signature
 from pathlib import Path
 from typing import Any, get_args
 
@@ -13,8 +15,14 @@ import pytest
 from cryptography.fernet import Fernet
 from pydantic import SecretStr
 
+from actions.places import Places
+from actions.relay import Rules
 from config import Settings, load_settings
 from domain.errors import ConfigurationError
+from handlers.protocol import limited
+from openapi.serving.bodies import BodyLimits
+from providers.download import DownloadLimits
+from providers.elevenlabs import ElevenLabs
 from realtime.limits import Limits
 
 ROOT = Path(__file__).parents[1]
@@ -229,3 +237,22 @@ def test_the_broadcasters_limits_are_settings_with_the_same_defaults() -> None:
     chosen = settings()
 
     assert {name: getattr(chosen, f"realtime_{name}") for name in asdict(Limits())} == asdict(Limits())
+
+
+@pytest.mark.parametrize(
+    ("taker", "taken"),
+    [
+        (Rules, {*signature(Rules).parameters}),
+        (BodyLimits, {*signature(BodyLimits).parameters}),
+        (limited, {"head_seconds", "body_seconds", "answer_seconds"}),
+        (DownloadLimits, {"max_bytes", "total_seconds"}),
+        (ElevenLabs, {"url", "timeout"}),
+        (Places, {*signature(Places).parameters}),
+    ],
+    ids=["rules", "bodies", "requests", "downloads", "elevenlabs", "places"],
+)
+def test_what_takes_a_setting_has_no_default_of_its_own(taker: Callable[..., object], taken: set[str]) -> None:
+    """A default that is written twice is two limits as soon as one of them changes."""
+    parameters = signature(taker).parameters
+
+    assert {name for name in taken if parameters[name].default is not Parameter.empty} == set()

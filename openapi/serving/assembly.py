@@ -26,7 +26,7 @@ from openapi.exchange import Bindings, Handler
 from openapi.references import Document
 from openapi.schemas import Schemas
 from openapi.serving.authentication import Authenticate, Security, security_map
-from openapi.serving.bodies import BodyRooms
+from openapi.serving.bodies import BodyLimits, BodyRooms
 from openapi.serving.description import describe
 from openapi.serving.layers import Addresses, App, Enforcement, Envelope, Layer, Receive, Scope, Send, noted
 from openapi.serving.operation import Enforced, HeavyWork, Limits, Shared
@@ -51,13 +51,9 @@ def build(
     *,
     bindings: Bindings,
     handlers: Mapping[str, Handler],
+    bodies: BodyLimits,
     limits: Limits | None = None,
-    max_body_bytes: int = 48 * 1024 * 1024,
-    max_document_bytes: int = 4 * 1024 * 1024,
-    max_document_values: int = 50_000,
     heavy_work: HeavyWork | None = None,
-    held_body_bytes: int = 192 * 1024 * 1024,
-    held_unverified_body_bytes: int = 144 * 1024 * 1024,
     lifespan: Lifespan | None = None,
     client_addresses: Layer | None = None,
     observation: Layer | None = None,
@@ -68,12 +64,9 @@ def build(
     """Return the ASGI application that serves `contract`.
 
     `relay` is handed to every handler; `authenticate` believes a bearer token of a kind, or raises Unauthenticated.
-    `bindings` are the generated ones and `handlers` the functions (see `registry`), both by METHOD and path. `limits`
-    says who asks too often, `max_body_bytes` how long a body may be, `max_document_bytes` the JSON of it that is parsed
-    in one go, `max_document_values` how many values it may hold, `heavy_work` runs what takes long, and
-    `held_body_bytes` how much of large bodies is held at once, and `held_unverified_body_bytes` how much of those whose
-    sender is not known yet; whoever brings more is asked to come back. The layers that are not of the contract are
-    given by name; they stand in the one list below. Nothing is opened or connected here.
+    `bindings` are the generated ones and `handlers` the functions (see `registry`), both by METHOD and path. `bodies`
+    says how much is taken, `limits` who asks too often, and `heavy_work` runs what takes long. The layers that are not
+    of the contract are given by name; they stand in the one list below. Nothing is opened or connected here.
 
     Raises:
         ConfigurationError: when the generated types are not of this contract, or an operation cannot be enforced.
@@ -85,11 +78,9 @@ def build(
     shared = Shared(
         relay,
         limits,
-        BodyRooms(held_body_bytes, held_unverified_body_bytes, max_body_bytes),
+        BodyRooms(bodies),
         heavy_work or _AnyThread(),
-        max_body_bytes,
-        max_document_bytes,
-        max_document_values,
+        bodies,
     )
     enforced = {
         operation.id: Enforced(

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Hashable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from domain.addresses import network_of
@@ -74,13 +75,28 @@ class BodyRoom:
             await asyncio.sleep(0)
 
 
+@dataclass(frozen=True, slots=True)
+class BodyLimits:
+    """How much of bodies is taken, in bytes but for `document_values`; an operation may set less of its own.
+
+    `document_bytes` of a body are parsed as JSON in one go, `held_bytes` of large bodies are held at once, and
+    `held_unverified_bytes` of those whose sender is not known yet.
+    """
+
+    body_bytes: int
+    document_bytes: int
+    document_values: int
+    held_bytes: int
+    held_unverified_bytes: int
+
+
 class BodyRooms:
     """A room for callers whose token was verified, and a smaller one for everybody else."""
 
-    def __init__(self, verified: int, unverified: int, largest: int) -> None:
+    def __init__(self, limits: BodyLimits) -> None:
         turnstile = asyncio.Lock()
-        self._verified = BodyRoom(verified, largest, turnstile)
-        self._unverified = BodyRoom(unverified, largest, turnstile)
+        self._verified = BodyRoom(limits.held_bytes, limits.body_bytes, turnstile)
+        self._unverified = BodyRoom(limits.held_unverified_bytes, limits.body_bytes, turnstile)
 
     def share(self, organization_id: str | None, address: str | None) -> "BodyShare":
         """Return the share of a request, whose owner is the organization or, as long as there is none, the address."""

@@ -23,7 +23,7 @@ from openapi.references import Document
 from openapi.schemas import Schemas, Validator, large_text_of
 from openapi.serving.answers import Answer, send_answer
 from openapi.serving.authentication import principal_of
-from openapi.serving.bodies import BodyRooms, BodyShare, IncomingBody, insist_on_json
+from openapi.serving.bodies import BodyLimits, BodyRooms, BodyShare, IncomingBody, insist_on_json
 from openapi.serving.findings import Finding, Refused, findings, property_order
 from openapi.serving.parameters import Parameters
 from openapi.serving.problems import Problems
@@ -64,16 +64,14 @@ class Shared:
     """What the operations of one application share.
 
     `relay` is handed to every handler. `limits` counts callers, `room` holds what of large bodies is held at once, and
-    `heavy_work` runs what takes long. The three limits hold where an operation sets none of its own.
+    `heavy_work` runs what takes long. `bodies` holds where an operation sets no limit of its own.
     """
 
     relay: object
     limits: Limits | None
     room: BodyRooms
     heavy_work: HeavyWork
-    max_body_bytes: int
-    max_document_bytes: int
-    max_document_values: int
+    bodies: BodyLimits
 
 
 class Enforced:
@@ -99,9 +97,9 @@ class Enforced:
         self._body_required = bool((operation.body or {}).get("required"))
         self._body_schema = operation.body_schema
         self._large_text: str | None = None
-        self._limit = int(operation.definition.get("x-max-body-bytes", shared.max_body_bytes))
-        self._max_document = shared.max_document_bytes
-        self._max_values = int(operation.definition.get("x-max-values", shared.max_document_values))
+        self._limit = int(operation.definition.get("x-max-body-bytes", shared.bodies.body_bytes))
+        self._max_document = shared.bodies.document_bytes
+        self._max_values = int(operation.definition.get("x-max-values", shared.bodies.document_values))
         if self._body_schema is not None:
             self._compile_body(document, self._body_schema, schemas, binding)
 

@@ -69,7 +69,7 @@ async def test_a_database_that_cannot_be_written_is_not_ready(api: Api) -> None:
 
 async def test_a_database_that_hangs_is_not_waited_for(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
     """The balancer hears it before it gives up itself."""
-    monkeypatch.setattr("handlers.health._PATIENCE_SECONDS", 0.05)
+    monkeypatch.setattr("actions.check_readiness._PATIENCE_SECONDS", 0.05)
     async with with_database(api, write=never) as http:
         assert (await http.get("/readyz")).status_code == 503
 

@@ -263,7 +263,7 @@ async def test_pipelined_requests_are_read_one_at_a_time() -> None:
     """What is behind a request that is being answered costs its bytes, not a request each."""
     begun, go_on = 0, asyncio.Event()
 
-    class Counting(limited(SECONDS, SECONDS)):  # type: ignore[misc]
+    class Counting(limited(SECONDS, SECONDS, SECONDS)):  # type: ignore[misc]
         def on_headers_complete(self) -> None:
             nonlocal begun
             begun += 1
@@ -371,7 +371,7 @@ async def test_costly_data_is_read_in_turns_with_what_others_send(data: bytes) -
     """Few bytes of it are parsed in one iteration of the event loop, so that an iteration ends soon for everybody."""
     events = list[int]()
 
-    class Counting(limited(LONG, LONG)):  # type: ignore[misc]
+    class Counting(limited(LONG, LONG, LONG)):  # type: ignore[misc]
         def on_message_begin(self) -> None:
             events[-1] += 1
             super().on_message_begin()
@@ -414,7 +414,7 @@ async def test_endless_trailers_are_refused() -> None:
 
 async def test_a_connection_too_many_is_refused_and_the_others_are_served() -> None:
     """At once and with a word; the place of one that ends is free again."""
-    async with serving(echo, limited(30, 30, connections=Connections(limit=3))) as server, patience():
+    async with serving(echo, limited(30, 30, 30, connections=Connections(limit=3))) as server, patience():
         lines = [await server.connect() for _ in range(3)]
         await until(lambda: server.connections == 3)
         refused, _ = await server.connect()
@@ -439,7 +439,7 @@ async def test_a_connection_too_many_is_refused_and_the_others_are_served() -> N
 async def test_connections_of_one_address_have_a_limit_of_their_own() -> None:
     """An address that has them all leaves room for others; a trusted proxy speaks for many and has no such limit."""
     counted = Connections(limit=100, per_address=2, proxies=Proxies([ip_network("127.0.0.1/32")]))
-    async with serving(echo, limited(30, 30, connections=counted)) as server, patience():
+    async with serving(echo, limited(30, 30, 30, connections=counted)) as server, patience():
         lines = [await server.connect(source) for source in ("127.0.0.2",) * 2 + ("127.0.0.3",) + ("127.0.0.1",) * 5]
         for reader, writer in lines:
             writer.write(GET)
@@ -476,7 +476,7 @@ async def test_refused_connections_are_counted_in_few_lines() -> None:
     """A flood of them is no flood of the log; the metrics have them all."""
     counted = Connections(limit=1)
     with capture_logs() as lines:
-        async with serving(echo, limited(30, 30, connections=counted)) as server, patience():
+        async with serving(echo, limited(30, 30, 30, connections=counted)) as server, patience():
             await server.connect()
             await until(lambda: server.connections == 1)
             for _ in range(50):

@@ -20,6 +20,7 @@ from pydantic import SecretStr
 
 from actions import administer
 from actions.authenticate import authenticate
+from app import body_limits
 from domain.principals import KeyKind, Principal, Role, TokenKind
 from openapi.document import Operation
 from openapi.exchange import Handler, NotWritten, Request
@@ -76,6 +77,7 @@ async def fort(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Fort]:
             api.relay,
             partial(authenticate, api.relay),
             bindings=OPERATIONS,
+            bodies=body_limits(api.relay.rules),
             handlers={key: _note_down(key, ran) for key in (one.key for one in CONTRACT.operations)},
         )
         async with serving(watched) as url:

@@ -1,6 +1,6 @@
 import asyncio
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, get_args
 
 import httpx
@@ -11,7 +11,7 @@ from openapi import document, models, operations
 from openapi.exchange import Request, Response
 from tests.support import second_opinion
 from tests.support.api import serving
-from tests.support.contracts import Lab, build
+from tests.support.contracts import BODIES, Lab, build
 from tests.support.samples import sample
 from tests.support.waiting import PATIENCE_SECONDS
 
@@ -72,8 +72,8 @@ async def answer(request: Request[Lab], **arguments: Any) -> Response[Any]:
 async def served() -> AsyncIterator[Relay]:
     contract, lab = document.load(), Lab()
     handlers = {operation.key: answer for operation in contract.operations}
-    limits = {"max_body_bytes": MAX_BODY, "max_document_bytes": MAX_DOCUMENT}
-    app = build(contract, lab, handlers, operations.OPERATIONS, **limits)
+    bodies = replace(BODIES, body_bytes=MAX_BODY, document_bytes=MAX_DOCUMENT)
+    app = build(contract, lab, handlers, operations.OPERATIONS, bodies=bodies)
     hooks = {"response": [second_opinion.hear]}
     async with serving(app) as url, httpx.AsyncClient(base_url=url, trust_env=False, event_hooks=hooks) as http:
         yield Relay(http, lab, "127.0.0.1", int(url.rpartition(":")[2]))

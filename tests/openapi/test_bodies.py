@@ -1,6 +1,7 @@
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from typing import Any
 
 import httpx
@@ -9,7 +10,7 @@ import pytest
 from domain.errors import Overloaded
 from openapi.exchange import Request, Response
 from openapi.serving.bodies import BodyRoom
-from tests.support.contracts import Answered, Lab, bindings_of, build, contract_of
+from tests.support.contracts import BODIES, Answered, Lab, bindings_of, build, contract_of
 from tests.support.waiting import patience
 
 MB = 1024 * 1024
@@ -143,12 +144,8 @@ async def two_operations(held_body_bytes: int) -> AsyncIterator[tuple[httpx.Asyn
     handlers = {one.key: take for one in contract.operations}
     lab = Lab()
     # A share, the third part of a room, holds one of the largest bodies.
-    rooms = {
-        "max_body_bytes": 3 * MB,
-        "held_body_bytes": held_body_bytes,
-        "held_unverified_body_bytes": held_body_bytes,
-    }
-    app: Any = build(contract, lab, handlers, bindings_of(contract), **rooms)
+    bodies = replace(BODIES, body_bytes=3 * MB, held_bytes=held_body_bytes, held_unverified_bytes=held_body_bytes)
+    app: Any = build(contract, lab, handlers, bindings_of(contract), bodies=bodies)
     transport = httpx.ASGITransport(app, raise_app_exceptions=False)
     headers = {"Content-Type": "application/json"}
     async with httpx.AsyncClient(transport=transport, base_url="http://x", headers=headers) as http:

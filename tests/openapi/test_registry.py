@@ -13,7 +13,6 @@ from domain.errors import ConfigurationError
 from openapi import document, models
 from openapi.exchange import Binding, Bindings, Request
 from openapi.operations import OPERATIONS
-from openapi.serving import assembly
 from openapi.serving.registry import find_handlers
 from tests.support.contracts import Answered, Lab, bindings_of, build, contract_of
 
@@ -152,6 +151,6 @@ def test_nothing_happens_until_the_application_is_called() -> None:
     """Building opens nothing and connects to nothing; a mistake in the contract is found by it all the same."""
     contract = contract_of({"/api/x": {"get": {"responses": {"200": {"description": "ok"}}, "x-public": "a test"}}})
     handlers = {"GET /api/x": find_handlers(handlers_of_ours, OPERATIONS)["GET /api/calls/voice-ai/config"]}
-    app = assembly.build(contract, None, Lab().authenticate, bindings=bindings_of(contract), handlers=handlers)
+    app = build(contract, Lab(), handlers, bindings_of(contract))
 
     assert app.middleware_stack is None

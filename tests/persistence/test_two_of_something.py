@@ -122,8 +122,8 @@ async def test_entries_of_one_moment_stand_on_one_page_each(database: Database, 
     def pages(contact_id: str, limit: int) -> Iterator[str]:
         after: Position | None = None
         while found := timeline.page(organization_id, contact_id, after, limit):
-            yield from (position.id for _, position, _ in found)
-            after = found[-1][1]
+            yield from (position.id for position, _ in found)
+            after = found[-1][0]
 
     def unit() -> tuple[set[str], list[list[str]]]:
         contact_id = contacts.upsert(organization_id, "+14165550123", None).id

@@ -535,7 +535,7 @@ class TestLimits:
     async def test_the_limit_is_exact(self, declared: bool) -> None:
         """A body of exactly the limit passes; one byte more does not."""
         length = {} if declared else {"content_length": ""}
-        limits = DownloadLimits(max_bytes=len(MP3))
+        limits = DownloadLimits(max_bytes=len(MP3), total_seconds=60)
         async with laboratory(saying(answer(MP3, **length))) as lab:
             assert await fetched(downloader(limits=limits), lab.url) == MP3
         assert await refusal_of(saying(answer(MP3 + b"\0", **length)), limits) == f"it is larger than {len(MP3)} bytes"
@@ -545,25 +545,25 @@ class TestLimits:
         [
             pytest.param(
                 falling_silent(),
-                DownloadLimits(10**6, answer_seconds=0.1),
+                DownloadLimits(10**6, total_seconds=60, answer_seconds=0.1),
                 "the server took longer than 0.1 seconds to answer",
                 id="no answer",
             ),
             pytest.param(
                 repeating(b"HTTP/1.1 200 OK\r\n", b"X-A: b\r\n", every=0.01),
-                DownloadLimits(10**6, answer_seconds=0.2),
+                DownloadLimits(10**6, total_seconds=60, answer_seconds=0.2),
                 "the server took longer than 0.2 seconds to answer",
                 id="trickling headers",
             ),
             pytest.param(
                 repeating(b"", b"HTTP/1.1 100 Continue\r\n\r\n", every=0.001),
-                DownloadLimits(10**6, answer_seconds=0.2),
+                DownloadLimits(10**6, total_seconds=60, answer_seconds=0.2),
                 "the server took longer than 0.2 seconds to answer",
                 id="endless interim answers",
             ),
             pytest.param(
                 falling_silent(answer(content_length="1000") + MP3),
-                DownloadLimits(10**6, stall_seconds=0.1),
+                DownloadLimits(10**6, total_seconds=60, stall_seconds=0.1),
                 "the server stopped sending",
                 id="silent body",
             ),
@@ -593,7 +593,7 @@ class TestLimits:
             await asyncio.Event().wait()
             return []
 
-        source = downloader(resolver=resolver, limits=DownloadLimits(10**6, answer_seconds=0.1))
+        source = downloader(resolver=resolver, limits=DownloadLimits(10**6, total_seconds=60, answer_seconds=0.1))
         assert await refusal(source, "http://slow.example/") == "the server took longer than 0.1 seconds to answer"
 
     async def test_redirects_share_one_time_limit(self) -> None:
@@ -731,7 +731,7 @@ async def test_a_fifth_address_is_not_tried() -> None:
 async def test_a_name_whose_first_address_is_silent_is_reached() -> None:
     """One address may take its share of the time and no more."""
     resolver, _ = directory(["127.0.0.9", "127.0.0.1"])
-    limits = DownloadLimits(max_bytes=1 << 20, answer_seconds=2 * SLOWNESS)
+    limits = DownloadLimits(max_bytes=1 << 20, total_seconds=60, answer_seconds=2 * SLOWNESS)
     async with laboratory(saying(answer(MP3))) as lab:
         with contextlib.ExitStack() as stack:
             # A queue of connections that are not accepted is full after a few; later ones get no answer.

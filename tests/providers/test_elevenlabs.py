@@ -347,7 +347,10 @@ class TestFailures:
     @writes
     async def test_nobody_listening_means_unavailable(self, http: httpx.AsyncClient, write: Write) -> None:
         """A refused connection carried nothing."""
-        assert type(await failure(write(ElevenLabs(http, unused_url(), SecretStr("key"))))) is ProviderUnavailable
+        assert (
+            type(await failure(write(ElevenLabs(http, unused_url(), SecretStr("key"), timeout=LIMIT))))
+            is ProviderUnavailable
+        )
 
     @writes
     async def test_a_write_whose_answer_is_lost_is_in_doubt(
@@ -373,7 +376,7 @@ class TestFailures:
 
     async def test_a_wrong_key_is_a_refusal(self, workspace: FakeElevenLabs, http: httpx.AsyncClient) -> None:
         """ElevenLabs says which."""
-        error = await failure(ElevenLabs(http, workspace.url, SecretStr("sk_wrong")).find_webhook(OURS))
+        error = await failure(ElevenLabs(http, workspace.url, SecretStr("sk_wrong"), timeout=LIMIT).find_webhook(OURS))
 
         assert (type(error), error.status, error.vendor_code) == (ProviderRejected, 401, "invalid_api_key")
         assert str(error) == "elevenlabs: answered 401: Invalid API key"
@@ -423,7 +426,7 @@ class TestFailures:
     ) -> None:
         """A line break or an accent in a key is no reason to fall over, or to print the key."""
         for key in ("sk_line\nbreak", "sk_é", "sk_\x00"):
-            error = await failure(ElevenLabs(http, workspace.url, SecretStr(key)).find_webhook(OURS))
+            error = await failure(ElevenLabs(http, workspace.url, SecretStr(key), timeout=LIMIT).find_webhook(OURS))
 
             assert type(error) is ProviderRejected
             assert key not in "".join(traceback.format_exception(error))

@@ -7,6 +7,8 @@ from typing import Any, ClassVar
 
 from connexion import ConnexionMiddleware
 
+from app import body_limits, rules_of
+from config import Settings
 from domain import documents
 from domain.errors import Unauthenticated
 from domain.principals import Principal, TokenKind
@@ -87,10 +89,15 @@ def _response(status: int) -> type[Response[Any]]:
     return type(f"Answered{status}", (Response,), {"__slots__": (), "status": status})
 
 
+BODIES = body_limits(rules_of(Settings(_env_file=None)))
+"""What bodies may be unless a test says otherwise: the defaults."""
+
+
 def build(
     contract: Contract, lab: Lab, handlers: Mapping[str, Handler], bindings: Bindings, **options: Any
 ) -> ConnexionMiddleware:
     """Return the application that serves `contract`."""
     pages = {path: fixed("application/json", body) for path, body in documents_of(contract, bindings, VERSION).items()}
     options.setdefault("own_paths", partial(OwnPaths, pages=pages | swagger_pages()))
+    options.setdefault("bodies", BODIES)
     return assembly.build(contract, lab, lab.authenticate, bindings=bindings, handlers=handlers, **options)

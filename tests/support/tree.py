@@ -20,6 +20,7 @@ from domain.errors import ConfigurationError, Unauthenticated
 from domain.principals import Principal, TokenKind
 from openapi import document
 from openapi.serving import assembly
+from openapi.serving.bodies import BodyLimits
 from openapi.operations import OPERATIONS
 from openapi.serving.registry import find_handlers
 
@@ -31,7 +32,8 @@ async def authenticate(kind, token):
 async def main():
     try:
         app = assembly.build(
-            document.load(), None, authenticate, bindings=OPERATIONS, handlers=find_handlers(handlers, OPERATIONS))
+            document.load(), None, authenticate, bindings=OPERATIONS, handlers=find_handlers(handlers, OPERATIONS),
+            bodies=BodyLimits(1 << 20, 1 << 20, 1000, 1 << 22, 1 << 22))
     except ConfigurationError as error:
         sys.exit(str(error))
     transport = httpx.ASGITransport(app, raise_app_exceptions=False)
