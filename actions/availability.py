@@ -1,13 +1,14 @@
 """Who is there to take a call: users say so with a heartbeat, and are gone without one."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from actions.relay import Relay
 from domain.errors import Unauthenticated
 from domain.events import Event, EventName
+from domain.phones import to_e164
 from domain.statuses import UserStatus
 from domain.times import later, now
-from persistence import availability, outbox, users
+from persistence import availability, organizations, outbox, users
 
 # A heartbeat is due every ten seconds; two may be lost. Listeners hear of the end within a minute, because the
 # housekeeping looks every twenty.
@@ -18,12 +19,16 @@ _ROWS = 200
 
 @dataclass(frozen=True, slots=True)
 class Availability:
-    """What a user said; `online_until` is when it ends by itself."""
+    """What a user said; `online_until` is when it ends by itself.
+
+    Calls for the user are transferred to `transfer_number`, in E.164.
+    """
 
     user_id: str
     is_online: bool
     is_available: bool
     online_until: str
+    transfer_number: str | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,12 +40,22 @@ class Available:
 
 
 async def set_availability(
-    relay: Relay, organization_id: str, user_id: str, *, is_available: bool, is_online: bool = True
+    relay: Relay,
+    organization_id: str,
+    user_id: str,
+    *,
+    is_available: bool,
+    is_online: bool = True,
+    transfer_number: str | None = "",
 ) -> Availability:
     """Note that the user is there until the next heartbeat is overdue; tell the listeners if something changed.
 
+    `transfer_number` is read as a number of the organization's region. None removes the one that was given before,
+    and "" keeps it.
+
     Raises:
         Unauthenticated: if the user was disabled or removed meanwhile.
+        InvalidRequest: if `transfer_number` cannot be a phone number.
     """
 
     def unit() -> Availability:
@@ -48,8 +63,11 @@ async def set_availability(
         if user is None or user.status != UserStatus.ACTIVE.value:
             raise Unauthenticated
         before = availability.get(organization_id, user_id)
-        said = Availability(user_id, is_online, is_available, later(ONLINE_SECONDS if is_online else 0))
-        columns = ("is_online", "is_available", "online_until")
+        number = _number(organization_id, transfer_number) if transfer_number else transfer_number
+        if number == "":
+            number = before.transfer_number if before else None
+        said = Availability(user_id, is_online, is_available, later(ONLINE_SECONDS if is_online else 0), number)
+        columns = ("is_online", "is_available", "online_until", "transfer_number")
         availability.put(organization_id, user_id, {column: getattr(said, column) for column in columns})
         told = (before.is_online, before.is_available) if before else (False, False)
         if told != (is_online, is_available):
@@ -90,6 +108,11 @@ def leave(organization_id: str, user_id: str) -> None:
     if known.is_online:
         gone = Availability(user_id, False, False, now())
         outbox.append(organization_id, [_availability_changed(organization_id, gone)])
+
+
+def _number(organization_id: str, given: str) -> str:
+    organization = organizations.get(organization_id)
+    return to_e164(given, organization.default_region if organization else None)
 
 
 def _availability_changed(organization_id: str, said: Availability) -> Event:

@@ -11,9 +11,10 @@ import structlog
 
 from actions.relay import Relay
 from actions.tool_calls import normalise
+from domain.agents import refer_address
 from domain.calls import CALL_CONTEXT_SECONDS
-from domain.times import later
-from persistence import call_contexts, contacts, organizations
+from domain.times import later, now
+from persistence import availability, call_contexts, contacts, organizations, voice_ai_configs
 
 _ROWS = 500
 
@@ -35,13 +36,16 @@ class ConnectedCall:
 class Greeting:
     """Who is calling: a name, "" if it is not known, the number in E.164, and the name of the organization.
 
-    `is_known` says whether a contact of the organization has the number.
+    `is_known` says whether a contact of the organization has the number. `available_number` and `available_sip_address`
+    reach a person who is available just now, "" if nobody is; the second needs a trunk.
     """
 
     caller_name: str = field(repr=False)
     caller_number: str = field(repr=False)
     org_name: str
     is_known: bool
+    available_number: str = field(default="", repr=False)
+    available_sip_address: str = field(default="", repr=False)
 
 
 async def personalize(relay: Relay, organization_id: str, connected: ConnectedCall) -> Greeting:
@@ -62,12 +66,15 @@ async def personalize(relay: Relay, organization_id: str, connected: ConnectedCa
             }
             call_contexts.put(organization_id, row)
         organization = organizations.get(organization_id)
+        number = availability.number_of_one(organization_id, now()) or ""
         is_named = contact is not None and not contact.name_is_placeholder
         return Greeting(
             caller_name=contact.name if contact and is_named else "",
             caller_number=caller or "",
             org_name=organization.name if organization else "",
             is_known=contact is not None,
+            available_number=number,
+            available_sip_address=_on_trunk(organization_id, number) if number else "",
         )
 
     return await relay.database.write(unit, of=organization_id)
@@ -82,6 +89,12 @@ async def forget_call_contexts(relay: Relay) -> int:
             while count := await relay.database.write(unit, of=organization_id):
                 total += count
     return total
+
+
+def _on_trunk(organization_id: str, number: str) -> str:
+    config = voice_ai_configs.get(organization_id)
+    trunk_domain = config.sinch_est_trunk_domain if config else None
+    return refer_address(number, trunk_domain) if trunk_domain else ""
 
 
 def _number(organization_id: str, given: str | None) -> str | None:

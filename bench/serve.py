@@ -17,7 +17,11 @@ def main() -> None:
     app = getattr(importlib.import_module(module), factory)()
     http: object = "httptools"
     if sys.argv[3:] == ["ours"]:
-        from handlers.protocol import HttpProtocol as http  # noqa: N813
+        from config import Settings
+        from handlers.protocol import limited
+
+        defaults = Settings.model_fields
+        http = limited(*(defaults[f"{what}_seconds"].default for what in ("request_head", "request_body", "answer")))
     # Ours looks at a proxy's headers when a proxy is configured, uvicorn whenever the peer has a local address.
     uvicorn.run(
         app,

@@ -39,7 +39,10 @@ def agent_connect(
     organization: Of = None,
     transfer: Annotated[
         list[str] | None,
-        typer.Option(metavar="+E164|sip:…", help="Where the agent may transfer a call to; may be repeated."),
+        typer.Option(
+            metavar="+E164|sip:…|available",
+            help="Where the agent may transfer a call to, or to whoever is available; may be repeated.",
+        ),
     ] = None,
     when: Annotated[
         list[str] | None, typer.Option(help="When to transfer there, one for each --transfer, in the same order.")

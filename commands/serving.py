@@ -169,9 +169,7 @@ async def _serve(
         config = uvicorn.Config(
             apps.public,
             loop="none",
-            http=limited(
-                settings.request_head_seconds, settings.request_body_seconds, settings.answer_seconds, connections
-            ),
+            http=_protocol(settings, connections),
             ws="none",
             lifespan="off",
             interface="asgi3",
@@ -185,7 +183,7 @@ async def _serve(
         sys.setswitchinterval(_SWITCH_SECONDS)
         house = asyncio.create_task(_keep_house(relay))
         try:
-            async with _managed(apps.management, management):
+            async with _managed(apps.management, management, _protocol(settings)):
                 await _Server(config, relay.new_events).serve(sockets=[listening])
         finally:
             house.cancel()
@@ -234,8 +232,12 @@ class _Beside(uvicorn.Server):
         yield
 
 
+def _protocol(settings: Settings, connections: Connections | None = None) -> type[HttpProtocol]:
+    return limited(settings.request_head_seconds, settings.request_body_seconds, settings.answer_seconds, connections)
+
+
 @contextlib.asynccontextmanager
-async def _managed(app: ASGIApp, listening: socket.socket | None) -> AsyncIterator[None]:
+async def _managed(app: ASGIApp, listening: socket.socket | None, protocol: type[HttpProtocol]) -> AsyncIterator[None]:
     """Serve health, readiness and metrics on a socket of their own, if there is one, while the context lasts."""
     if listening is None:
         yield
@@ -243,7 +245,7 @@ async def _managed(app: ASGIApp, listening: socket.socket | None) -> AsyncIterat
     config = uvicorn.Config(
         app,
         loop="none",
-        http=HttpProtocol,
+        http=protocol,
         ws="none",
         lifespan="off",
         log_config=None,

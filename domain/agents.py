@@ -26,10 +26,18 @@ SYSTEM_VARIABLES = frozenset(
 )
 
 MAX_TRANSFERS = 20
+# Written instead of an address: whoever is available when the call begins. The answer to the webhook before the call
+# says who that is, in these two variables; both are empty if nobody is.
+AVAILABLE = "available"
+AVAILABLE_NUMBER = "available_number"
+AVAILABLE_SIP_ADDRESS = "available_sip_address"
 # Sent along with every delivery and tool call. It proves nothing; it tells whose a delivery or a stored tool is.
 ORGANIZATION_HEADER = "X-Relay-Organization"
 CONVERSATION_HEADER = "X-Relay-Conversation"
 DEFAULT_CONDITION = "When the caller asks to speak to a person."
+DEFAULT_CONDITION_IF_AVAILABLE = (
+    "When the caller asks to speak to a person, and the tool check_availability says that somebody is available."
+)
 
 # A host of RFC 3261: names and IPv4, with a port; what an address may carry beyond that is refused rather than guessed.
 _SIP_URI = re.compile(
@@ -116,7 +124,7 @@ class Connection:
 
 @dataclass(frozen=True, slots=True)
 class TransferTarget:
-    """Where a call may be transferred to, and when: an E.164 number or a SIP address, and a condition as text."""
+    """Where a call may be transferred to, and when: an E.164 number, a SIP address or `AVAILABLE`, and a condition."""
 
     address: str = field(repr=False)
     condition: str
@@ -124,34 +132,47 @@ class TransferTarget:
     @property
     def is_sip(self) -> bool:
         """Whether the address is a SIP address."""
-        return not self.address.startswith("+")
+        return _is_sip(self.address)
+
+    @property
+    def is_whoever_is_available(self) -> bool:
+        """Whether the webhook before the call says where to."""
+        return self.address == AVAILABLE
 
 
 def transfer_target(address: str, condition: str | None, region: str | None = None) -> TransferTarget:
-    """Return the target for a number or `sip:` address as a person writes it.
+    """Return the target for a number, a `sip:` address or "available", as a person writes it.
 
     Raises:
         InvalidRequest: if it is neither, or the condition is blank or has more than 500 characters.
     """
-    when = DEFAULT_CONDITION if condition is None else condition.strip()
+    given = address.strip()
+    is_whoever = given.lower() == AVAILABLE
+    usual = DEFAULT_CONDITION_IF_AVAILABLE if is_whoever else DEFAULT_CONDITION
+    when = usual if condition is None else condition.strip()
     if not 0 < len(when) <= 500:
         raise InvalidRequest("Say when to transfer in 1 to 500 characters")
-    given = address.strip()
-    if given.lower().startswith(("sip:", "sips:")):
+    if is_whoever:
+        return TransferTarget(AVAILABLE, when)
+    if _is_sip(given):
         if not _SIP_URI.match(given):
             raise InvalidRequest(f"{given[:100]} is not a SIP address such as sip:reception@pbx.example")
         return TransferTarget(given, when)
     return TransferTarget(to_e164(given, region), when)
 
 
-def refer_address(target: TransferTarget, trunk_domain: str) -> str:
+def refer_address(address: str, trunk_domain: str) -> str:
     """Return the SIP address that a trunk accepts in `Refer-To`: a number becomes a user of the trunk's own domain.
 
     Raises:
         InvalidRequest: if the trunk's domain is not a host name.
     """
-    if target.is_sip:
-        return target.address
+    if _is_sip(address):
+        return address
     if not _HOST.match(trunk_domain):
         raise InvalidRequest(f"sinchEstTrunkDomain {trunk_domain[:100]!r} is not a host name such as a.pstn.sinch.com")
-    return f"sip:{target.address}@{trunk_domain}"
+    return f"sip:{address}@{trunk_domain}"
+
+
+def _is_sip(address: str) -> bool:
+    return address.lower().startswith(("sip:", "sips:"))

@@ -93,14 +93,20 @@ async def put_user_availability(
     request: Request[Relay], *, body: models.UserAvailabilityRequest
 ) -> PutUserAvailabilityAnswer:
     """Note that the user is there, and whether the user takes calls."""
+    kept = "" if "transferNumber" not in body.model_fields_set else None
     said = await set_availability(
-        request.relay, *user_of(request), is_available=body.isAvailable, is_online=body.isOnline
+        request.relay,
+        *user_of(request),
+        is_available=body.isAvailable,
+        is_online=body.isOnline,
+        transfer_number=body.transferNumber or kept,
     )
     data = models.UserAvailability(
         userId=said.user_id,
         isOnline=said.is_online,
         isAvailable=said.is_available,
         onlineUntil=wire.moment(said.online_until),
+        transferNumber=said.transfer_number,
     )
     return PutUserAvailability200(models.UserAvailabilityResponse(success=True, data=data))
 

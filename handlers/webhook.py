@@ -150,7 +150,11 @@ async def post_webhook_elevenlabs_conversation_initiation(
     )
     found = await personalize(request.relay, request.caller.organization_id, connected)
     variables = models.ElevenLabsConversationInitiationResponseDynamicVariables(
-        caller_name=found.caller_name, caller_number=found.caller_number, org_name=found.org_name
+        caller_name=found.caller_name,
+        caller_number=found.caller_number,
+        org_name=found.org_name,
+        available_number=found.available_number,
+        available_sip_address=found.available_sip_address,
     )
     return PostWebhookElevenlabsConversationInitiation200(
         models.ElevenLabsConversationInitiationResponse(

@@ -1174,6 +1174,14 @@ class ElevenLabsConversationInitiationResponseDynamicVariables(Body):
     caller_name: str
     caller_number: str
     org_name: str
+    available_number: str
+    """
+    The number of a person who is available just now, "" if nobody is.
+    """
+    available_sip_address: str
+    """
+    The same person's number as a user of the SIP trunk, "" without a trunk.
+    """
 
 
 class ElevenLabsConversationInitiationResponse(Body):
@@ -1236,6 +1244,10 @@ class UserAvailabilityRequest(Body):
     """
     false says goodbye at once.
     """
+    transferNumber: str | None = None
+    """
+    Where an agent that transfers to whoever is available reaches this user. It is kept until it is replaced; null removes it.
+    """
 
 
 class UserAvailability(Body):
@@ -1249,6 +1261,10 @@ class UserAvailability(Body):
     onlineUntil: Moment
     """
     When the user is offline by itself.
+    """
+    transferNumber: str | None = None
+    """
+    Where calls for this user are transferred to, in E.164.
     """
 
 
@@ -1266,7 +1282,7 @@ class CallsConnectAgentRequestTransfer(Body):
     )
     to: str
     """
-    A phone number or a SIP address.
+    A phone number, a SIP address, or `available` for whoever is available when a call begins.
     """
     when: str | None = None
     """

@@ -3385,7 +3385,7 @@ class PostCallsVoiceAiAgentsConnect(Protocol[R_contra]):
 # What the server reads at start
 
 OPERATIONS: Final = Bindings(
-    "4991c249041d2091d940f263c8b5434704dbc0317d17e789ba04b2e2fe1230d0",
+    "970a89ecdf2b0f4ac519b0670bd7996e6caa284c29f9a06ad3c1a581fb5a48dc",
     {
         "POST /api/calls/ingest": Binding(
             handler="calls.post_calls_ingest",

@@ -36,6 +36,19 @@ def counts(organization_id: str, at: str) -> tuple[int, int]:
     return len(active), sum(bool(online[user_id]) for user_id in active)
 
 
+def number_of_one(organization_id: str, at: str) -> str | None:
+    """Return the number of an active user who is available at that instant and has one: who was heard last of all."""
+    query = UserAvailability.select().where(
+        UserAvailability.organization == organization_id,
+        (UserAvailability.online_until > at) & (UserAvailability.is_online == True),  # noqa: E712 - a column
+        UserAvailability.is_available == True,  # noqa: E712
+        UserAvailability.transfer_number.is_null(False),
+    )
+    there = list(query.order_by(UserAvailability.online_until.desc(), UserAvailability.user))
+    active = users.token_versions([row.user_id for row in there])
+    return next((row.transfer_number for row in there if row.user_id in active), None)
+
+
 def lapsed(at: str, limit: int) -> list[UserAvailability]:
     """Return at most `limit` rows, of any organization, whose heartbeat ended before and was not told as ended."""
     query = UserAvailability.select().where(

@@ -254,7 +254,8 @@ class OrganizationHours(Row):
 class UserAvailability(Row):
     """Whether a user is at a client that says so, and takes calls.
 
-    `online_until` is when the last heartbeat ends. `is_online` is what the listeners were last told.
+    `online_until` is when the last heartbeat ends. `is_online` is what the listeners were last told. Calls are
+    transferred to `transfer_number`, in E.164, if there is one.
     """
 
     user = Belongs(User, primary_key=True)
@@ -262,6 +263,7 @@ class UserAvailability(Row):
     is_online = BooleanField()
     is_available = BooleanField()
     online_until = Moment()
+    transfer_number = CharField(max_length=LENGTHS["phoneNumber"], null=True)
 
     class Meta:
         indexes = (

@@ -13,6 +13,8 @@ from urllib.parse import quote, urlencode
 from pydantic import SecretStr
 
 from domain.agents import (
+    AVAILABLE_NUMBER,
+    AVAILABLE_SIP_ADDRESS,
     CONVERSATION_HEADER,
     ORGANIZATION_HEADER,
     ToolDefinition,
@@ -259,16 +261,31 @@ def transfer_config(target: TransferTarget, telephony: Iterable[str], trunk_doma
             "or give the transfer a SIP address"
         )
     if not is_trunk:
-        destination: Config = {"type": "phone", "phone_number": target.address}
-        return {"transfer_destination": destination, "transfer_type": "conference", "condition": target.condition}
+        return {
+            "transfer_destination": _number_to_call(target),
+            "transfer_type": "conference",
+            "condition": target.condition,
+        }
     return {
-        "transfer_destination": {"type": "sip_uri", "sip_uri": refer_address(target, trunk_domain or "")},
+        "transfer_destination": _address_to_refer_to(target, trunk_domain or ""),
         "transfer_type": "sip_refer",
         "condition": target.condition,
         "custom_sip_headers": [
             {"type": "dynamic", "key": CONVERSATION_HEADER, "value": "system__conversation_id"},
         ],
     }
+
+
+def _number_to_call(target: TransferTarget) -> Config:
+    if target.is_whoever_is_available:
+        return {"type": "phone_dynamic_variable", "phone_number": AVAILABLE_NUMBER}
+    return {"type": "phone", "phone_number": target.address}
+
+
+def _address_to_refer_to(target: TransferTarget, trunk_domain: str) -> Config:
+    if target.is_whoever_is_available:
+        return {"type": "sip_uri_dynamic_variable", "sip_uri": AVAILABLE_SIP_ADDRESS}
+    return {"type": "sip_uri", "sip_uri": refer_address(target.address, trunk_domain)}
 
 
 def transfer_tool(transfers: list[Config], description: str, before: Config | None) -> Config:

@@ -7,8 +7,8 @@ from pathlib import Path
 import httpx
 import pytest
 
+from actions import check_readiness
 from app import create_apps
-from handlers import health
 from persistence import readiness
 from tests.support.api import running_api, serving
 from tests.support.ports import free_port
@@ -62,6 +62,7 @@ async def test_both_processes_have_one_and_up_waits_for_it(tmp_path: Path) -> No
     assert private == [[200, 200, 200]] * 2
     assert elsewhere == [[404, 404]] * 2
     assert stopped == 0
+    assert "Traceback" not in up.output
 
 
 def free_pair() -> int:
@@ -116,7 +117,7 @@ async def test_readiness_is_found_out_at_most_once_a_second_however_often_it_is_
     seen = Evaluations()
     monkeypatch.setattr(readiness, "write_something", seen.write_something)
     async with running_api(tmp_path) as api:
-        monkeypatch.setattr(health, "time", seen)
+        monkeypatch.setattr(check_readiness, "time", seen)
         together = await asyncio.gather(*(api.http.get("/readyz") for _ in range(30)))
         at_once = seen["writes"]
         seen.now += 0.9

@@ -756,6 +756,63 @@ async def test_transfer_on_twilio_numbers_is_a_conference(relay: Api, workspace:
     assert (status, "Twilio numbers" in words) == (400, True)
 
 
+@pytest.mark.parametrize(
+    ("provider", "destination", "how"),
+    [
+        ("twilio", {"type": "phone_dynamic_variable", "phone_number": "available_number"}, "conference"),
+        ("sip_trunk", {"type": "sip_uri_dynamic_variable", "sip_uri": "available_sip_address"}, "sip_refer"),
+    ],
+)
+async def test_transfer_to_whoever_is_available_names_the_variable_of_the_call(
+    relay: Api, workspace: FakeWorkspace, provider: str, destination: dict[str, str], how: str
+) -> None:
+    """The answer to the webhook before the call has the number; connecting again changes nothing."""
+    await relay.configure({"sinchEstTrunkDomain": "acme.pstn.sinch.com"})
+    workspace.agents[AGENT]["phone_numbers"] = [workspace._number(provider, 1)]
+    told = await connect(relay, transfers=[{"to": "available"}])
+    (one,) = workspace.prompt()["built_in_tools"]["transfer_to_number"]["params"]["transfers"]
+    before = writes(workspace)
+    again = await connect(relay, transfers=[{"to": " Available "}])
+
+    assert (told["success"], again["success"]) == (True, True)
+    assert (one["transfer_destination"], one["transfer_type"]) == (destination, how)
+    assert "check_availability" in one["condition"]
+    assert writes(workspace) == before
+
+
+async def test_call_is_told_the_number_of_a_person_who_is_available(relay: Api) -> None:
+    """Of those who take calls and gave a number; nobody is there without a heartbeat."""
+    person = {"Authorization": f"Bearer {relay.superadmin_token}"}
+
+    async def say(**body: Any) -> dict[str, Any]:
+        answer = await relay.http.put("/api/user/availability", json=body, headers=person)
+        return dict(answer.json()["data"])
+
+    async def there() -> tuple[str, str]:
+        secret = {"Authorization": f"Bearer {relay.demo.tool_secret.get_secret_value()}"}
+        answer = await relay.http.post("/api/webhook/elevenlabs/conversation-initiation", json={}, headers=secret)
+        variables = answer.json()["dynamic_variables"]
+        return variables["available_number"], variables["available_sip_address"]
+
+    nobody = await there()
+    said = await say(isAvailable=True, transferNumber="(416) 555-0111")
+    number = await there()
+    await relay.configure({"sinchEstTrunkDomain": "acme.pstn.sinch.com"})
+    kept = await say(isAvailable=True)
+    address = await there()
+    await say(isAvailable=False)
+    busy = await there()
+    removed = await say(isAvailable=True, transferNumber=None)
+
+    assert (said["transferNumber"], kept["transferNumber"], removed["transferNumber"]) == (
+        "+14165550111",
+        "+14165550111",
+        None,
+    )
+    assert (nobody, busy, await there()) == (("", ""), ("", ""), ("", ""))
+    assert (number, address) == (("+14165550111", ""), ("+14165550111", "sip:+14165550111@acme.pstn.sinch.com"))
+
+
 async def test_transfers_of_the_agents_owner_stay(relay: Api, workspace: FakeWorkspace) -> None:
     """Ours are added, replaced and taken away beside them, with the description that was there."""
     own = {

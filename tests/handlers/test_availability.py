@@ -109,7 +109,14 @@ async def test_user_who_is_removed_leaves_nothing(api: Api) -> None:
 
 
 @pytest.mark.parametrize(
-    "body", [{}, {"isAvailable": "yes"}, {"isAvailable": None}, {"isAvailable": True, "isOnline": 1}]
+    "body",
+    [
+        {},
+        {"isAvailable": "yes"},
+        {"isAvailable": None},
+        {"isAvailable": True, "isOnline": 1},
+        {"isAvailable": True, "transferNumber": "nobody"},
+    ],
 )
 async def test_what_is_no_availability_is_refused(api: Api, body: dict[str, Any]) -> None:
     """And counts nobody."""

@@ -122,6 +122,7 @@ WORDS: dict[str, Any] = {
 OWN_WORDS: dict[str, dict[str, Any]] = {
     "agents.update_workspace": {"values": {"secret_error": "x"}},
     "audit.newest": {"action": None},
+    "availability.number_of_one": {"at": OLD},
     "availability.put": {"values": {"is_online": True, "is_available": True, "online_until": FOR_EVER}},
     "call_contexts.find": {"conversation_id": SHARED, "since": OLD},
     "call_contexts.give_to": {"number": "+14165550199"},
@@ -203,7 +204,8 @@ def populate(name: str, invoked_at: str) -> dict[str, str]:
     models.VoiceAiConfig.create(**mine, webhook_secret_sealed=name, webhook_wanted=1)
     models.SmsConfig.create(**mine, provider="console", credentials_sealed=name)
     models.AgentWorkspace.create(**mine, secret_id=name, claim=SHARED, claimed_until=OLD)
-    models.UserAvailability.create(**mine, user=user, is_online=True, is_available=True, online_until=FOR_EVER)
+    there = {"is_online": True, "is_available": True, "online_until": FOR_EVER, "transfer_number": THEIR_NUMBER}
+    models.UserAvailability.create(**mine, user=user, **there)
     models.CallContext.create(
         **mine,
         elevenlabs_conversation_id=SHARED,

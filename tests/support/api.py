@@ -28,7 +28,7 @@ from actions.set_up_demo import Demo, set_up_demo
 from app import create_app, open_relay
 from config import Settings, load_settings
 from domain.errors import Overloaded
-from handlers.protocol import HttpProtocol
+from handlers.protocol import limited
 from persistence import organizations, outbox
 from persistence.database import open_database
 from tests.support import compiled, postgresql, second_opinion
@@ -181,13 +181,18 @@ async def _make_template(engine: str) -> _Template:
     return _Template(folder, demo, settings)
 
 
+_PROTOCOL = limited(
+    *(Settings.model_fields[f"{what}_seconds"].default for what in ("request_head", "request_body", "answer"))
+)
+
+
 @contextlib.asynccontextmanager
 async def serving(app: Any) -> AsyncIterator[str]:
     """Serve `app` on a free port of the loopback address; yield its URL."""
     listening = socket.create_server(("127.0.0.1", 0))
     # asyncio does this for the sockets it makes itself; without, every answer on a kept connection waits 40 ms.
     listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    config = uvicorn.Config(app, loop="none", http=HttpProtocol, ws="none", lifespan="off", log_config=None)
+    config = uvicorn.Config(app, loop="none", http=_PROTOCOL, ws="none", lifespan="off", log_config=None)
     config.load()
     server = uvicorn.Server(config)
     server.lifespan = config.lifespan_class(config)
