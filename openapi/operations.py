@@ -99,7 +99,7 @@ class PostCallsIngest(Protocol[R_contra]):
 # POST /api/calls/voice-ai/config
 
 
-class PostCallsVoiceAiConfig200(Response[models.CallsVoiceAiConfigSavedResponse]):
+class PostCallsVoiceAiConfig200(Response[models.CallsSimpleSuccessResponse]):
     """Configuration saved."""
 
     __slots__ = ()
@@ -3385,7 +3385,7 @@ class PostCallsVoiceAiAgentsConnect(Protocol[R_contra]):
 # What the server reads at start
 
 OPERATIONS: Final = Bindings(
-    "4991c249041d2091d940f263c8b5434704dbc0317d17e789ba04b2e2fe1230d0",
+    "df128da9161fd4561b06ec5714a74acafb59e6dbc2673f4a16583ff6cc47e3e8",
     {
         "POST /api/calls/ingest": Binding(
             handler="calls.post_calls_ingest",

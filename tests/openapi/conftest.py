@@ -25,7 +25,7 @@ def _answers() -> dict[str, Response[Any]]:
     answers: dict[str, Response[Any]] = {
         "post_calls_ingest": operations.PostCallsIngest201(models.CallsIngestCreatedResponse.model_validate(CREATED)),
         "post_calls_voice_ai_config": operations.PostCallsVoiceAiConfig200(
-            models.CallsVoiceAiConfigSavedResponse(success=True, message="Configuration saved")
+            models.CallsSimpleSuccessResponse(success=True, message="Configuration saved")
         ),
     }
     for operation in contract.operations:
