@@ -63,7 +63,7 @@ def diff(as_json: AsJson = False) -> None:
         return
     actions = [(action["target"], action["reason"]) for action in _actions(loaded)]
     show_table(("Where", "Why"), actions, title="The overlay's actions", lines=True)
-    _print_changes(changes, "Changes")
+    _print_changes(changes)
 
 
 @contract.command(name="show")
@@ -136,7 +136,7 @@ def _print(report: Report, *, checks: bool, is_preview: bool) -> None:
         show("The generated code is what the contract makes it.")
 
 
-def _print_changes(changes: list[Change], title: str) -> None:
+def _print_changes(changes: list[Change], title: str = "Changes") -> None:
     if changes:
         show_table(("", "Where", "What"), [_row(change) for change in changes], title=title)
 
