@@ -17,6 +17,7 @@ from domain.lengths import LENGTHS
 from openapi import media, validity
 from openapi.overlay import Action, apply_overlay
 from openapi.references import METHODS, Document, InvalidDocument, UnfitOverlay, follow, operation_id, resource
+from openapi.schemas import NUL_FREE
 from openapi.yaml_text import parse as parse
 
 HERE = Path(__file__).parent
@@ -121,6 +122,7 @@ def assemble(published: bytes, overlay: bytes, names: tuple[str, str] = ("openap
     _refuse(validity.problems(document), names[0])
     served, actions = apply_overlay(document, parse(overlay, names[1]), names[1])
     _set_lengths(served, names[1])
+    _refuse_nul(served)
     _insist_on_fit(validity.problems(served), actions, f"{names[0]} with {names[1]}")
     return Contract(
         published=document,
@@ -194,7 +196,34 @@ def _parameters(document: Document, declared: list[Document]) -> tuple[Document,
     return tuple({(node["in"], node["name"]): node for node in found}.values())
 
 
-# Lengths
+# What every text of a request is held to
+
+_RULES_ABOUT_TEXT = frozenset({"pattern", "enum", "x-large-text"})
+_FORMS = frozenset({"date", "date-time", "uuid", "byte", "binary"})
+
+
+def _refuse_nul(document: Document) -> None:
+    """Have the schema of every text in a request say that it holds no U+0000, unless it has a rule about its form."""
+    seen: set[int] = set()
+    for operation in operations_of(document):
+        for parameter in operation.parameters:
+            _refuse_nul_in(document, parameter.get("schema"), seen)
+        if operation.body_schema is not None:
+            _refuse_nul_in(document, operation.body_schema, seen)
+
+
+def _refuse_nul_in(document: Document, node: Any, seen: set[int]) -> None:
+    schema = follow(document, node)
+    if not isinstance(schema, dict) or id(schema) in seen:
+        return
+    seen.add(id(schema))
+    has_form = schema.get("format") in _FORMS or schema.keys() & _RULES_ABOUT_TEXT
+    if schema.get("type") == "string" and not has_form:
+        schema["pattern"] = NUL_FREE
+    groups = [schema.get("allOf", []), schema.get("anyOf", []), schema.get("oneOf", [])]
+    inner = [*schema.get("properties", {}).values(), schema.get("items"), schema.get("additionalProperties")]
+    for child in [*inner, *(option for group in groups for option in group)]:
+        _refuse_nul_in(document, child, seen)
 
 
 def _set_lengths(node: Any, name: str) -> None:

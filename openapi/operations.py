@@ -3385,7 +3385,7 @@ class PostCallsVoiceAiAgentsConnect(Protocol[R_contra]):
 # What the server reads at start
 
 OPERATIONS: Final = Bindings(
-    "df128da9161fd4561b06ec5714a74acafb59e6dbc2673f4a16583ff6cc47e3e8",
+    "d168256e3285d1f37aca0477f324cef15897443033b4938ca6cd6e367337717b",
     {
         "POST /api/calls/ingest": Binding(
             handler="calls.post_calls_ingest",

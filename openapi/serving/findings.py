@@ -149,7 +149,7 @@ def _one_of(facts: Mapping[str, Any]) -> str:
 
 # Patterns of the overlay, in words.
 _PATTERNS = {
-    r"[^\s\x1c-\x1f]": "must not be blank",
+    r"^[^\u0000]*[^\s\u0000\x1c-\x1f][^\u0000]*$": "must not be blank",
     r"^\+[1-9][0-9]{1,14}$": "must be an E.164 number such as +14155551234",
 }
 

@@ -13,10 +13,11 @@ from openapi_spec_validator.validation.exceptions import OpenAPIValidationError
 from referencing.exceptions import Unresolvable
 
 from openapi import document
-from openapi.document import Contract, assemble, load
+from openapi.document import Contract, Operation, assemble, load
 from openapi.generating import promises
 from openapi.references import Document, InvalidDocument, follow
 from openapi.schemas import Direction, Schemas
+from tests.support.samples import sample
 
 PUBLISHED_SHA256 = "e1228034bc85dd22a38f9ec6c5c1dd64b33057fa2bed40e611b7b789751bb03a"
 
@@ -141,6 +142,40 @@ def test_every_schema_of_a_body_has_an_example(contract: Contract) -> None:
     assert [name for name, schema in schemas.items() if "example" not in schema] == []
 
 
+def texts(value: Any, place: tuple[str | int, ...] = ()) -> Iterator[tuple[str | int, ...]]:
+    children = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    if isinstance(value, str):
+        yield place
+    for key, child in children:
+        yield from texts(child, (*place, key))
+
+
+def with_nul(value: Any, place: tuple[str | int, ...]) -> Any:
+    changed = copy.deepcopy(value)
+    node = changed
+    for key in place[:-1]:
+        node = node[key]
+    node[place[-1]] += "\0"
+    return changed
+
+
+BODIES = [one for one in load().operations if one.body_schema is not None]
+
+
+@pytest.mark.parametrize("operation", BODIES, ids=[one.id for one in BODIES])
+def test_no_text_of_a_request_may_hold_nul_and_its_schema_says_so(contract: Contract, operation: Operation) -> None:
+    """To whoever reads the document alone; what has no schema, and recordings, are refused without its saying so."""
+    schema = dict(operation.body_schema or {})
+    example = sample(contract.served, follow(contract.served, schema))
+    validator = OAS30Validator(
+        {**schema, "components": contract.served["components"]}, format_checker=oas30_format_checker
+    )
+    known = [place for place in texts(example) if not {"recording", "metadata"} & set(place)]
+
+    assert validator.is_valid(example)
+    assert [place for place in known if validator.is_valid(with_nul(example, place))] == []
+
+
 # The overlay
 
 
@@ -175,7 +210,7 @@ def test_remove_takes_every_match_out_of_objects_and_arrays() -> None:
         {"target": "$.paths[*].get['x-a']", "remove": True},
     )
 
-    assert result == yaml.safe_load(PETS)
+    assert result == served()
 
 
 def test_remove_takes_entries_by_their_number_and_not_by_its_digits() -> None:
