@@ -1,7 +1,6 @@
 """Reading back calls: a list, one of them, and what they add up to."""
 
 from dataclasses import dataclass, replace
-from datetime import date, timedelta
 
 from actions.relay import Relay
 from domain.calls import CallFilter
@@ -80,12 +79,10 @@ async def read_call(relay: Relay, organization_id: str, call_id: str) -> WholeCa
 async def count_calls(relay: Relay, organization_id: str, start: str | None, end: str | None) -> CallStatistics:
     """Return how many calls there were from `start` until `end`, and how long they took.
 
-    Both are a moment or a day in UTC; a day counts from its beginning or, as the end, to its end.
-
     Raises:
-        InvalidRequest: when one is neither.
+        InvalidRequest: when one is no RFC 3339.
     """
-    since, before = _beginning(start), _ending(end)
+    since, before = _moment(start), _moment(end)
     by_status = await relay.database.read_aside(lambda: calls.figures(organization_id, since, before))
     altogether = Figures(
         sum(figures.count for figures in by_status.values()), sum(figures.duration for figures in by_status.values())
@@ -113,22 +110,3 @@ def shown_calls(organization_id: str, page: list[Call]) -> list[ShownCall]:
 
 def _moment(text: str | None) -> str | None:
     return None if text is None else to_wire(from_wire(text))
-
-
-def _beginning(text: str | None) -> str | None:
-    day = _day(text)
-    return _moment(text) if day is None else f"{day.isoformat()}T00:00:00.000Z"
-
-
-def _ending(text: str | None) -> str | None:
-    day = _day(text)
-    if day is None:
-        return _moment(text)
-    return None if day == date.max else f"{(day + timedelta(days=1)).isoformat()}T00:00:00.000Z"
-
-
-def _day(text: str | None) -> date | None:
-    try:
-        return date.fromisoformat(text) if text and len(text) == len("2026-05-15") else None
-    except ValueError:
-        return None

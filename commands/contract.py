@@ -47,7 +47,7 @@ def generate_command(as_json: AsJson = False, dry_run: DryRun = False) -> None:
 
 @contract.command()
 def check(as_json: AsJson = False) -> None:
-    """Fail when generated code has drifted, a stub or an orphan is left, or an operation is open without a reason."""
+    """Fail when generated code has drifted, something is left to do, or what is published is not what is served."""
     report = _run(lambda: generate.check(_ROOT), as_json, checks=True)
     if report.drift or report.complaints:
         raise typer.Exit(1)
@@ -89,7 +89,7 @@ def _or_exit(work: Callable[[], T], as_json: bool) -> T:
         if as_json:
             show_json({"error": str(error), "broken": error.broken, "changes": changes}, indent=2)
         else:
-            _print_changes(error.changes)
+            _print_changes(error.changes, "Published changes")
         complain("The overlay does not fit the new document:")
         for broken in error.broken:
             complain(f"  {broken}")
@@ -120,7 +120,8 @@ def _change(change: Change) -> dict[str, str]:
 
 
 def _print(report: Report, *, checks: bool, is_preview: bool) -> None:
-    _print_changes(report.changes)
+    _print_changes(report.published, "Published changes")
+    _print_changes(report.changes, "Served changes")
     if not checks:
         _print_list("Would write" if is_preview else "Wrote", report.written)
     _print_list("New stubs", report.created)
@@ -135,9 +136,9 @@ def _print(report: Report, *, checks: bool, is_preview: bool) -> None:
         show("The generated code is what the contract makes it.")
 
 
-def _print_changes(changes: list[Change]) -> None:
+def _print_changes(changes: list[Change], title: str = "Changes") -> None:
     if changes:
-        show_table(("", "Where", "What"), [_row(change) for change in changes], title="Changes")
+        show_table(("", "Where", "What"), [_row(change) for change in changes], title=title)
 
 
 def _row(change: Change) -> tuple[Part, str, str]:

@@ -78,7 +78,7 @@ async def post_calls_voice_ai_config(
     """Save what was supplied; reveal a fresh tool secret this once."""
     request.caller.require(Role.SUPERADMIN)
     fresh = await configure_voice_ai(request.relay, request.caller.organization_id, _changes(body), actor_of(request))
-    saved = models.CallsVoiceAiConfigSavedResponse(success=True, message="Configuration saved")
+    saved = models.CallsSimpleSuccessResponse(success=True, message="Configuration saved")
     if fresh is not None:
         saved.elevenlabsToolSecret = fresh.get_secret_value()
     return PostCallsVoiceAiConfig200(saved, headers={"Cache-Control": "no-store"})

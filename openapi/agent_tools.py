@@ -15,10 +15,10 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from domain.agents import SYSTEM_VARIABLES, AgentContract, ToolDefinition, ToolField
+from domain.principals import TokenKind
 from openapi.document import Contract, Operation
 from openapi.references import Document, InvalidDocument, follow
 
-TOOL_SCHEME = "toolSecret"
 MODEL, OMITTED = "model", "omitted"
 
 _PRE_CALL, _OTHER = "pre-call", "other"
@@ -50,7 +50,7 @@ def read(contract: Contract) -> AgentContract:
             if event not in (_PRE_CALL, _OTHER):
                 raise _wrong(operation, f"x-agent-webhook is {event!r}; it can be {_PRE_CALL} or {_OTHER}")
             pre_call += [operation.path] if event == _PRE_CALL else []
-        elif _is_tool(operation):
+        elif _is_tool(contract.served, operation):
             tools.append(_tool(contract.served, operation))
     names = [tool.name for tool in tools]
     if len(set(names)) < len(names):
@@ -60,12 +60,14 @@ def read(contract: Contract) -> AgentContract:
     return AgentContract(tuple(tools), pre_call[0] if pre_call else None)
 
 
-def _is_tool(operation: Operation) -> bool:
+def _is_tool(document: Document, operation: Operation) -> bool:
+    schemes = document.get("components", {}).get("securitySchemes", {})
     return (
         operation.method == "POST"
         and operation.body_schema is not None
         and bool(operation.security)
-        and all(set(alternative) == {TOOL_SCHEME} for alternative in operation.security)
+        and operation.token_kinds == [TokenKind.TOOL_SECRET]
+        and all(schemes.get(name, {}).get("type") == "http" for one in operation.security for name in one)
     )
 
 

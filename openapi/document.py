@@ -5,35 +5,24 @@
 enforced, what code is generated from, and what `GET /openapi.json` answers.
 """
 
-import copy
 import hashlib
-import math
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import jsonpath_rfc9535 as jsonpath
-from jsonpath_rfc9535.selectors import NameSelector
-
 from domain import documents
 from domain.lengths import LENGTHS
 from openapi import media, validity
+from openapi.overlay import Action, apply_overlay
 from openapi.references import METHODS, Document, InvalidDocument, UnfitOverlay, follow, operation_id, resource
+from openapi.schemas import NUL_FREE
 from openapi.yaml_text import parse as parse
 
 HERE = Path(__file__).parent
 PUBLISHED = HERE / "openapi.yaml"
 OVERLAY = HERE / "overlay.yaml"
-
-
-@dataclass(frozen=True, slots=True)
-class Action:
-    """One action of the overlay and the places of the document it changed, each a tuple of keys and indexes."""
-
-    target: str
-    reason: str
-    places: tuple[tuple[str | int, ...], ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +64,11 @@ class Operation:
         return None if self.body is None or self.is_raw else media.json_of(self.body["content"])
 
     @property
+    def token_kinds(self) -> list[str] | None:
+        """The kinds of bearer token it takes, if the overlay says so; otherwise each scheme's `bearerFormat` does."""
+        return self.definition.get("x-token-kinds")
+
+    @property
     def is_open(self) -> bool:
         """Whether a request without any token is let in."""
         return not self.security or {} in self.security
@@ -112,7 +106,8 @@ def load(published: Path = PUBLISHED, overlay: Path = OVERLAY) -> Contract:
     """Read both files and put them together.
 
     Raises:
-        InvalidDocument: when either cannot be read, an action matches nothing, or the result is not OpenAPI 3.0.
+        InvalidDocument: when either cannot be read, or the published one is not OpenAPI 3.0.
+        UnfitOverlay: when an action matches nothing, or the two together are not OpenAPI 3.0.
     """
     return assemble(_read(published), _read(overlay), names=(published.name, overlay.name))
 
@@ -127,7 +122,8 @@ def assemble(published: bytes, overlay: bytes, names: tuple[str, str] = ("openap
     _refuse(validity.problems(document), names[0])
     served, actions = apply_overlay(document, parse(overlay, names[1]), names[1])
     _set_lengths(served, names[1])
-    _refuse(validity.problems(served), f"{names[0]} with {names[1]}")
+    _refuse_nul(served)
+    _insist_on_fit(validity.problems(served), actions, f"{names[0]} with {names[1]}")
     return Contract(
         published=document,
         served=served,
@@ -149,6 +145,22 @@ def _read(path: Path) -> bytes:
 def _refuse(problems: list[str], name: str) -> None:
     if problems:
         raise InvalidDocument(f"{name} is not a usable OpenAPI 3.0 document:\n" + "\n".join(f"  {p}" for p in problems))
+
+
+def _insist_on_fit(problems: list[str], actions: tuple[Action, ...], name: str) -> None:
+    """Raise what two usable documents are not together, with the actions that speak of the same paths."""
+    if problems:
+        raise UnfitOverlay([f"{name}: {problem}{_speakers(problem, actions)}" for problem in problems])
+
+
+def _speakers(problem: str, actions: tuple[Action, ...]) -> str:
+    words = re.split(r"[\s:]+", problem.removeprefix("paths/"))
+    speakers = [
+        f"action {action.number} ({action.reason})"
+        for action in actions
+        if any(place[:1] == ("paths",) and place[1:2] and place[1] in words for place in action.places)
+    ]
+    return f" (see {', '.join(speakers)})" if speakers else ""
 
 
 # Operations
@@ -184,29 +196,34 @@ def _parameters(document: Document, declared: list[Document]) -> tuple[Document,
     return tuple({(node["in"], node["name"]): node for node in found}.values())
 
 
-# The overlay
+# What every text of a request is held to
+
+_RULES_ABOUT_TEXT = frozenset({"pattern", "enum", "x-large-text"})
+_FORMS = frozenset({"date", "date-time", "uuid", "byte", "binary"})
 
 
-def apply_overlay(document: Document, overlay: Document, name: str) -> tuple[Document, tuple[Action, ...]]:
-    """Return `document` with the actions of `overlay` applied in order, and where each of them matched.
+def _refuse_nul(document: Document) -> None:
+    """Have the schema of every text in a request say that it holds no U+0000, unless it has a rule about its form."""
+    seen: set[int] = set()
+    for operation in operations_of(document):
+        for parameter in operation.parameters:
+            _refuse_nul_in(document, parameter.get("schema"), seen)
+        if operation.body_schema is not None:
+            _refuse_nul_in(document, operation.body_schema, seen)
 
-    Raises:
-        InvalidDocument: when the overlay is malformed.
-        UnfitOverlay: when actions match nothing, or cannot be applied; names all of them.
-    """
-    if not isinstance(overlay.get("overlay"), str) or not isinstance(overlay.get("actions"), list):
-        raise InvalidDocument(f"{name} is not an OpenAPI Overlay: it needs `overlay` and `actions`.")
-    result = copy.deepcopy(document)
-    applied: list[Action] = []
-    broken: list[str] = []
-    for number, action in enumerate(overlay["actions"], 1):
-        try:
-            applied.append(_apply(result, action, f"{name}, action {number}"))
-        except InvalidDocument as error:
-            broken.append(str(error))
-    if broken:
-        raise UnfitOverlay(broken)
-    return result, tuple(applied)
+
+def _refuse_nul_in(document: Document, node: Any, seen: set[int]) -> None:
+    schema = follow(document, node)
+    if not isinstance(schema, dict) or id(schema) in seen:
+        return
+    seen.add(id(schema))
+    has_form = schema.get("format") in _FORMS or schema.keys() & _RULES_ABOUT_TEXT
+    if schema.get("type") == "string" and not has_form:
+        schema["pattern"] = NUL_FREE
+    groups = [schema.get("allOf", []), schema.get("anyOf", []), schema.get("oneOf", [])]
+    inner = [*schema.get("properties", {}).values(), schema.get("items"), schema.get("additionalProperties")]
+    for child in [*inner, *(option for group in groups for option in group)]:
+        _refuse_nul_in(document, child, seen)
 
 
 def _set_lengths(node: Any, name: str) -> None:
@@ -219,71 +236,6 @@ def _set_lengths(node: Any, name: str) -> None:
         if length is not None and length not in LENGTHS:
             raise InvalidDocument(f"{name}: there is no length {length!r}; domain/lengths.py has {', '.join(LENGTHS)}.")
         if length is not None:
-            node["maxLength"] = LENGTHS[length]
+            node["maxLength"] = min(LENGTHS[length], node.get("maxLength", LENGTHS[length]))
         for value in node.values():
             _set_lengths(value, name)
-
-
-def _apply(document: Document, action: Document, name: str) -> Action:
-    target, reason = action.get("target"), action.get("description")
-    if not isinstance(target, str) or not isinstance(reason, str):
-        raise InvalidDocument(f"{name} needs a `target` and a `description` that gives its reason.")
-    if action.get("remove") is not True and "update" not in action:
-        raise InvalidDocument(f"{name} ({target}) neither updates nor removes anything.")
-    nodes = _matches(document, target, f"{name} ({reason})")
-    if action.get("remove") is True:
-        _remove(nodes)
-    else:
-        for node in nodes:
-            _update(node, action["update"], f"{name} ({reason})")
-    return Action(target=target, reason=reason, places=tuple(_places(nodes, action.get("update"))))
-
-
-def _places(nodes: list[jsonpath.JSONPathNode], update: Any) -> Iterator[tuple[str | int, ...]]:
-    for node in nodes:
-        if isinstance(update, dict) and not isinstance(node.value, list):
-            yield from ((*node.location, key) for key in update)
-        else:
-            yield node.location
-
-
-def _matches(document: Document, target: str, name: str) -> list[jsonpath.JSONPathNode]:
-    try:
-        query = jsonpath.compile(target)
-        nodes = list(query.find(document))
-    except jsonpath.JSONPathError as error:
-        raise InvalidDocument(f"{name}: {target} is not JSONPath: {error}.") from error
-    selectors = [segment.selectors for segment in query.segments]
-    named = all(isinstance(selector, NameSelector) for group in selectors for selector in group)
-    # A target made of names alone promises that every one of them is there.
-    if len(nodes) < (math.prod(len(group) for group in selectors) if named else 1):
-        raise InvalidDocument(f"{name}: nothing in the document matches {target}, or not all of it.")
-    return nodes
-
-
-def _remove(nodes: list[jsonpath.JSONPathNode]) -> None:
-    # From the back, so that removing an item of an array does not move those still to be removed.
-    for node in sorted(nodes, key=lambda node: [str(part).zfill(9) for part in node.location], reverse=True):
-        container: Any = node.parent.value if node.parent else None
-        if container is not None:
-            del container[node.location[-1]]
-
-
-def _update(node: jsonpath.JSONPathNode, update: Any, name: str) -> None:
-    if isinstance(node.value, list):
-        node.value.append(copy.deepcopy(update))
-    elif isinstance(node.value, dict) and isinstance(update, dict):
-        _merge(node.value, update)
-    else:
-        raise InvalidDocument(f"{name}: {node.path()} is neither an object nor an array that can be updated so.")
-
-
-def _merge(target: Document, update: Document) -> None:
-    for key, value in update.items():
-        present = target.get(key)
-        if isinstance(present, dict) and isinstance(value, dict):
-            _merge(present, value)
-        elif isinstance(present, list) and isinstance(value, list):
-            present.extend(copy.deepcopy(value))
-        else:
-            target[key] = copy.deepcopy(value)

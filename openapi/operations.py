@@ -99,7 +99,7 @@ class PostCallsIngest(Protocol[R_contra]):
 # POST /api/calls/voice-ai/config
 
 
-class PostCallsVoiceAiConfig200(Response[models.CallsVoiceAiConfigSavedResponse]):
+class PostCallsVoiceAiConfig200(Response[models.CallsSimpleSuccessResponse]):
     """Configuration saved."""
 
     __slots__ = ()
@@ -3385,7 +3385,7 @@ class PostCallsVoiceAiAgentsConnect(Protocol[R_contra]):
 # What the server reads at start
 
 OPERATIONS: Final = Bindings(
-    "970a89ecdf2b0f4ac519b0670bd7996e6caa284c29f9a06ad3c1a581fb5a48dc",
+    "6dcca905fd0965e059f6e2124417314118a2e7b8745727a3358461ba6c8d4dd6",
     {
         "POST /api/calls/ingest": Binding(
             handler="calls.post_calls_ingest",

@@ -17,6 +17,9 @@ from openapi.references import Document, follow, lookup
 Direction = Literal["request", "response"]
 Validator = jsonschema_rs.Draft4Validator
 
+# The rule about texts that have no other: PostgreSQL cannot hold U+0000, so no engine may.
+NUL_FREE = "^[^\\u0000]*$"
+
 _REFERENCE = "#/components/schemas/"
 _IGNORED = frozenset({"example", "examples", "default", "nullable", "discriminator", "xml", "externalDocs", "id"})
 _BOUNDS = {"int32": 1 << 31, "int64": 1 << 63}
@@ -64,6 +67,9 @@ class Schemas:
         if "$ref" in schema:
             return {"$ref": schema["$ref"]}
         result = {key: self._keyword(key, value, direction) for key, value in schema.items() if _counts(key, schema)}
+        if result.get("pattern") == NUL_FREE:
+            # The reader of JSON has refused it, here and in what has no schema.
+            del result["pattern"]
         if schema.get("nullable") is True and "type" in schema:
             result["type"] = [schema["type"], "null"]
         if schema.get("format") in _BOUNDS and schema.get("type") in ("integer", "number"):

@@ -15,6 +15,7 @@ from typing import Any
 import jsonschema_rs
 
 from domain import documents
+from domain.principals import TokenKind
 from openapi.references import METHODS, Document, follow, lookup, operation_id
 
 _SCHEMA = "openapi_spec_validator/resources/schemas/v3.0/schema.json"
@@ -34,6 +35,7 @@ def problems(document: Document) -> list[str]:
             *_partial(document),
             *_circular(document),
             *_unclear_operations(document),
+            *_unknown_tokens(document),
         ]
     )
 
@@ -146,3 +148,14 @@ def _undeclared(document: Document, path: str, method: str, declared: list[Any])
     for name in _TEMPLATE.findall(path):
         if name not in known:
             yield f"paths/{path}/{method}: the path parameter {name} is not declared"
+
+
+_TOKENS = frozenset(TokenKind)
+
+
+def _unknown_tokens(document: Document) -> Iterator[str]:
+    for path, node in document["paths"].items():
+        for method, definition in follow(document, node).items():
+            kinds = definition.get("x-token-kinds", ["JWT"]) if method in METHODS else ["JWT"]
+            if not isinstance(kinds, list) or not kinds or not all(kind in _TOKENS for kind in map(str, kinds)):
+                yield f"paths/{path}/{method}: `x-token-kinds` is not a list of some of {', '.join(sorted(_TOKENS))}"

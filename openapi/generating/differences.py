@@ -119,12 +119,13 @@ _LOWER = frozenset({"minimum", "minLength", "minItems", "minProperties"})
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """One change: where, what (a row of `RULES`), and the particulars."""
+    """One change: where, what (a row of `RULES`), and the particulars; `of_answers` when responses are concerned."""
 
     severity: Severity
     place: str
     what: str
     particulars: str = ""
+    of_answers: bool = False
 
     def __str__(self) -> str:
         return f"{self.place}: {self.what}" + (f" ({self.particulars})" if self.particulars else "")
@@ -370,7 +371,7 @@ class _Comparison:
 
 
 def _change(place: str, what: str, particulars: str = "", way: int = 0) -> Change:
-    return Change(RULES[what][way], place, what, particulars)
+    return Change(RULES[what][way], place, what, particulars, bool(way))
 
 
 _TEMPLATE = re.compile(r"\{([^{}]*)\}")

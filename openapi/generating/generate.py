@@ -14,7 +14,7 @@ from typing import Any
 from openapi import document, yaml_text
 from openapi.document import Contract, Operation
 from openapi.envelopes import Envelopes
-from openapi.generating import event_code, model_code, operation_code, trial, writing
+from openapi.generating import event_code, model_code, operation_code, promises, trial, writing
 from openapi.generating.differences import Change, compare
 from openapi.generating.handler_code import Site, Stub, sites, with_stubs
 from openapi.generating.handler_fit import Misfit, lost_imports, misfits
@@ -46,12 +46,15 @@ class Rename:
 class Report:
     """What a run found and did.
 
+    `published` is what changed between the two published documents, `changes` what changed between the served ones.
     `written` are the files that were (or, by `check`, would be) written, `created` the stubs among them; `stubs` are
     all operations nobody has written yet, `allowed` those of them that may stay so. `misfits` are handlers that cannot
     be called as their operation is. `open` are operations that ask for no token and give no reason, stubs included:
-    they are closed to everybody. `wordless` are answers that cannot say an error.
+    they are closed to everybody. `wordless` are answers that cannot say an error. `clashes` are actions of the overlay
+    that say again what is published, or something else; `lost` is what is published and not served.
     """
 
+    published: list[Change] = field(default_factory=list)
     changes: list[Change] = field(default_factory=list)
     written: list[str] = field(default_factory=list)
     created: list[str] = field(default_factory=list)
@@ -62,6 +65,8 @@ class Report:
     misfits: list[Misfit] = field(default_factory=list)
     open: list[str] = field(default_factory=list)
     wordless: list[str] = field(default_factory=list)
+    clashes: list[str] = field(default_factory=list)
+    lost: list[str] = field(default_factory=list)
 
     @property
     def drift(self) -> list[str]:
@@ -79,7 +84,7 @@ class Report:
                 f"{key} asks for no token; say who may call it, or why not (`x-public`), in the overlay."
                 for key in self.open
             ),
-            *(f"{answer}." for answer in self.wordless),
+            *(f"{sentence}." for sentence in (*self.wordless, *self.clashes, *self.lost)),
         ]
 
     def _unallowed(self) -> list[str]:
@@ -163,8 +168,10 @@ def plan(root: Path, published: bytes | None, name: str = "openapi.yaml") -> Pla
     changed = {path: text.encode() for path, text in files.items() if not _holds(path, text.encode())}
     if published is not None and published != present:
         changed[folder / "openapi.yaml"] = published
+    published_changes, changes = ([], []) if published is None else _changes(present, folder, contract)
     report = Report(
-        changes=[] if published is None else _changes(present, folder, contract),
+        published=published_changes,
+        changes=changes,
         written=sorted(str(path.relative_to(root)) for path in changed),
         created=[handlers[operation.key] for operation in missing],
         stubs=stubs,
@@ -177,6 +184,8 @@ def plan(root: Path, published: bytes | None, name: str = "openapi.yaml") -> Pla
         ],
         open=[operation.key for operation in contract.operations if operation.is_open and not operation.is_public],
         wordless=Envelopes(contract.served, Schemas(contract.served)).complaints(contract.operations),
+        clashes=list(promises.unanswered(contract)),
+        lost=list(promises.broken(contract)),
     )
     return Plan(report, changed)
 
@@ -294,14 +303,15 @@ def _lost_imports(root: Path, generated: Mapping[str, str]) -> Iterator[Misfit]:
         yield Misfit(str(path.relative_to(root)), line, lost)
 
 
-def _changes(present: bytes, folder: Path, contract: Contract) -> list[Change]:
+def _changes(present: bytes, folder: Path, contract: Contract) -> tuple[list[Change], list[Change]]:
+    """Return what changes about the published document, and about the served one."""
     try:
         before = document.assemble(present, _read(folder / "overlay.yaml"))
     except InvalidDocument:
         # The overlay was already changed for the new document and no longer fits the present one.
-        published = document.parse(present, "openapi.yaml")
-        return compare(published, contract.published)
-    return compare(before.served, contract.served)
+        published = compare(document.parse(present, "openapi.yaml"), contract.published)
+        return published, published
+    return compare(before.published, contract.published), compare(before.served, contract.served)
 
 
 def _stubs(

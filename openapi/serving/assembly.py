@@ -20,6 +20,7 @@ from connexion.options import SwaggerUIOptions
 from connexion.resolver import Resolution, Resolver
 
 from domain.errors import ConfigurationError, NotFound
+from domain.principals import TokenKind
 from openapi.document import Contract, Operation
 from openapi.envelopes import Envelopes
 from openapi.exchange import Bindings, Handler
@@ -152,28 +153,43 @@ def _skeleton(contract: Contract) -> Document:
     Bodies and their schemas are enforced here. Connexion would resolve every reference in them, once per start and
     once per reader of the document.
     """
+    schemes = contract.served.get("components", {}).get("securitySchemes", {}) | _CLOSED | _KINDS
     paths: Document = {}
     for operation in contract.operations:
         paths.setdefault(operation.path, {})[operation.method.lower()] = {
             "operationId": operation.id,
-            "security": _security(operation),
+            "security": _security(operation, schemes),
             "responses": {"default": {"description": "See the served document."}},
         }
-    schemes = contract.served.get("components", {}).get("securitySchemes", {}) | _CLOSED
     skeleton: Document = {"openapi": contract.served["openapi"], "info": contract.served["info"]}
     skeleton |= {"servers": contract.served.get("servers", []), "paths": paths}
     return copy.deepcopy(skeleton | {"components": {"securitySchemes": schemes}})
 
 
-_CLOSED: Document = {"closed": {"type": "http", "scheme": "bearer", "bearerFormat": "none that exists"}}
+_BEARER: Document = {"type": "http", "scheme": "bearer"}
+_CLOSED: Document = {"closed": _BEARER | {"bearerFormat": "none that exists"}}
+# A scheme of its own for each kind of token, called as no scheme of a document can be.
+_KINDS: Document = {f"({kind})": _BEARER | {"bearerFormat": str(kind)} for kind in TokenKind}
 
 
-def _security(operation: Operation) -> list[dict[str, list[str]]]:
-    """Return who may call; an operation that a new document left open stays closed until the overlay says why it is."""
+def _security(operation: Operation, schemes: Document) -> list[dict[str, list[str]]]:
+    """Return who may call: each bearer scheme as the kinds of token that the operation takes.
+
+    An operation that a new document left open stays closed until the overlay says why it is.
+    """
     if operation.is_open and not operation.is_public:
         _log.warning("security.closed", operation=operation.key)
         return [{"closed": []}]
-    return operation.security
+    kinds = operation.token_kinds
+    if kinds is None:
+        return operation.security
+    bearers = {name for name, scheme in schemes.items() if str(scheme.get("scheme")).lower() == "bearer"}
+    expanded = [
+        {f"({kind})" if name in bearers else name: scopes for name, scopes in one.items()}
+        for one in operation.security
+        for kind in kinds
+    ]
+    return [one for index, one in enumerate(expanded) if one not in expanded[:index]]
 
 
 class _Resolver(Resolver):  # type: ignore[misc]  # Connexion is untyped

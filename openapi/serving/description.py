@@ -3,8 +3,9 @@
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from openapi.document import Action, Contract, Operation
+from openapi.document import Contract, Operation
 from openapi.exchange import Bindings
+from openapi.overlay import Action
 from openapi.references import Document, follow, lookup
 
 _COMPONENTS = "#/components/"

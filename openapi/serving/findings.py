@@ -7,7 +7,7 @@ and one a voice agent can say to a caller. Neither repeats the value, which may 
 import itertools
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import jsonschema_rs
@@ -99,6 +99,8 @@ def _read(error: jsonschema_rs.ValidationError) -> Iterable[Finding]:
     facts: dict[str, Any] = kind.as_dict()
     if kind.name in ("anyOf", "oneOf") and facts.get("context"):
         yield from _of_best_branch(place, kind.context)  # type: ignore[attr-defined]
+    elif kind.name == "not" and "not" in facts["schema"] and not _refers(facts["schema"]["not"]):
+        yield from _unmet(place, facts["schema"]["not"], error.instance)
     elif kind.name == "required":
         yield Finding((*place, facts["property"]), "required", "is required")
     elif kind.name == "additionalProperties":
@@ -118,6 +120,18 @@ def _of_best_branch(
     return chosen[0] if chosen else [Finding(place, "type", "has none of the documented forms")]
 
 
+def _unmet(place: tuple[str | int, ...], consequence: Any, value: Any) -> Iterable[Finding]:
+    """Yield why `value` does not match `consequence`: "not (this, and not that)" says that who is this is that too."""
+    for error in jsonschema_rs.Draft4Validator(consequence).iter_errors(value):
+        yield from (replace(finding, place=(*place, *finding.place)) for finding in _read(error))
+
+
+def _refers(node: Any) -> bool:
+    if isinstance(node, dict):
+        return "$ref" in node or any(_refers(value) for value in node.values())
+    return isinstance(node, list) and any(_refers(value) for value in node)
+
+
 def _plain(_: Mapping[str, Any]) -> str:
     return "is not valid"
 
@@ -135,7 +149,7 @@ def _one_of(facts: Mapping[str, Any]) -> str:
 
 # Patterns of the overlay, in words.
 _PATTERNS = {
-    r"[^\s\x1c-\x1f]": "must not be blank",
+    r"^[^\u0000]*[^\s\u0000\x1c-\x1f][^\u0000]*$": "must not be blank",
     r"^\+[1-9][0-9]{1,14}$": "must be an E.164 number such as +14155551234",
 }
 

@@ -43,7 +43,11 @@ def contract_with(change: Callable[[dict[str, Any]], object] = lambda overlay: N
     published["paths"][PATH] = {"post": page}
     published["components"]["schemas"] |= {"BookVisit": copy.deepcopy(BODY), "Guest": copy.deepcopy(GUEST)}
     said: dict[str, Any] = {
-        "operation": {"security": [{"toolSecret": []}], "x-agent-tool": {"response_timeout_secs": 8}},
+        "operation": {
+            "security": [{"bearerAuth": []}],
+            "x-token-kinds": ["tool secret"],
+            "x-agent-tool": {"response_timeout_secs": 8},
+        },
         "values": dict(AGENT_VALUES),
     }
     change(said)
@@ -118,7 +122,7 @@ def test_operation_that_takes_another_token_too_is_no_tool() -> None:
     """The report after a call may carry the tool secret, and no agent should call it."""
 
     def change(said: dict[str, Any]) -> None:
-        said["operation"]["security"].append({"bearerAuth": []})
+        said["operation"]["x-token-kinds"].append("JWT")
 
     assert "book_visit" not in [one.name for one in contract_with(change).tools]
 

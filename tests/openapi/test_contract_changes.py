@@ -554,7 +554,7 @@ def test_diff_tells_what_the_overlay_does(tree: Tree) -> None:
     report = tree.contract("diff", "--json").report
 
     assert "The page says the duration is non-negative." in words
-    assert "security changed (bearerAuth → apiKey)" in words
+    assert "security changed (open → bearerAuth)" in words
     assert {change["what"] for change in report["changes"]} >= {"status added", "operation added", "security changed"}
     assert len(report["actions"]) == len(document.load().actions)
 

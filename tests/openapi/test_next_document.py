@@ -49,7 +49,8 @@ INVENTED: dict[str, Any] = {
             "summary": "ElevenLabs post-call webhook",
             "operationId": "post_webhook_elevenlabs",
             "x-raw-body": True,
-            "security": [{"toolSecret": []}],
+            "security": [{"bearerAuth": []}],
+            "x-token-kinds": ["tool secret"],
             "requestBody": {
                 "required": True,
                 "content": {"application/json": {"schema": {"$ref": "#/components/schemas/ElevenLabsPostCallRequest"}}},

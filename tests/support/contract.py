@@ -35,7 +35,8 @@ _GOOD: dict[str, dict[str, Any]] = {
 def kinds_of(operation: Operation) -> set[TokenKind]:
     """Return the kinds of bearer token the document accepts; none for an operation that wants a signature instead."""
     schemes = [_SCHEMES[name] for requirement in operation.security for name in requirement]
-    return {TokenKind(scheme["bearerFormat"]) for scheme in schemes if scheme["type"] == "http"}
+    formats = {scheme["bearerFormat"] for scheme in schemes if scheme["type"] == "http"}
+    return {TokenKind(kind) for kind in (operation.token_kinds or formats)} if formats else set()
 
 
 def target_of(operation: Operation) -> str:

@@ -37,6 +37,7 @@ from tests.support.fuzz_data import (
     AGENT,
     CONNECT,
     SMS_STATUS,
+    TOKENS,
     Known,
     callbacks_by_token,
     known_body,
@@ -265,9 +266,9 @@ def _request(api: Api, known: Known, operation: Operation) -> dict[str, Any]:
 
 
 def _authorization(api: Api, operation: Operation) -> dict[str, str]:
-    tokens = {"bearerAuth": "FUZZ_JWT", "apiKey": "FUZZ_API_KEY", "toolSecret": "FUZZ_TOOL_SECRET"}
-    named = [tokens[name] for one in operation.security for name in one if name in tokens]
-    return {"Authorization": f"Bearer {_tokens(api)[named[0]]}"} if named else {}
+    asks = any("bearerAuth" in one for one in operation.security)
+    named = TOKENS[(operation.token_kinds or ["JWT"])[0]]
+    return {"Authorization": f"Bearer {_tokens(api)[named]}"} if asks else {}
 
 
 def _example(operation: Operation) -> Any:

@@ -22,6 +22,9 @@ CONNECT = "/api/calls/voice-ai/agents/{agentId}/connect"
 AGENT = "agent_fuzz"
 SMS_STATUS = "/api/webhook/sms/{provider}/{messageId}"
 
+# Which environment variable holds a bearer token of which kind.
+TOKENS = {"JWT": "FUZZ_JWT", "API key": "FUZZ_API_KEY", "tool secret": "FUZZ_TOOL_SECRET"}
+
 _SPARE_PHONE, _TEXTED_PHONE, _ERASED_PHONE = "+14165550177", "+14165550166", "+14165550155"
 _CALL = {
     "direction": "inbound",

@@ -13,7 +13,7 @@ import schemathesis
 from schemathesis import GenerationMode
 
 from tests.support import second_opinion
-from tests.support.fuzz_data import POST_CALL, SMS_STATUS, Known, known_body, known_parameters, meant
+from tests.support.fuzz_data import POST_CALL, SMS_STATUS, TOKENS, Known, known_body, known_parameters, meant
 
 _TALLY = "FUZZ_TALLY"
 _RANGES = ("all of it", "bytes=0-9", "bytes=99999999-")
@@ -23,6 +23,25 @@ _RANGES = ("all of it", "bytes=0-9", "bytes=99999999-")
 def _known() -> Known | None:
     text = os.environ.get("FUZZ_KNOWN", "")
     return Known.loads(text) if text else None
+
+
+def _asks_for_token(context: Any) -> bool:
+    return any("bearerAuth" in one for one in context.operation.definition.raw.get("security", []))
+
+
+@schemathesis.auth(refresh_interval=None, retry_on=[]).apply_to(_asks_for_token)
+class Tokens:
+    """A token of a kind the operation takes; the scheme is the same for all of them."""
+
+    def get(self, case: Any, context: Any) -> str:
+        """Return the token of the environment."""
+        del context
+        return os.environ[TOKENS[case.operation.definition.raw.get("x-token-kinds", ["JWT"])[0]]]
+
+    def set(self, case: Any, data: str, context: Any) -> None:
+        """Send it along."""
+        del context
+        case.headers = dict(case.headers or {}) | {"Authorization": f"Bearer {data}"}
 
 
 @schemathesis.hook

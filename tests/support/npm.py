@@ -1,9 +1,12 @@
 """Packages of npm that tests run, installed from their lock when they are first needed."""
 
 import fcntl
+import shutil
 import subprocess
 from functools import cache
 from pathlib import Path
+
+EXECUTABLE = shutil.which("npm")
 
 
 @cache
