@@ -7,10 +7,11 @@ import httpx
 import pytest
 import pytest_asyncio
 
-from openapi import document, models, operations
+from openapi import models, operations
 from openapi.exchange import Request, Response
 from tests.support import second_opinion
 from tests.support.api import serving
+from tests.support.contract import CONTRACT
 from tests.support.contracts import Lab, build
 from tests.support.samples import sample
 from tests.support.waiting import PATIENCE_SECONDS
@@ -20,19 +21,18 @@ CREATED = {"success": True, "callId": "a" * 24, "contactId": "b" * 24, "conversa
 
 def _answers() -> dict[str, Response[Any]]:
     """Return an answer of every operation that answers in JSON: what its document gives as an example, or might."""
-    contract = document.load()
-    schemas = contract.served["components"]["schemas"]
+    schemas = CONTRACT.served["components"]["schemas"]
     answers: dict[str, Response[Any]] = {
         "post_calls_ingest": operations.PostCallsIngest201(models.CallsIngestCreatedResponse.model_validate(CREATED)),
         "post_calls_voice_ai_config": operations.PostCallsVoiceAiConfig200(
             models.CallsVoiceAiConfigSavedResponse(success=True, message="Configuration saved")
         ),
     }
-    for operation in contract.operations:
+    for operation in CONTRACT.operations:
         made = min(operations.OPERATIONS.operations[operation.key].responses, key=lambda each: each.status)
         (body,) = get_args(made.__orig_bases__[0])  # type: ignore[attr-defined]
         if operation.id not in answers and body is not bytes:
-            answers[operation.id] = made(body.model_validate(sample(contract.served, schemas[body.__name__])))
+            answers[operation.id] = made(body.model_validate(sample(CONTRACT.served, schemas[body.__name__])))
     return answers
 
 
@@ -70,10 +70,10 @@ async def answer(request: Request[Lab], **arguments: Any) -> Response[Any]:
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
 async def served() -> AsyncIterator[Relay]:
-    contract, lab = document.load(), Lab()
-    handlers = {operation.key: answer for operation in contract.operations}
+    lab = Lab()
+    handlers = {operation.key: answer for operation in CONTRACT.operations}
     limits = {"max_body_bytes": MAX_BODY, "max_document_bytes": MAX_DOCUMENT}
-    app = build(contract, lab, handlers, operations.OPERATIONS, **limits)
+    app = build(CONTRACT, lab, handlers, operations.OPERATIONS, **limits)
     hooks = {"response": [second_opinion.hear]}
     async with serving(app) as url, httpx.AsyncClient(base_url=url, trust_env=False, event_hooks=hooks) as http:
         yield Relay(http, lab, "127.0.0.1", int(url.rpartition(":")[2]))
