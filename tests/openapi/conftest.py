@@ -1,6 +1,10 @@
 import asyncio
+import fcntl
+import os
+import shutil
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, get_args
 
 import httpx
@@ -14,6 +18,7 @@ from tests.support.api import serving
 from tests.support.contract import CONTRACT
 from tests.support.contracts import Lab, build
 from tests.support.samples import sample
+from tests.support.tree import ROOT, Tree
 from tests.support.waiting import PATIENCE_SECONDS
 
 CREATED = {"success": True, "callId": "a" * 24, "contactId": "b" * 24, "conversationId": "c" * 24}
@@ -85,3 +90,22 @@ def relay(served: Relay) -> Relay:
     served.lab.given.clear()
     served.lab.error = served.lab.authentication_error = None
     return served
+
+
+@pytest.fixture(scope="session")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The type checker's cache of the code as it is, which one worker makes and each has a copy of."""
+    base = tmp_path_factory.getbasetemp()
+    shared = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "mypy-of-all"
+    with shared.with_suffix(".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not shared.is_dir():
+            _check_types(shared)
+    return Path(shutil.copytree(shared, base / "mypy"))
+
+
+def _check_types(cache: Path) -> None:
+    left = ROOT / ".mypy_cache"
+    if left.is_dir():  # by `make check`
+        shutil.copytree(left, cache)
+    Tree(ROOT).types(cache)
