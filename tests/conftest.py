@@ -1,6 +1,8 @@
 """Fixtures every room shares: a database of its own for each test, on each engine, with one organization in it."""
 
+import importlib.util
 import os
+import sys
 import time
 from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
@@ -11,7 +13,7 @@ from hypothesis import HealthCheck, settings
 
 from persistence import organizations
 from persistence.database import Database, open_database
-from tests.support import chromium, memory, namespaces, postgresql, randomness, schedule, selection, sipp
+from tests.support import chromium, memory, namespaces, postgresql, randomness, schedule, selection, sipp, sqlite
 from tests.support.api import engine_of_api
 from tests.support.waiting import SLOWNESS
 
@@ -21,6 +23,10 @@ collect_ignore = [
     *([] if namespaces.available() else ["test_own_addresses.py"]),
     *([] if sipp.EXECUTABLE else ["test_refer.py"]),
 ]
+
+# The HTTP client asks for this several times a request, and what is not installed is looked for anew each time.
+if importlib.util.find_spec("sniffio") is None:
+    sys.modules["sniffio"] = None  # type: ignore[assignment]
 
 ENGINES = ("sqlite", "postgresql")
 _TEST_SECONDS = 300
@@ -143,11 +149,7 @@ def empty_database_url(engine: str, tmp_path: Path) -> Iterator[str]:
 @pytest.fixture
 def database_url(engine: str, tmp_path: Path) -> Iterator[str]:
     if engine == "sqlite":
-        url = f"sqlite:///{tmp_path}/relay.db"
-        database = open_database(url)
-        database.migrate()
-        database.close()
-        yield url
+        yield sqlite.create(tmp_path)
     else:
         url = postgresql.create(postgresql.migrated())
         yield url

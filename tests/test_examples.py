@@ -6,12 +6,12 @@ from typing import Any
 
 import pytest
 
-from openapi import document
 from openapi.references import follow
 from tests.support.api import Api, running_api
 from tests.support.audio import mp3_base64
+from tests.support.contract import CONTRACT
 
-PUBLISHED = document.load().published
+PUBLISHED = CONTRACT.published
 POST_CALL = "/api/webhook/elevenlabs"
 
 

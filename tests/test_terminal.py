@@ -17,9 +17,9 @@ from commands import contract, demo, terminal
 from config import load_settings
 from domain.identifiers import new_id
 from domain.times import now
-from openapi import document
 from openapi.generating.differences import Change, Severity
 from openapi.schemas import Schemas
+from tests.support.contract import CONTRACT
 from tests.support.processes import environment, run, running
 
 ROOT = Path(__file__).parents[1]
@@ -253,9 +253,8 @@ def _called(call: ast.Call) -> str:
 
 def test_no_address_that_could_sign_in_is_refused_and_no_control_character_accepted() -> None:
     """Whatever may be stored (one printable line) may be sent, and nothing that moves a cursor or turns the writing."""
-    loaded = document.load()
-    schema = loaded.served["components"]["schemas"]["AuthLoginRequest"]
-    validator = Schemas(loaded.served).compile(schema, "request")
+    schema = CONTRACT.served["components"]["schemas"]["AuthLoginRequest"]
+    validator = Schemas(CONTRACT.served).compile(schema, "request")
     characters = [chr(code) for code in range(0x110000) if not 0xD800 <= code <= 0xDFFF]
     stored = "".join(char for char in characters if char.isprintable())
     longest = schema["properties"]["email"]["maxLength"]

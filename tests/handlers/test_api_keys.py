@@ -13,11 +13,11 @@ from domain.errors import Unauthenticated
 from domain.identifiers import new_id
 from domain.principals import Role
 from domain.times import from_wire, later, now
-from openapi.document import load
 from persistence.models import ApiKey
 from tests.handlers.test_calls import missed
 from tests.handlers.test_user import REGENERATE, key_in, show, user_token
 from tests.support.api import INGEST, Api
+from tests.support.contract import CONTRACT
 from tests.support.reading import user_of
 from tests.support.waiting import until
 
@@ -97,7 +97,7 @@ async def test_a_key_for_listening_opens_no_other_operation(api: Api) -> None:
     token = await user_token(api)
     secret = (await create(api, token, name="wallboard", kind="listen")).json()["data"]["apiKey"]
     closed = [
-        one for one in load().operations if any(_takes_bearer(scheme) for one_of in one.security for scheme in one_of)
+        one for one in CONTRACT.operations if any(_takes_bearer(scheme) for one_of in one.security for scheme in one_of)
     ]
     opened = set()
     for operation in closed:
@@ -110,7 +110,7 @@ async def test_a_key_for_listening_opens_no_other_operation(api: Api) -> None:
 
 
 def _takes_bearer(scheme: str) -> bool:
-    return bool(load().served["components"]["securitySchemes"][scheme].get("scheme") == "bearer")
+    return bool(CONTRACT.served["components"]["securitySchemes"][scheme].get("scheme") == "bearer")
 
 
 async def test_a_key_for_listening_may_wait_for_events(api: Api) -> None:

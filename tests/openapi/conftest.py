@@ -1,18 +1,24 @@
 import asyncio
+import fcntl
+import os
+import shutil
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any, get_args
 
 import httpx
 import pytest
 import pytest_asyncio
 
-from openapi import document, models, operations
+from openapi import models, operations
 from openapi.exchange import Request, Response
 from tests.support import npm, second_opinion
 from tests.support.api import serving
+from tests.support.contract import CONTRACT
 from tests.support.contracts import BODIES, Lab, build
 from tests.support.samples import sample
+from tests.support.tree import ROOT, Tree
 from tests.support.waiting import PATIENCE_SECONDS
 
 # Without npm there is no generator of TypeScript to try; `.ci/run` says so.
@@ -23,19 +29,18 @@ CREATED = {"success": True, "callId": "a" * 24, "contactId": "b" * 24, "conversa
 
 def _answers() -> dict[str, Response[Any]]:
     """Return an answer of every operation that answers in JSON: what its document gives as an example, or might."""
-    contract = document.load()
-    schemas = contract.served["components"]["schemas"]
+    schemas = CONTRACT.served["components"]["schemas"]
     answers: dict[str, Response[Any]] = {
         "post_calls_ingest": operations.PostCallsIngest201(models.CallsIngestCreatedResponse.model_validate(CREATED)),
         "post_calls_voice_ai_config": operations.PostCallsVoiceAiConfig200(
             models.CallsSimpleSuccessResponse(success=True, message="Configuration saved")
         ),
     }
-    for operation in contract.operations:
+    for operation in CONTRACT.operations:
         made = min(operations.OPERATIONS.operations[operation.key].responses, key=lambda each: each.status)
         (body,) = get_args(made.__orig_bases__[0])  # type: ignore[attr-defined]
         if operation.id not in answers and body is not bytes:
-            answers[operation.id] = made(body.model_validate(sample(contract.served, schemas[body.__name__])))
+            answers[operation.id] = made(body.model_validate(sample(CONTRACT.served, schemas[body.__name__])))
     return answers
 
 
@@ -73,10 +78,10 @@ async def answer(request: Request[Lab], **arguments: Any) -> Response[Any]:
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
 async def served() -> AsyncIterator[Relay]:
-    contract, lab = document.load(), Lab()
-    handlers = {operation.key: answer for operation in contract.operations}
+    lab = Lab()
+    handlers = {operation.key: answer for operation in CONTRACT.operations}
     bodies = replace(BODIES, body_bytes=MAX_BODY, document_bytes=MAX_DOCUMENT)
-    app = build(contract, lab, handlers, operations.OPERATIONS, bodies=bodies)
+    app = build(CONTRACT, lab, handlers, operations.OPERATIONS, bodies=bodies)
     hooks = {"response": [second_opinion.hear]}
     async with serving(app) as url, httpx.AsyncClient(base_url=url, trust_env=False, event_hooks=hooks) as http:
         yield Relay(http, lab, "127.0.0.1", int(url.rpartition(":")[2]))
@@ -88,3 +93,22 @@ def relay(served: Relay) -> Relay:
     served.lab.given.clear()
     served.lab.error = served.lab.authentication_error = None
     return served
+
+
+@pytest.fixture(scope="session")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The type checker's cache of the code as it is, which one worker makes and each has a copy of."""
+    base = tmp_path_factory.getbasetemp()
+    shared = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "mypy-of-all"
+    with shared.with_suffix(".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not shared.is_dir():
+            _check_types(shared)
+    return Path(shutil.copytree(shared, base / "mypy"))
+
+
+def _check_types(cache: Path) -> None:
+    left = ROOT / ".mypy_cache"
+    if left.is_dir():  # by `make check`
+        shutil.copytree(left, cache)
+    Tree(ROOT).types(cache)

@@ -1,11 +1,8 @@
 """Tether publishes a new document: every case, as a person would meet it, on a copy of the code."""
 
 import copy
-import fcntl
 import json
-import os
 import re
-import shutil
 import signal
 from pathlib import Path
 from typing import Any
@@ -14,7 +11,7 @@ import pytest
 
 from openapi import document
 from tests.support.synthetic import OPERATIONS, RESOURCES, synthetic
-from tests.support.tree import ROOT, Tree, copy_tree
+from tests.support.tree import Tree, copy_tree
 
 INGEST, CONFIG = "/api/calls/ingest", "/api/calls/voice-ai/config"
 TRANSFER = "/api/webhook/elevenlabs/tools/transfer"
@@ -47,25 +44,6 @@ CONTACTS: dict[str, Any] = {
 @pytest.fixture
 def tree(tmp_path: Path) -> Tree:
     return copy_tree(tmp_path / "tree")
-
-
-@pytest.fixture(scope="module")
-def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The type checker's cache of the code as it is, which one worker makes and each has a copy of."""
-    base = tmp_path_factory.getbasetemp()
-    shared = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "mypy-of-all"
-    with shared.with_suffix(".lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if not shared.is_dir():
-            _check_types(shared)
-    return Path(shutil.copytree(shared, base / "mypy"))
-
-
-def _check_types(cache: Path) -> None:
-    left = ROOT / ".mypy_cache"
-    if left.is_dir():  # by `make check`
-        shutil.copytree(left, cache)
-    Tree(ROOT).types(cache)
 
 
 @pytest.fixture

@@ -9,9 +9,10 @@ import pytest
 from structlog.testing import capture_logs
 
 from domain import errors
-from openapi import document, models, operations
+from openapi import models, operations
 from openapi.exchange import NotWritten, Response
 from tests.openapi.conftest import ANSWERS, CREATED, MAX_BODY, MAX_DOCUMENT, Relay
+from tests.support.contract import CONTRACT
 from tests.support.waiting import PATIENCE_SECONDS
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
@@ -24,7 +25,7 @@ POSTS = [INGEST, CONFIG, NOTE, SMS, TRANSFER]
 TOKEN = {INGEST: "key-of-org-1", CONFIG: "jwt-of-org-1"} | dict.fromkeys((NOTE, SMS, TRANSFER), "secret-of-org-1")
 
 EXAMPLES = {
-    path: document.load().served["components"]["schemas"][name]["example"]
+    path: CONTRACT.served["components"]["schemas"][name]["example"]
     for path, name in {
         INGEST: "CallsIngestExternalCallRequest",
         CONFIG: "CallsSaveVoiceAiConfigRequest",
@@ -637,7 +638,7 @@ async def test_headers_of_an_answer_are_sent(relay: Relay, monkeypatch: pytest.M
 
 async def test_served_document_is_what_is_enforced(relay: Relay) -> None:
     """GET /openapi.json answers the published document with the overlay."""
-    assert (await relay.http.get("/openapi.json")).json() == document.load().served
+    assert (await relay.http.get("/openapi.json")).json() == CONTRACT.served
 
 
 async def test_swagger_ui_shows_the_served_document(relay: Relay) -> None:
@@ -666,15 +667,14 @@ async def test_pages_answer_errors_in_an_envelope(relay: Relay, method: str, pat
 async def test_server_tells_about_its_contract(relay: Relay) -> None:
     """GET /contract names the documents by digest, and every operation with its state and its deviations."""
     body = (await relay.http.get("/contract")).json()
-    loaded = document.load()
     by_path: Mapping[str, Any] = {f"{one['method']} {one['path']}": one for one in body["operations"]}
     reasons = [deviation["reason"] for deviation in by_path[f"POST {INGEST}"]["deviations"]]
 
-    assert body["published"]["sha256"] == loaded.published_digest
-    assert body["served"]["sha256"] == loaded.served_digest
+    assert body["published"]["sha256"] == CONTRACT.published_digest
+    assert body["served"]["sha256"] == CONTRACT.served_digest
     assert {one["state"] for one in body["operations"]} == {"implemented"}
     assert {key for key, one in by_path.items() if one["published"]} == {
-        f"POST {path}" for path in loaded.published["paths"]
+        f"POST {path}" for path in CONTRACT.published["paths"]
     }
     assert "The page says both numbers are E.164." in reasons
     assert not any("tool" in reason and "note" in reason for reason in reasons)

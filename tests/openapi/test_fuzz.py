@@ -7,14 +7,15 @@ import pytest
 import schemathesis
 from hypothesis import HealthCheck, given, settings
 
-from openapi import document, operations
+from openapi import operations
 from tests.openapi.conftest import ANSWERS, answer
 from tests.support import second_opinion
+from tests.support.contract import CONTRACT
 from tests.support.contracts import TOKENS, Lab, build
 
 KINDS = {kind.value: token for token, kind in TOKENS.items()}
 # Whose body is read by its handler is enforced there.
-ENFORCED = [one.id for one in document.load().operations if one.id in ANSWERS and not one.definition.get("x-raw-body")]
+ENFORCED = [one.id for one in CONTRACT.operations if one.id in ANSWERS and not one.definition.get("x-raw-body")]
 # `make fuzz` goes on for longer.
 EXAMPLES = int(os.environ.get("FUZZ_EXAMPLES", "4"))
 MODES = list(schemathesis.GenerationMode)
@@ -22,9 +23,8 @@ MODES = list(schemathesis.GenerationMode)
 
 @pytest.fixture(scope="module")
 def fuzzed() -> Any:
-    contract = document.load()
-    handlers = {operation.key: answer for operation in contract.operations}
-    app = build(contract, Lab(), handlers, operations.OPERATIONS)
+    handlers = {operation.key: answer for operation in CONTRACT.operations}
+    app = build(CONTRACT, Lab(), handlers, operations.OPERATIONS)
     # The settings at the root are those of the run against the real server. NUL has tests of its own.
     config = schemathesis.Config.from_dict({"generation": {"allow-x00": False}})
     return schemathesis.openapi.from_asgi("/openapi.json", app, config=config)

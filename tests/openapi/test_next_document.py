@@ -5,7 +5,6 @@ about them, and no handler of the four new operations.
 """
 
 import ast
-import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -121,16 +120,6 @@ def _texts(handlers: str) -> Iterator[str]:
     }
     kept = (line for number, line in enumerate(lines, 1) if number not in gone)
     yield from (line for line in kept if not line.strip().startswith(stems))
-
-
-@pytest.fixture(scope="module")
-def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The type checker's cache, begun with what `make check` left."""
-    cache = tmp_path_factory.mktemp("mypy")
-    left = ROOT / ".mypy_cache"
-    if left.is_dir():
-        shutil.copytree(left, cache, dirs_exist_ok=True)
-    return cache
 
 
 @pytest.fixture

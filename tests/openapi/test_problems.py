@@ -4,10 +4,10 @@ from typing import Any
 import pytest
 
 from domain import errors
-from openapi import document
 from openapi.envelopes import Envelopes
 from openapi.schemas import Schemas
 from openapi.serving.problems import Problems
+from tests.support.contract import CONTRACT
 from tests.support.contracts import contract_of
 
 TEXT = {"type": "string"}
@@ -229,15 +229,14 @@ def test_speakable_answer_needs_the_operations_leave() -> None:
 
 def test_every_status_of_every_operation_can_be_answered() -> None:
     """The whole of the served document: each operation, each error, in a body its own schema accepts."""
-    contract = document.load()
-    schemas = Schemas(contract.served)
-    envelopes = Envelopes(contract.served, schemas)
+    schemas = Schemas(CONTRACT.served)
+    envelopes = Envelopes(CONTRACT.served, schemas)
     raised: list[Exception] = [
         BAD, errors.Unauthenticated(), errors.NotFound(), errors.PayloadTooLarge(1), errors.UnsupportedMediaType("x"),
         errors.RateLimited("x", 1), errors.Overloaded(), errors.StorageUnavailable(), RuntimeError("x"),
     ]  # fmt: skip
 
-    for operation in contract.operations:
+    for operation in CONTRACT.operations:
         problems = Problems(operation, envelopes.of(operation))
         for error in raised:
             answer = problems.answer(error)

@@ -10,10 +10,11 @@ import pytest
 
 import handlers as handlers_of_ours
 from domain.errors import ConfigurationError
-from openapi import document, models
+from openapi import models
 from openapi.exchange import Binding, Bindings, Request
 from openapi.operations import OPERATIONS
 from openapi.serving.registry import find_handlers
+from tests.support.contract import CONTRACT
 from tests.support.contracts import Answered, Lab, bindings_of, build, contract_of
 
 PETS = """
@@ -53,7 +54,7 @@ def test_every_operation_of_ours_has_its_handler() -> None:
     """And there is no handler without an operation."""
     found = find_handlers(handlers_of_ours, OPERATIONS)
 
-    assert list(found) == [operation.key for operation in document.load().operations]
+    assert list(found) == [operation.key for operation in CONTRACT.operations]
 
 
 def test_handlers_are_public_coroutines_that_take_a_request(package: ModuleType) -> None:
@@ -129,7 +130,7 @@ def test_module_that_cannot_be_imported_is_named(package: ModuleType) -> None:
 def test_types_of_another_document_stop_the_server() -> None:
     """What was generated must have been generated from what is served."""
     with pytest.raises(ConfigurationError, match="make generate"):
-        build(document.load(), Lab(), {}, Bindings("another", OPERATIONS.operations))
+        build(CONTRACT, Lab(), {}, Bindings("another", OPERATIONS.operations))
 
 
 @pytest.mark.parametrize(("public", "status"), [({}, 401), ({"x-public": "Everybody may look."}, 200)])

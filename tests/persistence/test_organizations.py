@@ -29,10 +29,10 @@ from domain.principals import KeyKind
 from domain.statuses import MessageStatus, UserStatus
 from domain.times import later
 from persistence import models, units
-from persistence.database import open_database
 from persistence.quotas import Own
 from persistence.retention import Retention
 from persistence.units import Row
+from tests.support import sqlite
 
 THEIR_NUMBER, OUR_NUMBER, OLD = "+14165550123", "+12362320246", "2020-01-01T00:00:00.000Z"
 SHARED = "the same for both"
@@ -283,10 +283,8 @@ class Pair:
 
 @pytest.fixture(params=["the other one came first", "the other one came last"])
 def pair(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Pair]:
-    path, copy = tmp_path / "both.db", tmp_path / "alone.db"
-    database = open_database(f"sqlite:///{path}")
-    database.migrate()
-    database.close()
+    sqlite.create(tmp_path)
+    path, copy = tmp_path / "relay.db", tmp_path / "alone.db"
     both = peewee.SqliteDatabase(str(path), pragmas={"foreign_keys": 1})
     with units.running_on(both), both.atomic():
         made = [populate(name, later(-1)) for name in ("first", "last")]

@@ -26,12 +26,12 @@ import httpx
 import structlog
 
 from domain.errors import Overloaded, RateLimited
-from openapi import document
 from openapi.document import Operation
 from openapi.operations import OPERATIONS
 from openapi.schemas import Schemas
 from tests.support import second_opinion
 from tests.support.api import Api, running_api
+from tests.support.contract import CONTRACT
 from tests.support.elevenlabs_workspace import FakeWorkspace
 from tests.support.fuzz_data import (
     AGENT,
@@ -88,7 +88,7 @@ class Outcome:
 
 async def fuzz(data_dir: Path, *, examples: int, seed: int, only: str = "^/", denied: str = _DENIED_PHASES) -> Outcome:
     """Run it all on the paths that match `only`, in the phases `denied` without a token; a seed repeats it."""
-    operations = tuple(one for one in document.load().operations if re.search(only, one.path) and _is_written(one))
+    operations = tuple(one for one in CONTRACT.operations if re.search(only, one.path) and _is_written(one))
     async with contextlib.AsyncExitStack() as stack:
         twilio = await stack.enter_async_context(FakeTwilio())
         workspace = await stack.enter_async_context(FakeWorkspace())
@@ -272,7 +272,7 @@ def _authorization(api: Api, operation: Operation) -> dict[str, str]:
 
 
 def _example(operation: Operation) -> Any:
-    served = document.load().served
+    served = CONTRACT.served
     schema = dict(operation.body_schema or {})
     name = schema.get("$ref", "").rpartition("/")[2]
     example = served["components"]["schemas"].get(name, schema).get("example", {})

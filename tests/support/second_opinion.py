@@ -17,7 +17,7 @@ from openapi_core.templating.paths.exceptions import PathError
 from openapi_core.testing import MockRequest, MockResponse
 from werkzeug.datastructures import Headers, ImmutableMultiDict
 
-from openapi import document
+from tests.support.contract import CONTRACT
 
 _HOST = "http://localhost:2212"
 _OUTSIDE = frozenset({404, 405})
@@ -30,7 +30,7 @@ class Disagreement(AssertionError):
 
 @lru_cache(maxsize=1)
 def _served() -> OpenAPI:
-    return OpenAPI.from_dict(document.load().served)
+    return OpenAPI.from_dict(CONTRACT.served)
 
 
 def insist(
@@ -84,7 +84,7 @@ def _insist_on_request(reader: OpenAPI, request: MockRequest, status: int, answe
 
 def _accepts_more(request: MockRequest) -> bool:
     """Tell whether the overlay says of the operation that it takes more than its schema."""
-    operation = document.load().served["paths"].get(request.path, {}).get(request.method.lower(), {})
+    operation = CONTRACT.served["paths"].get(request.path, {}).get(request.method.lower(), {})
     return "x-accepts-more" in operation
 
 
