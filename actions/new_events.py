@@ -112,7 +112,7 @@ class NewEvents:
                         for news in self._waiting.get(organization_id, ()):
                             news.tell()
                 known = found
-                await follower.run(follower.wait(_LOOK_SECONDS))
+                await follower.wait(_LOOK_SECONDS)
 
     def _everybody(self) -> list[News]:
         return [news for waiting in self._waiting.values() for news in waiting]

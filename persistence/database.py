@@ -7,44 +7,28 @@ What differs between engines is in `sqlite.py` and `postgresql.py`, and nowhere 
 import contextlib
 from collections.abc import Callable, Collection
 from pathlib import Path
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from domain.errors import ConfigurationError
-from persistence.arrivals import Steps
 from persistence.sqlite import EmbeddedDatabase
-from persistence.statements import Questions
+from persistence.statements import Statement
 
 R = TypeVar("R")
 
 
 class Follower(Protocol):
-    """Tells that something may have been committed, here or in another process, and reads what it was.
+    """Waits for commits of any process and reads what they hold; for one task at a time."""
 
-    It does so in steps, which `run` takes. One at a time may run.
-    """
-
-    def wait(self, timeout: float) -> Steps[Collection[str] | None]:
-        """Return as soon as something may have been committed, or after `timeout` seconds.
+    async def wait(self, seconds: float) -> Collection[str] | None:
+        """Return as soon as something may have been committed, or after `seconds`; 0 looks without waiting.
 
         Returns:
-            the organizations that may have new events, None when it may be any of them, and nobody when time is up.
+            the organizations that may have new events, None if it may be any of them, and nobody when time is up.
         """
         ...
 
-    def read(self, questions: Questions[R]) -> Steps[R]:
-        """Have questions answered one after the other; return what came of them."""
-        ...
-
-    async def run(self, steps: Steps[R], then: Callable[[], bool] = bool) -> R:
-        """Take steps, in the caller's loop, as what they wait for comes; return what they return.
-
-        When a step was taken because something came, or time was up, `then` is called; and once more when the others
-        had their turn, if it says that there is more to do. What it raises is raised here.
-        """
-        ...
-
-    def look(self) -> None:
-        """Take in what has come and take the next step at once; for `then`, and a microsecond when nothing has."""
+    async def rows(self, statement: Statement, /, **values: Any) -> list[tuple[Any, ...]]:
+        """Run a statement and return all its rows."""
         ...
 
 

@@ -20,7 +20,7 @@ from domain.epochs import Standing
 from domain.events import Event, StoredEvent
 from domain.times import now
 from persistence import models
-from persistence.statements import Among, Given, Insertion, Questions, Statement, answered
+from persistence.statements import Among, Ask, Given, Insertion, Statement
 from persistence.units import announce, ids_follow_commits
 
 _EVENT = Insertion(models.Event)
@@ -100,7 +100,8 @@ def oldest(organization_id: str) -> int | None:
 
 def after(organization_id: str, sequence: int, limit: int, up_to: int | None = None) -> list[StoredEvent]:
     """Return at most `limit` events of the organization after `sequence` (and not after `up_to`), in order."""
-    return answered(_after(organization_id, sequence, limit, _NO_LAST if up_to is None else up_to))
+    last = _NO_LAST if up_to is None else up_to
+    return _stored(_AFTER.rows(organization=organization_id, after=sequence, last=last, limit=limit))
 
 
 def tail_position() -> Cursor:
@@ -108,13 +109,12 @@ def tail_position() -> Cursor:
     return _last_id() if ids_follow_commits() else heads()
 
 
-def following(cursor: Cursor, limit: int, among: Collection[str] | None = None) -> Questions[Passage]:
-    """Ask for about `limit` events committed after `cursor`; each organization's come in sequence and without a gap.
+async def following(ask: Ask, cursor: Cursor, limit: int, among: Collection[str] | None = None) -> Passage:
+    """Read about `limit` events committed after `cursor`; each organization's come in sequence and without a gap.
 
-    Where events are looked for in each organization, only those `among` are asked, if given. A cursor that is a mapping
-    is itself moved on, once everything was answered.
+    On an engine that is asked organization by organization, only those `among` are asked, if given.
     """
-    return _after_id(cursor, limit) if isinstance(cursor, int) else _after_heads(cursor, limit, among)
+    return await (_after_id(ask, cursor, limit) if isinstance(cursor, int) else _after_heads(ask, cursor, limit, among))
 
 
 def prune(before: str, limit: int) -> int:
@@ -154,27 +154,27 @@ def _last_id() -> int:
     return models.Event.select(fn.MAX(models.Event.id)).scalar() or 0
 
 
-def _after(organization_id: str, sequence: int, limit: int, last: int) -> Questions[list[StoredEvent]]:
-    rows = yield _AFTER.ask(organization=organization_id, after=sequence, last=last, limit=limit)
+def _stored(rows: Sequence[tuple[Any, ...]]) -> list[StoredEvent]:
     return [StoredEvent(*row) for row in rows]
 
 
-def _after_id(cursor: int, limit: int) -> Questions[Passage]:
-    rows = yield _AFTER_ID.ask(after=cursor, limit=limit)
-    events = [StoredEvent(*row[:-1]) for row in rows]
-    return Passage(rows[-1][-1] if rows else cursor, events, len(rows) == limit)
+async def _after_id(ask: Ask, cursor: int, limit: int) -> Passage:
+    rows = await ask(_AFTER_ID, after=cursor, limit=limit)
+    return Passage(rows[-1][-1] if rows else cursor, _stored([row[:-1] for row in rows]), len(rows) == limit)
 
 
-def _after_heads(cursor: dict[str, int], limit: int, among: Collection[str] | None) -> Questions[Passage]:
+async def _after_heads(ask: Ask, cursor: dict[str, int], limit: int, among: Collection[str] | None) -> Passage:
     if among is None:
-        newest = yield _HEADS.ask()
-        among = [organization for organization, head in newest if head > cursor.get(organization, 0)]
+        heads = await ask(_HEADS)
+        among = [organization_id for organization_id, head in heads if head > cursor.get(organization_id, 0)]
     share = max(1, limit // max(1, len(among)))  # so that a busy organization does not hold up the others
     events, has_more = list[StoredEvent](), False
-    for organization in among:
-        found = yield from _after(organization, cursor.get(organization, 0), share, _NO_LAST)
-        events += found
-        has_more = has_more or len(found) == share
+    for organization_id in among:
+        after = cursor.get(organization_id, 0)
+        rows = await ask(_AFTER, organization=organization_id, after=after, last=_NO_LAST, limit=share)
+        events += _stored(rows)
+        has_more = has_more or len(rows) == share
+    # A mapping of every organization is too large to be copied for each passage.
     cursor.update({event.organization_id: event.sequence for event in events})
     return Passage(cursor, events, has_more)
 

@@ -21,7 +21,7 @@ import structlog
 from domain.errors import CommitUnknown, ConfigurationError, Overloaded
 from persistence import migrating, outbox, units
 from persistence.gathering import Gathering, Job
-from persistence.listening import CHANNEL, Follower, listening
+from persistence.notifications import CHANNEL, Follower, listening
 from persistence.units import TROUBLE, running_on, take_announcements
 
 R = TypeVar("R")
@@ -79,7 +79,7 @@ class ServerDatabase:
         return await self._gathering.run(of, unit)
 
     def follow(self) -> contextlib.AbstractAsyncContextManager[Follower]:
-        """Listen for NOTIFY; the server's own transaction counter, polled, is the truth."""
+        """Listen for NOTIFY; the server's own snapshot, polled, is authoritative."""
         return listening(self._url, self._engine, **_CONNECTING)
 
     async def place(self) -> str:

@@ -11,6 +11,7 @@ import fcntl
 import os
 import queue
 import threading
+import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -21,17 +22,17 @@ import peewee
 
 from domain.errors import ConfigurationError, Overloaded
 from persistence import lengths, migrating
-from persistence.arrivals import Steps
-from persistence.doorbell import Doorbell, Listener
 from persistence.presence import Presence
 from persistence.scrubbing import Scrubber
-from persistence.statements import Questions, answered
+from persistence.statements import Statement
 from persistence.units import TROUBLE, running_on, take_announcements
+from persistence.wake_ups import Waker, WakeUps
 
 R = TypeVar("R")
 
 _BUSY_SECONDS = 5
 _BATCH_LIMIT = 128
+_POLL_SECONDS = 0.05
 
 
 @dataclass(slots=True)
@@ -73,7 +74,7 @@ class EmbeddedDatabase:
         except (OSError, peewee.DatabaseError) as error:
             self._presence.close()
             raise _cannot_be_opened(path, error) from error
-        self._doorbell = Doorbell(path)
+        self._waker = Waker(path)
         self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
         self._writer = threading.Thread(target=self._write_forever, name="database-writer", daemon=True)
         self._writer.start()
@@ -115,12 +116,12 @@ class EmbeddedDatabase:
 
     @contextlib.asynccontextmanager
     async def follow(self) -> AsyncIterator["Follower"]:
-        """Listen for commits: a datagram is the hint, `PRAGMA data_version` the truth."""
-        listener = Listener(self._path, self._data_version)
+        """Listen for commits: a datagram wakes the follower, `PRAGMA data_version` is authoritative."""
+        wake_ups = WakeUps(self._path)
         try:
-            yield Follower(listener, self._engine)
+            yield Follower(wake_ups, self._engine)
         finally:
-            listener.close()
+            wake_ups.close()
 
     def migrate(self) -> list[str]:
         """Apply what is missing, one process at a time."""
@@ -149,7 +150,7 @@ class EmbeddedDatabase:
         self._reader.submit(self._engine.close)
         self._reader.shutdown()
         self._scrubber.close()
-        self._doorbell.close()
+        self._waker.close()
         if not self._engine.is_closed():
             self._engine.close()
         self._presence.close()
@@ -157,9 +158,6 @@ class EmbeddedDatabase:
     def _read(self, unit: Callable[[], R]) -> R:
         with running_on(self._engine):
             return unit()
-
-    def _data_version(self) -> int:
-        return int(self._engine.connection().execute("PRAGMA data_version").fetchone()[0])
 
     # The writer thread.
 
@@ -201,7 +199,7 @@ class EmbeddedDatabase:
                 job.error = error
         else:
             if take_announcements():
-                self._doorbell.ring()
+                self._waker.wake()
         for job in batch:
             job.done(job)
 
@@ -218,30 +216,36 @@ class EmbeddedDatabase:
         self._engine.execute_sql("RELEASE unit")
 
 
-@dataclass
 class Follower:
-    """Waits at the doorbell, and reads where it is asked to."""
+    """Waits for wake-ups, and reads where it is asked to: a WAL reader never waits."""
 
-    bell: Listener
-    _engine: peewee.Database
+    def __init__(self, wake_ups: WakeUps, engine: peewee.SqliteDatabase) -> None:
+        self._wake_ups = wake_ups
+        self._engine = engine
+        self._seen = self._data_version()
 
-    def wait(self, timeout: float) -> Steps[tuple[()] | None]:
-        """Return None as soon as something may have been committed, nobody after `timeout` seconds."""
-        return self.bell.wait(timeout)
+    async def wait(self, seconds: float) -> tuple[()] | None:
+        """Return None as soon as something may have been committed, nobody after `seconds`."""
+        deadline = time.monotonic() + seconds
+        while True:
+            remaining = max(0.0, deadline - time.monotonic())
+            if await self._wake_ups.wait(min(remaining, _POLL_SECONDS)) or (remaining > 0 and self._has_changed()):
+                return None
+            if remaining <= _POLL_SECONDS:
+                return ()
 
-    async def run(self, steps: Steps[R], then: Callable[[], bool] = bool) -> R:
-        """Take steps, in this loop."""
-        return await self.bell.arrivals.run(steps, then)
-
-    def look(self) -> None:
-        """Take note when it rang, and take the next step."""
-        self.bell.arrivals.look()
-
-    def read(self, questions: Questions[R]) -> Steps[R]:
-        """Answer questions in a single step; a WAL reader never waits."""
-        yield from ()
+    async def rows(self, statement: Statement, /, **values: Any) -> list[tuple[Any, ...]]:
+        """Run a statement and return all its rows."""
         with running_on(self._engine):
-            return answered(questions)
+            return statement.rows(**values)
+
+    def _has_changed(self) -> bool:
+        # It changes with every commit of another connection.
+        before, self._seen = self._seen, self._data_version()
+        return self._seen != before
+
+    def _data_version(self) -> int:
+        return int(self._engine.connection().execute("PRAGMA data_version").fetchone()[0])
 
 
 def _cannot_be_opened(path: Path, error: Exception) -> ConfigurationError:

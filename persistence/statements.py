@@ -5,17 +5,16 @@ first time it runs on a kind of engine; afterwards only its values travel. Value
 them.
 """
 
-from collections.abc import Callable, Generator, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from itertools import islice
-from typing import Any, Generic, NamedTuple, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 import peewee
 
 from persistence.units import Row, engine
 
 M = TypeVar("M", bound=Row)
-R = TypeVar("R")
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,9 +53,10 @@ class Statement:
         row = self._run(values).fetchone()
         return row[0] if row else None
 
-    def ask(self, **values: Any) -> "Question":
-        """Leave it to somebody else to run it."""
-        return Question(self, values)
+    def rows(self, **values: Any) -> list[tuple[Any, ...]]:
+        """Run it and return all rows."""
+        rows: list[tuple[Any, ...]] = self._run(values).fetchall()
+        return rows
 
     def rendered(self, database: peewee.Database, values: Mapping[str, Any]) -> tuple[str, list[Any]]:
         """Return the SQL for that kind of engine, and its parameters."""
@@ -75,26 +75,12 @@ class Statement:
         return sql, list(parameters)
 
 
-class Question(NamedTuple):
-    """A statement to be run with values, by whoever knows how to get at the database; the answer is all its rows."""
+class Ask(Protocol):
+    """Runs a statement on a connection outside of any unit, and returns all its rows."""
 
-    statement: Statement
-    values: Mapping[str, Any]
-
-
-# Asks one thing after the other, is sent the answers, and returns what it made of them.
-Questions = Generator[Question, list[tuple[Any, ...]], R]
-
-
-def answered(questions: Questions[R]) -> R:
-    """Run what is asked where this unit runs; return what the questions return."""
-    try:
-        question = next(questions)
-        while True:
-            question = questions.send(question.statement.run(**question.values).fetchall())
-    except StopIteration as end:
-        result: R = end.value
-        return result
+    async def __call__(self, statement: Statement, /, **values: Any) -> list[tuple[Any, ...]]:
+        """Run it."""
+        ...
 
 
 class Lookup(Statement, Generic[M]):

@@ -26,14 +26,15 @@ from persistence import outbox
 from persistence.database import Database
 from realtime import frames
 from realtime.arrivals import Arrivals
-from realtime.broadcaster import Broadcaster, Delivery, Send
+from realtime.broadcaster import Broadcaster, Delivery
 from realtime.frames import Close
 from realtime.handshake import Handshake, Refused
 from realtime.keeping import Keeping
 from realtime.limits import Limits
 from realtime.metrics import Metrics
+from realtime.outlet import write_row
 from realtime.replay import Replay
-from realtime.session import NO_ROOM, Peer, Session
+from realtime.session import Peer, Session
 from realtime.socket_counts import SocketCounts
 
 Authenticate = Callable[[str], Awaitable[Principal]]
@@ -177,6 +178,7 @@ class Reception:
         del self._sessions[session.connection]
         session.connection.session = None
         self._forget(session)
+        session.outlet.release()
         _decrease(self._addresses, session.address)
         if session.principal:
             _decrease(self._organizations, session.principal.organization_id)
@@ -409,40 +411,13 @@ class Reception:
     def deliver(self, delivery: Delivery[Session]) -> int:
         """Write to one row and count the frames; whose buffer has no room for them is taken out of live delivery."""
         listeners = delivery.listeners
-        full = self._send(listeners, delivery.data)
+        full = write_row(listeners, delivery.data, self._limits.unsent_bytes)
         written = delivery.frames * (len(listeners) - len(full))
         for session in full:
             self._metrics.held.inc()
             self._broadcaster.rewind(session, delivery.after)
             self._replay.start(session)
         return written
-
-    def _send(self, listeners: Mapping[Session, Send], data: bytes) -> list[Session]:
-        """Write to everybody, and return those that have no room."""
-        size = len(data)
-        if size > self._limits.unsent_bytes:
-            return [session for session in listeners if not session.is_ignored]
-        unfinished: dict[int, int] = {}
-        # Everything else waits for this loop. It touches nothing of a listener but what it writes to: what belongs to a
-        # thousand of them is in no cache, and looking at it took a fifth of the time.
-        for send in listeners.values():
-            try:
-                sent = send(data)
-            except OSError:
-                sent = 0
-            if sent != size:
-                unfinished[id(send)] = sent
-        return self._finish(listeners, data, unfinished) if unfinished else []
-
-    def _finish(self, listeners: Mapping[Session, Send], data: bytes, unfinished: dict[int, int]) -> list[Session]:
-        full = []
-        for session, send in listeners.items():
-            sent = unfinished.get(id(send))
-            if sent == NO_ROOM:
-                full.append(session)
-            elif sent is not None:
-                session.finish(data, sent)
-        return full
 
 
 def no_room(sentence: str = "There is no room just now.") -> Refused:

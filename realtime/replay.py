@@ -59,7 +59,7 @@ class Replay:
         """Bring `session` up to date, now if memory holds what it needs and its peer reads, otherwise in a task."""
         if session.replay:
             return
-        while session.unsent < _ENOUGH_UNSENT:
+        while session.outlet.unsent < _ENOUGH_UNSENT:
             step = self._broadcaster.advance(session)
             if step is None:
                 return
@@ -96,13 +96,13 @@ class Replay:
     async def _drained(self, session: Session) -> None:
         """Wait until most of what was written has left; TimeoutError when nothing of it is taken for a while."""
         loop = asyncio.get_running_loop()
-        least, deadline = session.untaken, loop.time() + self._limits.patience_seconds
+        least, deadline = session.outlet.untaken, loop.time() + self._limits.patience_seconds
         while True:
             try:
                 async with asyncio.timeout(self._limits.stall_seconds):
                     return await session.drained()
             except TimeoutError:
-                untaken = session.untaken
+                untaken = session.outlet.untaken
                 if untaken < least:
                     least, deadline = untaken, loop.time() + self._limits.patience_seconds
                 elif loop.time() >= deadline:

@@ -1,28 +1,19 @@
-"""One listener's connection: a `Listener` of the broadcaster that can be written to.
-
-Frames go past the library: to the transport, and live ones straight to the socket. That is sound because a session
-never sends fragmented messages, because nothing is written once the closing handshake has begun (RFC 6455 §5.5.1
-forbids data after a close frame), and because nothing goes to the socket while the transport holds something back.
-"""
+"""One listener's connection: a `Listener` of the broadcaster, whose frames leave by its `Outlet`."""
 
 import asyncio
 import contextlib
-import fcntl
-import socket
-import sys
-import termios
 from collections.abc import Callable
 
 from websockets.asyncio.server import ServerConnection
-from websockets.protocol import CONNECTING, OPEN
+from websockets.protocol import CONNECTING
 
 from domain.addresses import network_of
 from domain.principals import Principal
-from realtime.broadcaster import Listener, Send
+from realtime.broadcaster import Listener
 from realtime.handshake import Handshake
+from realtime.outlet import Outlet
 
 _CLOSE_SECONDS = 10.0  # long enough for a peer that was busy to read what is unsent, and why it was closed
-NO_ROOM = -1  # what a session's `send` returns when too much is unsent already
 
 # What may arrive before the request is answered. The library would take 128 lines of 8 KiB, a megabyte a connection.
 MAX_HEAD_BYTES = 32 << 10
@@ -88,8 +79,8 @@ class Peer(ServerConnection):
         after = self.transport.get_write_buffer_size()
         self.unread_answers = self.unread_answers + after - before if before else after
         if self.session:
-            self.session.settle()
-            if self.unread_answers > self.session.room:
+            self.session.outlet.settle()
+            if self.unread_answers > self.session.outlet.room:
                 self.transport.abort()
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -98,7 +89,7 @@ class Peer(ServerConnection):
         if self.on_end:
             self.on_end(self)
         if self.session:
-            self.session.settle()
+            self.session.outlet.settle()
 
     def forget_handshake(self) -> None:
         """Let go of the heads of the request and of its answer, which the library keeps as long as the connection."""
@@ -115,23 +106,16 @@ class Session(Listener):
         "budget",
         "budget_at",
         "connection",
+        "outlet",
         "principal",
-        "protocol",
         "replay",
-        "room",
-        "straight",
         "timer",
-        "transport",
         "watched",
     )
 
     def __init__(self, connection: Peer, room: int) -> None:
         super().__init__()
         self.connection = connection
-        self.protocol = connection.protocol
-        self.transport = connection.transport
-        self.room = room
-        self.straight = _send_of(self.transport)
         self.address = network_of(connection.address)
         self.principal: Principal | None = None
         self.watched: Principal | None = None  # whose opening of this socket was written down
@@ -139,58 +123,17 @@ class Session(Listener):
         self.timer: asyncio.TimerHandle | None = None
         self.budget = 0.0
         self.budget_at = 0.0
+        self.outlet = Outlet(connection.protocol, connection.transport, room, self.reach_by)
         connection.session = self
-        self.settle()
 
     @property
     def is_open(self) -> bool:
         """Whether frames may still be written."""
-        return self.protocol.state is OPEN
-
-    @property
-    def unsent(self) -> int:
-        """Bytes that wait for the peer to read."""
-        return self.transport.get_write_buffer_size()
-
-    @property
-    def untaken(self) -> int:
-        """Bytes that the peer's kernel has yet to take: unsent here, or in the kernel, where it tells (Linux)."""
-        return self.unsent + _held_by_kernel(self.transport)
+        return self.outlet.is_open
 
     def write(self, data: bytes) -> None:
         """Write ready frames, unless the connection is closing."""
-        if data and self.protocol.state is OPEN:
-            self.transport.write(data)
-            self.settle()
-
-    def settle(self) -> None:
-        """Choose the way of live frames; everything that writes, or learns of an end, does this afterwards."""
-        if self.protocol.state is not OPEN:
-            self.ignore()
-        elif self.straight is None or self.unsent:
-            self.reach_by(self._queue)
-        elif self.send is not self.straight:
-            self.reach_by(self.straight)
-
-    def ignore(self) -> None:
-        """Let live frames go nowhere, until settled."""
-        self.reach_by(len)
-
-    @property
-    def is_ignored(self) -> bool:
-        """Whether live frames go nowhere, because of the connection's end or because it was asked for."""
-        return self.send is len
-
-    def finish(self, data: bytes, sent: int) -> None:
-        """Have the rest of `data` written as soon as the peer takes it."""
-        self.transport.write(data[sent:])
-        self.settle()
-
-    def _queue(self, data: bytes) -> int:
-        if self.unsent + len(data) > self.room:
-            return NO_ROOM
-        self.write(data)
-        return len(data)
+        self.outlet.write(data)
 
     async def drained(self) -> None:
         """Wait until the peer has read most of what was written, or the connection is over, whatever ended it."""
@@ -201,9 +144,9 @@ class Session(Listener):
         """Begin the closing handshake; a peer that does not answer is cut off after a few seconds."""
         if not self.is_open:
             return
-        self.protocol.send_close(code, reason.encode()[:_LONGEST_REASON].decode(errors="ignore"))
+        self.connection.protocol.send_close(code, reason.encode()[:_LONGEST_REASON].decode(errors="ignore"))
         self.connection.send_data()
-        self.connection.loop.call_later(_CLOSE_SECONDS, self.transport.abort)
+        self.connection.loop.call_later(_CLOSE_SECONDS, self.connection.transport.abort)
 
     def spend(self, now: float, rate: float, burst: float) -> bool:
         """Take one message from the budget, which refills at `rate` a second; False when it is used up."""
@@ -219,24 +162,3 @@ class Session(Listener):
         if self.timer:
             self.timer.cancel()
         self.timer = timer
-
-
-def _held_by_kernel(transport: asyncio.Transport) -> int:
-    """Return how many bytes the kernel has not got rid of (`SIOCOUTQ`), 0 where it does not say."""
-    if not sys.platform.startswith("linux"):
-        return 0
-    held = bytearray(4)
-    try:
-        fcntl.ioctl(transport.get_extra_info("socket").fileno(), termios.TIOCOUTQ, held)
-    except (OSError, ValueError):  # the connection is over
-        return 0
-    return int.from_bytes(held, sys.byteorder)
-
-
-def _send_of(transport: asyncio.Transport) -> Send | None:
-    """Return the `send` of the socket itself, if it has one.
-
-    asyncio hands out a wrapper without it, so that nobody writes between two of its own writes; see above.
-    """
-    inner: socket.socket | None = getattr(transport.get_extra_info("socket"), "_sock", None)
-    return inner.send if inner else None

@@ -1,8 +1,9 @@
 """The outbox's reader: takes what was committed after its cursor to the broadcaster, and what that says to the wire.
 
-`deliver_once` reads a batch and publishes it, in steps, with a loop around it. After each step what is due is written a
-few hundred listeners at a time, and between two rows the next step is taken if something has come. Between the
-broadcaster's choice of a row and the last write to it there is no await, which keeps live delivery and replay apart.
+One task: it waits, reads a batch, publishes it, and writes what is due, a few hundred listeners at a time. Between two
+such turns other tasks run, and what was committed meanwhile is read and published: the rest of the listeners get it in
+the same write. Between the broadcaster's choice of a row and the last write to it there is no await, which keeps
+live delivery and replay apart.
 
 Whether the database is still the continuation of what was read is looked at twice a second, and after every reconnect
 before anything is read (`realtime/continuity.py`). When it is not, the tail takes position anew at the end.
@@ -11,13 +12,12 @@ before anything is read (`realtime/continuity.py`). When it is not, the tail tak
 import asyncio
 import time
 from collections.abc import Callable, Collection, Mapping
-from typing import Generic, NoReturn
+from typing import Generic
 
 import structlog
 
 from domain.errors import facts_of
 from persistence import outbox
-from persistence.arrivals import Steps
 from persistence.database import Database, Follower
 from realtime.broadcaster import Broadcaster, Delivery, L
 from realtime.continuity import Continuity
@@ -112,7 +112,7 @@ class Tail(Generic[L]):
         self._restarted(restarted)
         log.warning("tail.logs_replaced", organizations=sum(restarted.values()))
 
-    def deliver_once(self, follower: Follower, among: Collection[str] | None = None) -> Steps[int]:
+    async def deliver_once(self, follower: Follower, among: Collection[str] | None = None) -> int:
         """Read one batch after the cursor and publish it, for `write_some` to write; return how many events it held.
 
         With `among` only these organizations need be asked.
@@ -120,7 +120,7 @@ class Tail(Generic[L]):
         if self._cursor is None:
             raise RuntimeError("the tail has no position yet")
         restarts = self._restarts
-        passage = yield from follower.read(outbox.following(self._cursor, self._batch, among))
+        passage = await outbox.following(follower.rows, self._cursor, self._batch, among)
         if restarts != self._restarts:
             return 0  # read from where the tail no longer is
         self._continuity.witness(passage.events)
@@ -138,42 +138,47 @@ class Tail(Generic[L]):
                     await self.start()
                 async with self._database.follow() as follower:
                     await self.look()
-                    await follower.run(self._deliver_all(follower), then=lambda: self.write_some(follower))
+                    await self._follow(follower)
             except Exception as error:  # whatever it is, listeners wait for us to come back
                 log.warning("tail.failed", **facts_of(error), retry_in=self._pause)
                 await asyncio.sleep(self._pause)
                 self._pause = min(2 * self._pause, _LONGEST_PAUSE)
 
-    def _deliver_all(self, follower: Follower) -> Steps[NoReturn]:
-        among: Collection[str] | None = None
+    async def _follow(self, follower: Follower) -> None:
+        named: Collection[str] | None = None
         asked_all = 0.0
         while True:
-            # Now and then everybody is asked, whoever was named: a hint is not the truth.
-            if not among or time.monotonic() - asked_all > _WAIT_SECONDS:
-                among, asked_all = None, time.monotonic()
-            yield from self.deliver_once(follower, among)
+            # Every organization is asked from time to time, whichever were named: a notification may be lost.
+            if not named or time.monotonic() - asked_all > _WAIT_SECONDS:
+                named, asked_all = None, time.monotonic()
+            await self.deliver_once(follower, named)
             self._pause = _SHORTEST_PAUSE
-            # What nobody has been handed yet is better kept in the outbox than here.
-            while self._broadcaster.outstanding >= self._batch:
-                yield 0
-            if self.has_more:
-                yield 0
-                among = None
-            else:
-                # What is committed from here on is noticed by the wait, which looks before it waits.
-                among = yield from follower.wait(_WAIT_SECONDS)
+            named = await self._write(follower)
 
-    def write_some(self, follower: Follower) -> bool:
-        """Write until it is the others' turn; False when nobody is left to write to.
+    async def _write(self, follower: Follower) -> Collection[str] | None:
+        """Write what is due, until there is something to read; return the organizations it may be of, None for any.
 
-        Between two rows what has come is taken in: it goes along with what is left.
+        What is committed from here on is noticed by the wait, which looks before it waits.
         """
+        while True:
+            is_left = self.write_some()
+            await asyncio.sleep(0)
+            # What nobody has been handed yet is better kept in the outbox than here.
+            if self._broadcaster.outstanding >= self._batch:
+                continue
+            if self.has_more:
+                return None
+            named = await follower.wait(0 if is_left else _WAIT_SECONDS)
+            if named is None or named or not is_left:
+                return named
+
+    def write_some(self) -> bool:
+        """Write until it is the others' turn; False when nobody is left to write to."""
         reached, written, oldest = 0, 0, ""
         while reached < _TURN and (delivery := self._broadcaster.deliver()):
             reached += len(delivery.listeners)
             oldest = delivery.at
             written += self._deliver(delivery)
-            follower.look()
         if oldest:
             self._metrics.delivered(written, oldest)
         return reached >= _TURN

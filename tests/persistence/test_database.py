@@ -3,13 +3,11 @@ import subprocess
 import sys
 import threading
 from functools import partial
-from itertools import count
 
 import pytest
 
 from persistence import contacts, organizations, outbox
-from persistence.arrivals import Steps
-from persistence.database import Database, Follower, open_database
+from persistence.database import Database, open_database
 from persistence.models import Contact
 from tests.support.following import until_quiet
 from tests.support.waiting import PATIENCE_SECONDS, patience
@@ -76,7 +74,7 @@ async def test_a_commit_of_another_process_wakes_a_listener(database: Database, 
     async with database.follow() as follower:
         await until_quiet(follower)
         await asyncio.to_thread(subprocess.run, [sys.executable, "-c", script, database_url], check=True)
-        woken = await follower.run(follower.wait(PATIENCE_SECONDS))
+        woken = await follower.wait(PATIENCE_SECONDS)
 
     assert woken is None
 
@@ -95,94 +93,40 @@ def commit_elsewhere(database_url: str, organization_id: str) -> None:
 
 
 @pytest.mark.processes
-async def test_whoever_keeps_the_loop_may_look_what_came(
+async def test_a_follower_that_does_not_wait_finds_what_was_committed(
     database: Database, database_url: str, organization_id: str
 ) -> None:
-    """The next steps are taken at once: who follows hears of a commit, and reads it, before the loop has its turn."""
-    found: list[int] = []
-
-    def steps(follower: Follower, cursor: outbox.Cursor) -> Steps[None]:
-        yield from follower.wait(PATIENCE_SECONDS)
-        passage = yield from follower.read(outbox.following(cursor, 10))
-        found.extend(event.sequence for event in passage.events)
-
+    """With no seconds to wait it says at once whether something may have been committed, and only once for each."""
     async with database.follow() as follower:
         await until_quiet(follower)
-        running = asyncio.create_task(follower.run(steps(follower, await database.read(outbox.tail_position))))
-        await asyncio.sleep(0)
-        follower.look()
-        before = list(found)
-        commit_elsewhere(database_url, organization_id)
-        while not found:
-            follower.look()
-        await running
+        cursor = await database.read(outbox.tail_position)
+        before = await follower.wait(0)
+        await asyncio.to_thread(commit_elsewhere, database_url, organization_id)
+        async with patience():
+            while await follower.wait(0) == ():
+                pass
+        passage = await outbox.following(follower.rows, cursor, 10)
+        after = await follower.wait(0)
 
-    assert (before, found) == ([], [1])
+    assert (before, after) == ((), ())
+    assert [event.sequence for event in passage.events] == [1]
 
 
 @pytest.mark.processes
-async def test_what_comes_while_the_steps_are_being_cancelled_is_for_the_next(
+async def test_a_commit_during_a_cancelled_wait_is_found_by_the_next(
     database: Database, database_url: str, organization_id: str
 ) -> None:
-    """Nobody takes a step any more, and nothing is the worse for it."""
+    """Cancelling a wait loses no commit."""
     async with database.follow() as follower:
         await until_quiet(follower)
-        running = asyncio.create_task(follower.run(follower.wait(PATIENCE_SECONDS)))
+        waiting = asyncio.create_task(follower.wait(PATIENCE_SECONDS))
         await asyncio.sleep(0)
-        running.cancel()
         commit_elsewhere(database_url, organization_id)
-        follower.look()
+        waiting.cancel()
         with pytest.raises(asyncio.CancelledError):
-            await running
+            await waiting
 
-        assert await follower.run(follower.wait(PATIENCE_SECONDS)) != ()
-
-
-async def test_what_follows_a_step_is_done_again_until_nothing_is_left(database: Database) -> None:
-    """And the others have their turn in between."""
-    turns: list[str] = []
-
-    def steps() -> Steps[str]:
-        turns.append("step")
-        yield 0.05
-        return "done"
-
-    def then() -> bool:
-        turns.append("then")
-        asyncio.get_running_loop().call_soon(turns.append, "other")
-        return turns.count("then") < 3
-
-    async with database.follow() as follower:
-        result = await follower.run(steps(), then)
-
-    assert result == "done"
-    assert turns == ["step", "then", "other", "then", "other", "then", "other"]
-
-
-@pytest.mark.parametrize("turn", [1, 2])
-async def test_a_failure_of_what_follows_a_step_ends_the_steps(database: Database, turn: int) -> None:
-    """At once or when it is done again; and the next to run is not disturbed."""
-    is_open, turns = [True], count(1)
-
-    def steps() -> Steps[None]:
-        try:
-            while True:
-                yield 5
-        finally:
-            is_open.clear()
-
-    def then() -> bool:
-        if next(turns) == turn:
-            raise ValueError("no")
-        return True
-
-    async with database.follow() as follower:
-        with pytest.raises(ValueError, match="no"):
-            await follower.run(steps(), then)
-        quiet = await follower.run(follower.wait(0.1))
-
-    assert not is_open
-    assert quiet in ((), None)
+        assert await follower.wait(PATIENCE_SECONDS) != ()
 
 
 async def test_events_of_a_failed_unit_leave_no_hole_in_the_sequence(database: Database, organization_id: str) -> None:

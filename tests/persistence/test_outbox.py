@@ -4,7 +4,6 @@ from functools import partial
 from domain.events import Event, EventName
 from persistence import models, organizations, outbox
 from persistence.database import Database
-from persistence.statements import answered
 
 OLD, BEFORE = "2020-01-01T00:00:00.000Z", "2021-01-01T00:00:00.000Z"
 
@@ -37,20 +36,17 @@ async def test_replay_is_bounded_on_both_sides(database: Database, organization_
     assert [event.sequence for event in short] == [4, 5]
 
 
-def read_on(cursor: outbox.Cursor) -> outbox.Passage:
-    return answered(outbox.following(cursor, 3))
-
-
 async def test_following_the_log_yields_every_event_once(database: Database, organization_id: str) -> None:
     """Reading on from the returned position never repeats and never skips."""
     start = await database.read(outbox.tail_position)
     await append(database, organization_id, *range(7))
     seen, cursor = [], start
-    while True:
-        cursor, events, _ = await database.read(partial(read_on, cursor))
-        if not events:
-            break
-        seen += [event.sequence for event in events]
+    async with database.follow() as follower:
+        while True:
+            cursor, events, _ = await outbox.following(follower.rows, cursor, 3)
+            if not events:
+                break
+            seen += [event.sequence for event in events]
 
     assert seen == list(range(1, 8))
     assert cursor == await database.read(outbox.tail_position)
@@ -66,10 +62,6 @@ async def test_pruning_keeps_the_newest_event_of_each_organization(database: Dat
     assert await database.read(lambda: outbox.head(organization_id)) == 5
 
 
-def read_among(cursor: outbox.Cursor, among: list[str]) -> outbox.Passage:
-    return answered(outbox.following(cursor, 4, among))
-
-
 async def test_two_organizations_in_one_read_are_both_moved_on(database: Database, organization_id: str) -> None:
     """Whichever is asked first: there is more as long as one of them has more, and nothing is read twice."""
     quiet = (await database.write(lambda: organizations.add("Quiet", None))).id
@@ -79,12 +71,13 @@ async def test_two_organizations_in_one_read_are_both_moved_on(database: Databas
     for among in ([organization_id, quiet], [quiet, organization_id]):
         cursor = dict(start) if isinstance(start, dict) else start
         seen: dict[str, list[int]] = {organization_id: [], quiet: []}
-        for _ in range(10):
-            passage = await database.read(partial(read_among, cursor, among))
-            cursor = passage.cursor
-            for event in passage.events:
-                seen[event.organization_id].append(event.sequence)
-            assert passage.has_more or seen == {organization_id: [1, 2, 3, 4, 5], quiet: [1]}
+        async with database.follow() as follower:
+            for _ in range(10):
+                passage = await outbox.following(follower.rows, cursor, 4, among)
+                cursor = passage.cursor
+                for event in passage.events:
+                    seen[event.organization_id].append(event.sequence)
+                assert passage.has_more or seen == {organization_id: [1, 2, 3, 4, 5], quiet: [1]}
 
         assert seen == {organization_id: [1, 2, 3, 4, 5], quiet: [1]}
 

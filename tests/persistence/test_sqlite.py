@@ -55,21 +55,21 @@ async def test_a_full_disk_fails_the_write_and_keeps_no_part_of_it(database: Dat
 async def test_a_commit_is_noticed_even_when_its_hint_is_lost(
     database: Database, organization_id: str, tmp_path: Path
 ) -> None:
-    """A writer that rings no bell (here the sqlite3 module itself) is found by polling."""
+    """A writer that wakes nobody (here the sqlite3 module itself) is found by polling."""
     async with database.follow() as follower:
-        await follower.run(follower.wait(0.1))
+        await follower.wait(0.1)
         stranger = sqlite3.connect(tmp_path / "relay.db")
         stranger.execute("UPDATE organization SET name = 'Renamed'")
         stranger.commit()
         stranger.close()
 
-        assert await follower.run(follower.wait(PATIENCE_SECONDS)) is None
+        assert await follower.wait(PATIENCE_SECONDS) is None
 
 
 async def test_a_listener_that_died_is_forgotten(database: Database) -> None:
     """The socket of a process that was killed does not disturb writers."""
     async with database.follow() as dead:
-        dead.bell._socket.close()  # type: ignore[attr-defined]
+        dead._wake_ups._socket.close()  # type: ignore[attr-defined]
         await database.write(lambda: organizations.add("One", None))
         await database.write(lambda: organizations.add("Two", None))
 

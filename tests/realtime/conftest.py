@@ -13,7 +13,6 @@ from domain.errors import Overloaded, Unauthenticated
 from domain.events import Event, EventName
 from domain.principals import Principal, TokenKind
 from persistence import organizations, outbox
-from persistence.arrivals import Steps
 from persistence.database import Database, Follower
 from realtime.broadcaster import Broadcaster
 from realtime.limits import Limits
@@ -135,14 +134,14 @@ class DeafFollower:
     told: asyncio.Event
 
     def __post_init__(self) -> None:
-        self.read = self.follower.read
-        self.run = self.follower.run
-        self.look = self.follower.look
+        self.rows = self.follower.rows
 
-    def wait(self, timeout: float) -> Steps[None]:
-        while not self.told.is_set():
-            yield 0
+    async def wait(self, seconds: float) -> tuple[()] | None:
+        if not seconds and not self.told.is_set():
+            return ()
+        await self.told.wait()
         self.told.clear()
+        return None
 
 
 class Station:

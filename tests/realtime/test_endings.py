@@ -114,7 +114,7 @@ async def test_a_listener_whose_machine_vanished_while_answers_wait_is_dismissed
                 await reader.readuntil(b"\r\n\r\n")
             writer.transport.pause_reading()  # type: ignore[attr-defined]
             session = only(station)
-            kernel = session.transport.get_extra_info("socket")
+            kernel = session.connection.transport.get_extra_info("socket")
             kernel.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, 100)
             while not session.connection.paused:
                 await world.commit(make_event(padding=9000))

@@ -5,5 +5,5 @@ from persistence.database import Follower
 
 async def until_quiet(follower: Follower) -> None:
     """Return when a tenth of a second has passed in which nothing was committed."""
-    while await follower.run(follower.wait(0.1)) != ():
+    while await follower.wait(0.1) != ():
         pass
