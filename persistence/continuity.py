@@ -9,6 +9,8 @@ recognised by the newest event that was read. A place (see `Database.place`) say
 """
 
 from collections.abc import Iterable, Sequence
+from functools import reduce
+from operator import or_
 from typing import Any, NamedTuple
 
 from domain.epochs import Standing, generation, new_epoch
@@ -42,7 +44,8 @@ class Sight(NamedTuple):
 
 def look(checkpoint_id: str, witnessed: Sequence[Witnessed]) -> Sight:
     """Read where every log stands, the checkpoint's mark, and events that were read before."""
-    has_witnessed = all(_AT.value(organization=one[0], sequence=one[1]) in (None, one.at) for one in witnessed)
+    there = _moments(witnessed)
+    has_witnessed = all(there.get(one[:2], one.at) == one.at for one in witnessed)
     mark = _MARK.value(id=checkpoint_id)
     # Read last: what was published before cannot be above it, unless the log went back.
     return Sight(outbox.standings(), mark, has_witnessed)
@@ -88,11 +91,16 @@ def begin_new_epochs(known: int | None = None) -> bool:
     return True
 
 
-_AT = Statement(
-    lambda: models.Event.select(models.Event.at).where(
-        models.Event.organization == Given("organization"), models.Event.sequence == Given("sequence")
-    )
-)
+def _moments(witnessed: Sequence[Witnessed]) -> dict[tuple[str, int], str]:
+    """Return when the events were committed that stand where these were read."""
+    if not witnessed:
+        return {}
+    event = models.Event
+    places = [(event.organization == one.organization_id) & (event.sequence == one.sequence) for one in witnessed]
+    query: Any = event.select(event.organization, event.sequence, event.at).where(reduce(or_, places))
+    return {(organization_id, sequence): at for organization_id, sequence, at in query.tuples()}
+
+
 _MARK = Statement(
     lambda: models.LogCheckpoint.select(models.LogCheckpoint.mark).where(models.LogCheckpoint.id == Given("id"))
 )

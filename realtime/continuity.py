@@ -21,7 +21,7 @@ from persistence.database import Database
 from realtime.recollection import Recollection, Remembered
 
 _CHECKPOINT_SECONDS = 5.0
-_MOST_WITNESSED = 8
+_MOST_WITNESSED = 64
 
 log = structlog.get_logger()
 
@@ -77,13 +77,19 @@ class Continuity:
         return sight.standings
 
     def witness(self, events: Sequence[StoredEvent]) -> None:
-        """Remember the newest of the events, until the next look has found it: a few of many since the last one."""
+        """Remember the newest of the events, until the next look has found it."""
         if events:
             newest = events[-1]
             self._witnessed.append(Witnessed(newest.organization_id, newest.sequence, newest.at))
             self._is_due = True
-            if len(self._witnessed) > _MOST_WITNESSED:
-                del self._witnessed[1:-1:2]
+
+    @property
+    def must_look(self) -> bool:
+        """Whether so many batches were witnessed that a look comes before the next one.
+
+        None of them can be dropped: the log may have been replaced between any two.
+        """
+        return len(self._witnessed) >= _MOST_WITNESSED
 
     async def _look(self) -> Sight:
         witnessed = tuple(self._witnessed)

@@ -151,6 +151,8 @@ class Tail(Generic[L]):
             # Every organization is asked from time to time, whichever were named: a notification may be lost.
             if not named or time.monotonic() - asked_all > _WAIT_SECONDS:
                 named, asked_all = None, time.monotonic()
+            if self._continuity.must_look:
+                await self.look()
             await self.deliver_once(follower, named)
             self._pause = _SHORTEST_PAUSE
             named = await self._write(follower)

@@ -3,15 +3,18 @@
 import asyncio
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
 from actions.begin_new_epochs import begin_new_epochs
 from domain.epochs import generation
 from persistence import models, outbox, units
+from realtime import tail
 from realtime.recollection import Recollection
 from tests.realtime.conftest import BOTH_ENGINES, Radio, Station, World, make_event, unhurried
+from tests.support.published_events import Frame
+from tests.support.waiting import PATIENCE_SECONDS
 
 TABLES = ("log_checkpoint", "event", "organization")
 
@@ -320,3 +323,33 @@ async def test_a_table_that_is_missing_is_try_later(world: World) -> None:
         await world.database.write(lambda: units.engine().execute_sql("ALTER TABLE elsewhere RENAME TO organization"))
         async with station.listener() as radio:
             assert (await radio.next())["type"] == "hello"
+
+
+@BOTH_ENGINES
+async def test_a_listener_is_told_when_many_batches_follow_the_replacement_before_the_next_look(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One batch was read of the log that is gone, and then a dozen of the one that is there."""
+    monkeypatch.setattr(tail, "_LOOK_SECONDS", PATIENCE_SECONDS)
+    await world.commit_many(3)
+    async with world.broadcaster() as station, station.listener() as radio:
+        await radio.next()
+        await world.commit(make_event())
+        await radio.until(4)
+        backup = await Backup.of(world)
+        await world.commit(make_event())
+        await radio.until(5)
+        await backup.restore(world, lambda: outbox.append(world.ours, [make_event() for _ in range(4)]))
+        # Each is read before the next is committed; the gap may come between any two of them.
+        said: list[int | str] = [*await radio.until(8)]
+        for last in range(9, 21):
+            await world.commit(make_event())
+            while said[-1] not in ("epoch", last):
+                said.append(_seq_or_reason(await radio.next()))
+        await station.server._tail.look()
+
+        assert "epoch" in said or (await told(radio))["reason"] == "epoch"
+
+
+def _seq_or_reason(frame: Frame) -> int | str:
+    return cast("int | str", frame["seq"] if frame["type"] == "event" else frame["reason"])
