@@ -34,7 +34,7 @@ from handlers.connections import Connections
 from handlers.cross_origin import CrossOrigin
 from handlers.health import Health
 from handlers.observation import Observation, Refusals
-from handlers.own_paths import OwnPaths, Page, fixed, nowhere
+from handlers.own_paths import Endpoint, OwnPaths, fixed, nowhere
 from handlers.page_headers import PageHeaders
 from handlers.swagger_pages import swagger_pages
 from openapi import agent_tools, document
@@ -118,7 +118,7 @@ def create_apps(
     registry.register(Refusals(relay.refusals))
     Info("relay_build", "What runs here.", registry=registry).info({"version": VERSION})
     health, rules = Health(relay, registry), relay.rules
-    probes: dict[str, Page] = {"/healthz": health.healthz, "/readyz": health.readyz, "/metrics": health.metrics}
+    probes: dict[str, Endpoint] = {"/healthz": health.healthz, "/readyz": health.readyz, "/metrics": health.metrics}
     shown = pages.load(rules.realtime_url, for_people=rules.serves_pages)
     loaded = contract or document.load()
     own = {path: fixed("application/json", body) for path, body in documents_of(loaded, OPERATIONS, VERSION).items()}
