@@ -18,7 +18,7 @@ from starlette.types import ASGIApp
 import handlers
 from actions.authenticate import authenticate
 from actions.places import Places
-from actions.quotas import Limits, Quotas
+from actions.quotas import Allowance, Quotas
 from actions.rates import Rates, in_database, in_memory
 from actions.relay import Relay, Rules
 from actions.tokens import Key, Tokens, private_key, public_key, shared_key
@@ -156,7 +156,7 @@ def _relay(settings: Settings, database: Database, http: httpx.AsyncClient) -> R
     shared = in_database(database) if settings.request_counters == "database" else None
     quotas = Quotas(
         database,
-        Limits(settings.org_recording_bytes, settings.org_requests_per_minute, settings.org_sockets),
+        Allowance(settings.org_recording_bytes, settings.org_requests_per_minute, settings.org_sockets),
         shared,
     )
     return Relay(

@@ -35,7 +35,7 @@ Receive = Any
 Send = Any
 
 
-class Limits(Protocol):
+class Counters(Protocol):
     """Says who asks too often: each verb counts a request, and raises RateLimited when there were too many."""
 
     async def admit_address(self, address: str | None) -> None:
@@ -68,7 +68,7 @@ class Shared:
     """
 
     relay: object
-    limits: Limits | None
+    limits: Counters | None
     room: BodyRooms
     heavy_work: HeavyWork
     bodies: BodyLimits
