@@ -31,7 +31,7 @@ from domain.identifiers import is_id
 from domain.times import to_wire
 from persistence import calls, contacts, phone_numbers, voice_ai_configs
 from providers.elevenlabs import SignatureCheck
-from providers.elevenlabs_calls import Report, ReportedCall, ReportKind, read_report
+from providers.elevenlabs_calls import PostCallReport, ReportedCall, ReportKind, read_report
 
 SOURCE = "elevenlabs"
 NOTED_BY = "post-call"
@@ -88,7 +88,7 @@ async def receive_post_call(relay: Relay, delivery: Delivery) -> str | None:
     text, audio = await delivery.body.document()
     is_heavy = documents.is_heavy(text)
 
-    def read() -> Report:
+    def read() -> PostCallReport:
         return read_report(documents.load(text, relay.rules.max_document_values))
 
     report = await relay.heavy_work.run(delivery.organization_id, read) if is_heavy else read()
