@@ -18,7 +18,7 @@ from starlette.types import ASGIApp
 import handlers
 from actions.authenticate import authenticate
 from actions.places import Places
-from actions.quotas import Limits, Quotas
+from actions.quotas import Allowance, Quotas
 from actions.rates import Rates, in_database, in_memory
 from actions.relay import Relay, Rules
 from actions.tokens import Key, Tokens, private_key, public_key, shared_key
@@ -34,7 +34,7 @@ from handlers.connections import Connections
 from handlers.cross_origin import CrossOrigin
 from handlers.health import Health
 from handlers.observation import Observation, Refusals
-from handlers.own_paths import OwnPaths, Page, fixed, nowhere
+from handlers.own_paths import Endpoint, OwnPaths, fixed, nowhere
 from handlers.page_headers import PageHeaders
 from handlers.swagger_pages import swagger_pages
 from openapi import agent_tools, document
@@ -118,7 +118,7 @@ def create_apps(
     registry.register(Refusals(relay.refusals))
     Info("relay_build", "What runs here.", registry=registry).info({"version": VERSION})
     health, rules = Health(relay, registry), relay.rules
-    probes: dict[str, Page] = {"/healthz": health.healthz, "/readyz": health.readyz, "/metrics": health.metrics}
+    probes: dict[str, Endpoint] = {"/healthz": health.healthz, "/readyz": health.readyz, "/metrics": health.metrics}
     shown = pages.load(rules.realtime_url, for_people=rules.serves_pages)
     loaded = contract or document.load()
     own = {path: fixed("application/json", body) for path, body in documents_of(loaded, OPERATIONS, VERSION).items()}
@@ -156,7 +156,7 @@ def _relay(settings: Settings, database: Database, http: httpx.AsyncClient) -> R
     shared = in_database(database) if settings.request_counters == "database" else None
     quotas = Quotas(
         database,
-        Limits(settings.org_recording_bytes, settings.org_requests_per_minute, settings.org_sockets),
+        Allowance(settings.org_recording_bytes, settings.org_requests_per_minute, settings.org_sockets),
         shared,
     )
     return Relay(

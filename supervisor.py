@@ -9,6 +9,8 @@ import time
 from collections.abc import Sequence
 from types import FrameType
 
+# Longer than either takes to stop by itself: the API `GRACE_SECONDS` of commands/serving.py, the broadcaster at most as
+# long (REALTIME_DRAIN_SECONDS).
 GRACE_SECONDS = 12
 
 # Names the reading end of a pipe nobody writes to: it comes to its end with the supervisor, however that goes.

@@ -1,9 +1,9 @@
 """When an organization is open: read, changed, and asked for in the middle of a call."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, TypeAlias
 
 from actions.relay import Relay
 from domain.audit import Actor, AuditAction
@@ -25,9 +25,34 @@ from domain.errors import NotFound
 from persistence import audit, organization_hours, organizations
 from persistence.models import OrganizationHours
 
+# A day, a holiday or exceptional hours, as it was given and is stored.
+Entry: TypeAlias = dict[str, Any]
+
 _START, _END = "09:00", "17:00"
 _NAMES = ("date", "closed", "enabled", "start", "end", "label")
-_DEFAULT_WEEK = {day: {"enabled": day in DEFAULT_WEEK, "start": _START, "end": _END} for day in DAYS}
+_DEFAULT_WEEK: dict[str, Entry] = {day: {"enabled": day in DEFAULT_WEEK, "start": _START, "end": _END} for day in DAYS}
+
+
+# What the audit log calls what may be changed.
+_FIELDS = {
+    "timezone": "timezone",
+    "week": "businessHours",
+    "holidays": "holidays",
+    "exceptional": "exceptionalHours",
+    "allow_user_override": "allowUserBusinessHoursOverride",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Schedule:
+    """When an organization is open: by day of the week, and on dates of their own."""
+
+    timezone: str
+    week: dict[str, Entry]
+    is_default: bool
+    holidays: list[Entry]
+    exceptional: list[Entry]
+    allow_user_override: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,34 +65,34 @@ class OpenNow:
     organization_name: str
 
 
-async def read_business_hours(relay: Relay, organization_id: str, asked: str) -> dict[str, Any]:
-    """Return the schedule of the organization `asked`, which must be the caller's own, in the contract's words.
+async def read_business_hours(relay: Relay, organization_id: str, asked: str) -> Schedule:
+    """Return the schedule of the organization `asked`, which must be the caller's own.
 
     Raises:
         NotFound: if it is another one.
     """
     _insist_on_own(organization_id, asked)
-    return await relay.database.read(lambda: _described(organization_hours.get(organization_id)))
+    return await relay.database.read(lambda: _stored(organization_hours.get(organization_id)))
 
 
 async def change_business_hours(
     relay: Relay, organization_id: str, asked: str, given: Mapping[str, Any], actor: Actor
-) -> dict[str, Any]:
-    """Change what is `given`, in the contract's words, and return the schedule as it is then.
+) -> Schedule:
+    """Change what is `given`, by the fields of a `Schedule`, and return the schedule as it is then.
 
-    `businessHours` of None clears the weekly schedule, and the default one applies.
+    A `week` of None clears the weekly schedule, and the default one applies.
 
     Raises:
         NotFound: if the organization `asked` is not the caller's own.
         InvalidRequest: if a time zone, a time of the day or a date does not exist.
     """
     _insist_on_own(organization_id, asked)
-    columns = _columns(given)
+    columns, fields = _columns(given), sorted(_FIELDS[name] for name in given)
 
-    def unit() -> dict[str, Any]:
+    def unit() -> Schedule:
         organization_hours.put(organization_id, columns, otherwise={"timezone": DEFAULT_TIMEZONE})
-        audit.record(organization_id, AuditAction.HOURS_CHANGED, actor, details={"fields": sorted(given)})
-        return _described(organization_hours.get(organization_id))
+        audit.record(organization_id, AuditAction.HOURS_CHANGED, actor, details={"fields": fields})
+        return _stored(organization_hours.get(organization_id))
 
     return await relay.database.write(unit, of=organization_id)
 
@@ -76,7 +101,7 @@ async def is_open_now(relay: Relay, organization_id: str, at: datetime | None = 
     """Return whether the organization is open at `at`, now if None."""
 
     def unit() -> OpenNow:
-        schedule = _schedule(_described(organization_hours.get(organization_id)))
+        schedule = _schedule(_stored(organization_hours.get(organization_id)))
         moment = at or datetime.now(UTC)
         organization = organizations.get(organization_id)
         return OpenNow(
@@ -94,75 +119,75 @@ def _insist_on_own(organization_id: str, asked: str) -> None:
         raise NotFound("Organization not found")
 
 
-# Stored and described
+# As it is stored, and as it is read
 
 
 def _columns(given: Mapping[str, Any]) -> dict[str, Any]:
     """Return the columns to change, after everything in them was read once."""
-    nothing = {"timezone": DEFAULT_TIMEZONE, "businessHours": {}, "holidays": [], "exceptionalHours": []}
-    _schedule(nothing | {name: value for name, value in given.items() if value is not None})
-    return {column: stored(given[name]) for name, (column, stored) in _COLUMNS.items() if name in given}
+    nothing = Schedule(DEFAULT_TIMEZONE, {}, False, [], [], False)
+    _schedule(replace(nothing, **{name: value for name, value in given.items() if value is not None}))
+    return {name: stored(given[name]) for name, stored in _COLUMNS.items() if name in given}
 
 
-def _week(given: Mapping[str, Any] | None) -> str | None:
+def _week(given: Mapping[str, Entry] | None) -> str | None:
     return None if given is None else dump({day: _with_hours(given[day]) for day in DAYS if day in given}).decode()
 
 
-def _holidays(given: list[dict[str, Any]]) -> str:
+def _holidays(given: list[Entry]) -> str:
     return dump([_entry(one) for one in given]).decode()
 
 
-def _exceptional(given: list[dict[str, Any]]) -> str:
+def _exceptional(given: list[Entry]) -> str:
     return dump([_with_hours({"closed": False} | one) for one in given]).decode()
 
 
-_COLUMNS: Mapping[str, tuple[str, Callable[[Any], Any]]] = {
-    "timezone": ("timezone", str),
-    "businessHours": ("week", _week),
-    "holidays": ("holidays", _holidays),
-    "exceptionalHours": ("exceptional", _exceptional),
-    "allowUserBusinessHoursOverride": ("allow_user_override", bool),
+_COLUMNS: Mapping[str, Callable[[Any], object]] = {
+    "timezone": str,
+    "week": _week,
+    "holidays": _holidays,
+    "exceptional": _exceptional,
+    "allow_user_override": bool,
 }
 
 
-def _entry(given: Mapping[str, Any]) -> dict[str, Any]:
+def _entry(given: Entry) -> Entry:
     return {name: given[name] for name in _NAMES if name in given}
 
 
-def _with_hours(given: Mapping[str, Any]) -> dict[str, Any]:
+def _with_hours(given: Entry) -> Entry:
     is_closed = given.get("closed") or given.get("enabled") is False
-    return _entry(given if is_closed else {"start": _START, "end": _END} | dict(given))
+    return _entry(given if is_closed else {"start": _START, "end": _END} | given)
 
 
-def _described(row: OrganizationHours | None) -> dict[str, Any]:
-    week = row.week if row else None
-    return {
-        "timezone": row.timezone if row else DEFAULT_TIMEZONE,
-        "businessHours": _DEFAULT_WEEK if week is None else load(week),
-        "isDefault": week is None,
-        "holidays": load(row.holidays) if row else [],
-        "exceptionalHours": load(row.exceptional) if row else [],
-        "allowUserBusinessHoursOverride": bool(row and row.allow_user_override),
-    }
+def _stored(row: OrganizationHours | None) -> Schedule:
+    if row is None:
+        return Schedule(DEFAULT_TIMEZONE, _DEFAULT_WEEK, True, [], [], False)
+    return Schedule(
+        row.timezone,
+        _DEFAULT_WEEK if row.week is None else load(row.week),
+        row.week is None,
+        load(row.holidays),
+        load(row.exceptional),
+        row.allow_user_override,
+    )
 
 
-def _schedule(described: Mapping[str, Any]) -> BusinessHours:
+def _schedule(given: Schedule) -> BusinessHours:
     """Read a schedule.
 
     Raises:
         InvalidRequest: if a time zone, a time of the day or a date in it does not exist.
     """
-    week = described["businessHours"]
     return BusinessHours(
-        zone(described["timezone"]).key,
-        {day: _hours(entry) for day, entry in week.items() if entry["enabled"]},
-        tuple(Holiday(to_date(one["date"]), one.get("label")) for one in described["holidays"]),
+        zone(given.timezone).key,
+        {day: _hours(entry) for day, entry in given.week.items() if entry["enabled"]},
+        tuple(Holiday(to_date(one["date"]), one.get("label")) for one in given.holidays),
         tuple(
             ExceptionalHours(to_date(one["date"]), None if one.get("closed") else _hours(one), one.get("label"))
-            for one in described["exceptionalHours"]
+            for one in given.exceptional
         ),
     )
 
 
-def _hours(entry: Mapping[str, Any]) -> Hours:
+def _hours(entry: Entry) -> Hours:
     return Hours(to_time(entry.get("start", _START)), to_time(entry.get("end", _END)))

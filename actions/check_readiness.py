@@ -1,4 +1,4 @@
-"""Whether this process can serve: the database takes writes, recordings can be kept, and stored secrets open."""
+"""Whether this process can serve, as `/readyz` says: the database takes writes, recordings are kept, secrets open."""
 
 import asyncio
 import time

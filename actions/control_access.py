@@ -16,6 +16,7 @@ from actions.availability import leave
 from actions.relay import Relay
 from domain.audit import COMMAND_LINE, AuditAction
 from domain.errors import InvalidRequest, NotFound
+from domain.lengths import LENGTHS
 from domain.principals import KeyKind, Role
 from domain.statuses import UserStatus
 from domain.texts import one_line
@@ -127,7 +128,7 @@ async def named_key(
         InvalidRequest: when the name is taken or `expires_at` is not in the future.
     """
     user = await relay.database.read(lambda: existing_user(email))
-    organization_id, called = user.organization_id, one_line(name, "name", api_keys.MAX_NAME)
+    organization_id, called = user.organization_id, one_line(name, "name", LENGTHS["label"])
     if renew:
         known = await relay.database.read(lambda: _key_of(user, called))
         return await renew_api_key(relay, organization_id, user.id, known.id, COMMAND_LINE, overlap)

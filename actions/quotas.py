@@ -34,7 +34,7 @@ log = structlog.get_logger()
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
+class Allowance:
     """What an organization may use at most; 0 is no limit."""
 
     recording_bytes: int = 0
@@ -52,7 +52,7 @@ class Usage:
     recording_bytes: int
     requests_this_minute: int
     open_sockets: int
-    limits: Limits
+    limits: Allowance
 
 
 class Quotas:
@@ -61,17 +61,17 @@ class Quotas:
     `shared` counts where every process sees it, under a key; without it this process counts for itself.
     """
 
-    def __init__(self, database: Database, everybodys: Limits, shared: "Count | None" = None) -> None:
+    def __init__(self, database: Database, everybodys: Allowance, shared: "Count | None" = None) -> None:
         self._database = database
         self._everybodys = everybodys
         self._shared = shared
-        self._known: dict[str, tuple[float, Limits]] = {}
+        self._known: dict[str, tuple[float, Allowance]] = {}
         self._minute = 0
         self._requests: Counter[str] = Counter()
         self.refused: Counter[str] = Counter({"recordings": 0, "requests": 0})
         self._repetition = Repetition()
 
-    async def of(self, organization_id: str) -> Limits:
+    async def of(self, organization_id: str) -> Allowance:
         """Return the limits of an organization, not older than a few seconds unless the database is out of order."""
         known, now = self._known.get(organization_id), time.monotonic()
         if known is not None and now - known[0] < _KNOWN_SECONDS:

@@ -31,7 +31,7 @@ from domain.identifiers import is_id
 from domain.times import to_wire
 from persistence import calls, contacts, phone_numbers, voice_ai_configs
 from providers.elevenlabs import SignatureCheck
-from providers.elevenlabs_calls import Report, ReportedCall, ReportKind, read_report
+from providers.elevenlabs_calls import PostCallReport, ReportedCall, ReportKind, read_report
 
 SOURCE = "elevenlabs"
 NOTED_BY = "post-call"
@@ -52,7 +52,7 @@ class Signed:
 
 
 @dataclass(frozen=True, slots=True)
-class Delivery:
+class PostCallDelivery:
     """A delivery that was believed."""
 
     organization_id: str
@@ -60,7 +60,9 @@ class Delivery:
 
 
 @contextlib.asynccontextmanager
-async def open_delivery(relay: Relay, proof: str | Signed, chunks: AsyncIterable[bytes]) -> AsyncIterator[Delivery]:
+async def open_delivery(
+    relay: Relay, proof: str | Signed, chunks: AsyncIterable[bytes]
+) -> AsyncIterator[PostCallDelivery]:
     """Receive a delivery; `proof` is its signature, or the organization whose tool secret came with it.
 
     Raises:
@@ -74,10 +76,10 @@ async def open_delivery(relay: Relay, proof: str | Signed, chunks: AsyncIterable
         else:
             with counted(relay, _VENDOR):
                 organization_id = await _verified(relay, proof, body, chunks)
-        yield Delivery(organization_id, body)
+        yield PostCallDelivery(organization_id, body)
 
 
-async def receive_post_call(relay: Relay, delivery: Delivery) -> str | None:
+async def receive_post_call(relay: Relay, delivery: PostCallDelivery) -> str | None:
     """Record what a delivery reports; return the id of its call, None when there is none (yet).
 
     Raises:
@@ -88,7 +90,7 @@ async def receive_post_call(relay: Relay, delivery: Delivery) -> str | None:
     text, audio = await delivery.body.document()
     is_heavy = documents.is_heavy(text)
 
-    def read() -> Report:
+    def read() -> PostCallReport:
         return read_report(documents.load(text, relay.rules.max_document_values))
 
     report = await relay.heavy_work.run(delivery.organization_id, read) if is_heavy else read()

@@ -45,7 +45,7 @@ from realtime.limits import Limits
 from version import VERSION
 
 _START_SECONDS = 30
-_GRACE_SECONDS = 8
+GRACE_SECONDS = 8
 _HOUSEKEEPING_SECONDS = 20
 _COLLECTOR_THRESHOLDS = (20_000, 50, 100)
 # The event loop waits up to so long for the interpreter lock, at every step, while another thread computes. Python's
@@ -177,7 +177,7 @@ async def _serve(
             access_log=False,
             server_header=False,
             proxy_headers=False,
-            timeout_graceful_shutdown=_GRACE_SECONDS,
+            timeout_graceful_shutdown=GRACE_SECONDS,
         )
         _calm_collector()
         sys.setswitchinterval(_SWITCH_SECONDS)

@@ -1,11 +1,10 @@
 """Texts people type in: names, labels, addresses."""
 
 from domain.errors import InvalidRequest
+from domain.lengths import LENGTHS
 
-_LONGEST = 200
 
-
-def one_line(text: str, what: str, longest: int = _LONGEST) -> str:
+def one_line(text: str, what: str, longest: int = LENGTHS["name"]) -> str:
     """Return `text` without space around it.
 
     Raises:

@@ -6,10 +6,10 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-Page = Callable[[Request], Awaitable[Response]]
+Endpoint = Callable[[Request], Awaitable[Response]]
 
 
-def fixed(content_type: str, body: bytes) -> Page:
+def fixed(content_type: str, body: bytes) -> Endpoint:
     """Return a page that is always the same."""
 
     async def page(_: Request) -> Response:
@@ -26,7 +26,7 @@ async def nowhere(scope: Scope, receive: Receive, send: Send) -> None:
 class OwnPaths:
     """Answers GET and HEAD on its own paths and hands everything else on; one look-up a request."""
 
-    def __init__(self, app: ASGIApp, pages: Mapping[str, Page]) -> None:
+    def __init__(self, app: ASGIApp, pages: Mapping[str, Endpoint]) -> None:
         self._app = app
         self._pages = pages
 
@@ -37,10 +37,10 @@ class OwnPaths:
         else:
             await self._serve(page, scope, receive, send)
 
-    async def _serve(self, page: Page, scope: Scope, receive: Receive, send: Send) -> None:
+    async def _serve(self, page: Endpoint, scope: Scope, receive: Receive, send: Send) -> None:
         await (await self._answer(page, Request(scope, receive)))(scope, receive, send)
 
-    async def _answer(self, page: Page, request: Request) -> Response:
+    async def _answer(self, page: Endpoint, request: Request) -> Response:
         if request.method not in ("GET", "HEAD"):
             refusal = {"success": False, "error": "Method not allowed"}
             return JSONResponse(refusal, 405, {"Allow": "GET, HEAD"})

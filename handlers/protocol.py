@@ -5,19 +5,16 @@ number of its headers, because every layer looks through them. Trailers are drop
 not pass for headers (RFC 9110, 6.5.1), least of all for Authorization. An offer to upgrade is ignored and the request
 served as it stands (RFC 9110, 7.8); uvicorn would lose its body. Who sends slowly on purpose is let go: a connection
 without a whole head, and a body that comes slower than a bad line would bring it. So is a client that does not take its
-answer. Requests that arrive together are read one at a time: what comes behind one that is being answered stays unread,
-and then waits with what else costs much to parse (`handlers/reading_turns.py`). A body in very many very small chunks
-is refused. Connections are counted, and one too many is refused at once (`handlers/connections.py`).
+answer (`handlers/taking.py`). Requests that arrive together are read one at a time: what comes behind one that is being
+answered stays unread, and then waits with what else costs much to parse (`handlers/reading_turns.py`). A body in very
+many very small chunks is refused. Connections are counted, and one too many is refused at once
+(`handlers/connections.py`).
 
 Most requests arrive in one piece: then no timer is set. What is imported from uvicorn's modules is private to it;
 `tests/handlers/test_protocol.py` says which version was read.
 """
 
 import asyncio
-import contextlib
-import fcntl
-import struct
-import termios
 import urllib.parse
 from typing import Any, cast
 
@@ -28,16 +25,13 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 from domain.repetition import Repetition
 from handlers.connections import Connections
 from handlers.reading_turns import ReadingTurns
+from handlers.taking import Taking
 
 MAX_HEAD_BYTES = 64 * 1024
 MAX_HEADERS = 128
 
 # A body has its seconds, and one more for every so many bytes that have come; at most as long again at a time.
 BODY_BYTES_PER_SECOND = 4096
-
-# An answer has its seconds to be taken, and one more for every so many bytes that were; at most as long again at a
-# time, because the buffers of a client that does not read take megabytes.
-ANSWER_BYTES_PER_SECOND = 4096
 
 # A chunk costs half a microsecond however small it is; a body may have so many, and one more for every so many bytes.
 MAX_CHUNKS = 8192
@@ -64,18 +58,18 @@ class _TooManyHeaders(Exception):
 class HttpProtocol(HttpToolsProtocol):
     """Reads requests from one connection.
 
-    The limits are those of a subclass that `limited` makes.
+    It has no limits of its own, so only a subclass that `limited` makes can serve.
     """
 
     head_seconds: float
     body_seconds: float
     body_bytes_per_second = BODY_BYTES_PER_SECOND
     answer_seconds: float
-    answer_bytes_per_second = ANSWER_BYTES_PER_SECOND
     counted: Connections | None = None
     turns = ReadingTurns()
     repetition = Repetition()
     flow: "_Flow"
+    taking: Taking
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -85,7 +79,6 @@ class HttpProtocol(HttpToolsProtocol):
         self._head_bytes = 0
         self._is_admitted = False
         self._is_refused = False
-        self._is_lost = False
         self._length: int | None = -1
         self._body_bytes = 0
         self._timed_bytes = 0
@@ -99,13 +92,12 @@ class HttpProtocol(HttpToolsProtocol):
         self._read_to = 0
         self._has_turn = False
         self._tail = b""
-        self._untaken = 0
-        self._taking: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Begin to wait for a head, or refuse a connection that is one too many."""
         super().connection_made(transport)
         self.flow = _Flow(transport)
+        self.taking = Taking(transport, self.loop, self.answer_seconds, self._on_untaken)
         if self.counted is not None:
             self._is_admitted = self.counted.admit(self._peer)
             if not self._is_admitted:
@@ -115,18 +107,17 @@ class HttpProtocol(HttpToolsProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Stop waiting."""
-        self._is_lost = True
         if self._is_admitted and self.counted is not None:
             self.counted.release(self._peer)
         self._stop_waiting()
-        self._stop_watching()
+        self.taking.end()
         self._arrived = b""
         self._unset_keepalive_if_required()
         super().connection_lost(exc)
 
     def eof_received(self) -> None:
         """Give a client that will say nothing more its time to take what it was sent."""
-        self._watch_taking()
+        self.taking.watch()
 
     def data_received(self, data: bytes) -> None:
         """Read what arrived, up to the end of the request that begins with it."""
@@ -163,13 +154,13 @@ class HttpProtocol(HttpToolsProtocol):
     def pause_writing(self) -> None:
         """Have the application wait, and the client take what it was sent."""
         super().pause_writing()
-        self._watch_taking()
+        self.taking.watch()
 
     def resume_writing(self) -> None:
         """Go on; the client took most of it."""
         super().resume_writing()
         if not self.transport.is_closing():
-            self._stop_watching()
+            self.taking.stop()
 
     # Reading.
 
@@ -267,7 +258,7 @@ class HttpProtocol(HttpToolsProtocol):
             self._warn("Invalid HTTP request received.")
             self._is_refused = True
             self.send_400_response("Invalid HTTP request received.")
-            self._watch_taking()
+            self.taking.watch()
         return len(piece)
 
     def _decline(self) -> None:
@@ -336,7 +327,7 @@ class HttpProtocol(HttpToolsProtocol):
         """Go on to what arrived behind this request, or begin to be idle."""
         self.server_state.total_requests += 1
         if self.transport.is_closing():
-            self._watch_taking()
+            self.taking.watch()
             return
         if self._arrived:
             self._take_turn()
@@ -381,7 +372,7 @@ class HttpProtocol(HttpToolsProtocol):
         """Give the client its time to take what an application left behind that could not finish its answer."""
         self.tasks.discard(task)
         if self.transport.is_closing():
-            self._watch_taking()
+            self.taking.watch()
 
     def _insist_on_decent_chunks(self) -> None:
         if self._chunks <= MAX_CHUNKS + self._body_bytes // BYTES_PER_FURTHER_CHUNK or self._is_refused:
@@ -494,8 +485,6 @@ class HttpProtocol(HttpToolsProtocol):
     def _peer(self) -> str | None:
         return self.client[0] if self.client else None
 
-    # Waiting for the client to take what it was sent.
-
     def timeout_keep_alive_handler(self) -> None:
         """Close an idle connection."""
         if not self.transport.is_closing():
@@ -503,28 +492,12 @@ class HttpProtocol(HttpToolsProtocol):
 
     def _close(self) -> None:
         """Close the connection once the client has taken everything, or when its time is over."""
-        if not self._is_lost:
+        if not self.taking.is_over:
             self.transport.close()
-            self._watch_taking()
-
-    def _watch_taking(self) -> None:
-        if self._is_lost or self._taking is not None:
-            return
-        self._untaken = _untaken(self.transport)
-        self._taking = self.loop.call_later(self.answer_seconds, self._on_untaken)
-
-    def _stop_watching(self) -> None:
-        if self._taking is not None:
-            self._taking.cancel()
-            self._taking = None
+            self.taking.watch()
 
     def _on_untaken(self) -> None:
-        self._taking = None
-        before, self._untaken = self._untaken, _untaken(self.transport)
-        earned = (before - self._untaken) / self.answer_bytes_per_second
-        if earned >= 1:
-            self._taking = self.loop.call_later(min(earned, self.answer_seconds), self._on_untaken)
-        elif self.flow.write_paused or self.transport.is_closing():
+        if self.flow.write_paused or self.transport.is_closing():
             self._warn("An answer that was not taken in time was given up.")
             self.transport.abort()
 
@@ -538,14 +511,6 @@ class _Flow(FlowControl):
         """Read on, unless held."""
         if not self.is_held:
             super().resume_reading()
-
-
-def _untaken(transport: asyncio.Transport) -> int:
-    """Return how many bytes of what was written the client has not acknowledged, as far as the kernel tells."""
-    queued = bytes(struct.calcsize("i"))
-    with contextlib.suppress(OSError):
-        queued = fcntl.ioctl(transport.get_extra_info("socket").fileno(), termios.TIOCOUTQ, queued)
-    return transport.get_write_buffer_size() + int(struct.unpack("i", queued)[0])
 
 
 def _length(headers: list[tuple[bytes, bytes]]) -> int | None:

@@ -11,7 +11,6 @@ from domain.documents import HEAVY_BYTES, load
 from domain.names import first_and_last
 from domain.statuses import CallStatus, Direction, MessageStatus, TransferOutcome
 from domain.texts import shown
-from domain.times import from_wire
 from openapi import models
 from persistence.models import Call, ContactEmail, ContactNote, Message, TransferRequest
 
@@ -23,6 +22,7 @@ _Kind: TypeAlias = Literal["note", "call", "message", "transfer_request"]
 def call(given: ShownCall) -> models.CallsCall:
     """Show a call in a list: without its transcript, and with as much of its summary as lists show."""
     row = given.row
+    started_at, ended_at = moment(row.started_at), moment(row.ended_at)
     return models.CallsCall(
         field_id=row.id,
         callId=row.id,
@@ -41,12 +41,12 @@ def call(given: ShownCall) -> models.CallsCall:
         provider=row.source,
         providerCallId=row.external_call_id,
         providerPhoneNumber=row.to_number if row.direction == Direction.INBOUND else row.from_number,
-        startTime=moment(row.started_at),
-        answerTime=moment(row.started_at) if row.status == CallStatus.COMPLETED else None,
-        endTime=moment(row.ended_at),
+        startTime=started_at,
+        answerTime=started_at if row.status == CallStatus.COMPLETED else None,
+        endTime=ended_at,
         recordings=[models.CallsCallRecording(callId=row.id)] if given.has_recording else [],
-        startedAt=moment(row.started_at),
-        endedAt=moment(row.ended_at),
+        startedAt=started_at,
+        endedAt=ended_at,
         summary=shown(row.summary),
         agentName=row.agent_name,
         callerName=row.caller_name,
@@ -225,10 +225,10 @@ def text_of(entry: TimelineEntry) -> str | None:
 
 
 def moment(text: str) -> datetime:
-    """Return a stored moment as the models have it."""
-    return from_wire(text)
+    """Return a stored moment as the models have it; what is stored is in UTC."""
+    return datetime.fromisoformat(text)
 
 
 def moment_or_none(text: str | None) -> datetime | None:
     """Return a stored moment that may be missing."""
-    return None if text is None else from_wire(text)
+    return None if text is None else moment(text)

@@ -10,7 +10,6 @@ from persistence.models import ApiKey, User
 from persistence.statements import Among, Given, Statement
 
 FIRST = "default"
-MAX_NAME = 100
 
 
 class Believed(NamedTuple):

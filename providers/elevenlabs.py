@@ -19,7 +19,7 @@ from pydantic import SecretStr
 
 from domain.errors import ProviderError, ProviderRejected, ProviderUnavailable, Unauthenticated
 from providers.callbacks import require_recent
-from providers.exchange import Answer, exchange, garbled, quotable, refusal
+from providers.exchange import VendorAnswer, exchange, garbled, quotable, refusal
 
 POST_CALL_EVENTS = ("transcript", "audio", "call_initiation_failure")
 
@@ -138,7 +138,7 @@ class ElevenLabs:
             reason = f"retries are off: {error.reason}"
             raise type(error)(_PROVIDER, reason, status=error.status, vendor_code=error.vendor_code) from error
 
-    async def ask(self, path: str) -> Answer:
+    async def ask(self, path: str) -> VendorAnswer:
         """Send a question, twice if nothing came back in time for that, and return the answer."""
         deadline = time.monotonic() + self._timeout
         try:
@@ -149,13 +149,13 @@ class ElevenLabs:
                 raise
             return await self._exchange("GET", path, left)
 
-    async def tell(self, method: str, path: str, document: object = None, *, secret: str | None = None) -> Answer:
+    async def tell(self, method: str, path: str, document: object = None, *, secret: str | None = None) -> VendorAnswer:
         """Send what changes something, once, and return the answer; no error quotes `secret`, if there is one."""
         return await self._exchange(method, path, self._timeout, document, secret)
 
     async def _exchange(
         self, method: str, path: str, seconds: float, document: object = None, secret: str | None = None
-    ) -> Answer:
+    ) -> VendorAnswer:
         key = self._api_key.get_secret_value()
         answer = await exchange(
             self._http,
@@ -270,7 +270,7 @@ def _took(settled: dict[str, Any], webhook_id: str) -> bool:
     )
 
 
-def _refused(answer: Answer, private: list[str]) -> ProviderError:
+def _refused(answer: VendorAnswer, private: list[str]) -> ProviderError:
     detail = answer.document().get("detail")
     code, words = _read_detail(detail[0] if isinstance(detail, list) and detail else detail)
     return refusal(_PROVIDER, answer, code=code, said=quotable(words or answer.text(), private))

@@ -24,7 +24,7 @@ from domain.agents import (
 )
 from domain.errors import InvalidRequest, ProviderRejected
 from providers.elevenlabs import ElevenLabs
-from providers.exchange import Answer, garbled
+from providers.exchange import VendorAnswer, garbled
 
 TRANSFER_TOOL = "transfer_to_number"
 
@@ -172,7 +172,7 @@ class Agents:
         pages = self._pages("/v1/convai/secrets", "secrets", search=name)
         return [(str(entry.get("name")), str(entry.get("secret_id"))) async for _, entry in pages]
 
-    async def _found(self, path: str) -> Answer | None:
+    async def _found(self, path: str) -> VendorAnswer | None:
         try:
             return await self._workspace.ask(path)
         except ProviderRejected as error:
@@ -321,7 +321,7 @@ def says(stored: Any, wanted: Any, *, exactly: bool = False) -> bool:
 # What we read
 
 
-def _agent(answer: Answer, agent_id: str) -> Agent:
+def _agent(answer: VendorAnswer, agent_id: str) -> Agent:
     document = answer.document()
     config = document.get("conversation_config")
     prompt = _object(_object(_object(config).get("agent")).get("prompt"))
@@ -348,14 +348,14 @@ def _agent(answer: Answer, agent_id: str) -> Agent:
     )
 
 
-def _tool(answer: Answer, document: Mapping[str, Any]) -> StoredTool:
+def _tool(answer: VendorAnswer, document: Mapping[str, Any]) -> StoredTool:
     tool_id, config = document.get("id"), document.get("tool_config")
     if not isinstance(tool_id, str) or not tool_id or not isinstance(config, dict):
         raise garbled(_PROVIDER, answer, "a tool")
     return StoredTool(tool_id, config)
 
 
-def _id(answer: Answer, name: str, what: str) -> str:
+def _id(answer: VendorAnswer, name: str, what: str) -> str:
     found = answer.document().get(name)
     if not isinstance(found, str) or not found:
         raise garbled(_PROVIDER, answer, what)

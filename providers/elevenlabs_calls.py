@@ -73,7 +73,7 @@ class ReportedCall:
 
 
 @dataclass(frozen=True, slots=True)
-class Report:
+class PostCallReport:
     """One delivery; `kind` is None for a type we do not know, `call` for audio."""
 
     kind: ReportKind | None
@@ -81,7 +81,7 @@ class Report:
     call: ReportedCall | None = None
 
 
-def read_report(document: Any) -> Report:
+def read_report(document: Any) -> PostCallReport:
     """Read a delivery.
 
     Raises:
@@ -91,7 +91,7 @@ def read_report(document: Any) -> Report:
     if not isinstance(said, str):
         raise InvalidRequest("Missing required field: type")
     if said not in set(ReportKind):
-        return Report(None)
+        return PostCallReport(None)
     kind, data = ReportKind(said), _object(document.get("data")) or document
     conversation_id = data.get("conversation_id")
     if not isinstance(conversation_id, str) or not 0 < len(conversation_id) <= LENGTHS["conversationId"]:
@@ -100,10 +100,10 @@ def read_report(document: Any) -> Report:
             f"A report of type {kind} names its conversation in conversation_id, of at most {longest} characters"
         )
     if kind is ReportKind.AUDIO:
-        return Report(kind, conversation_id)
+        return PostCallReport(kind, conversation_id)
     is_failure = kind is ReportKind.FAILURE
     moment = _moment(document.get("event_timestamp"))
-    return Report(kind, conversation_id, _failure(data, moment) if is_failure else _conversation(data))
+    return PostCallReport(kind, conversation_id, _failure(data, moment) if is_failure else _conversation(data))
 
 
 # A call that took place

@@ -42,7 +42,7 @@ _LONG_NUMBER = re.compile(r"\+?\d(?:[\s().-]{0,2}\d){6,}")
 
 
 @dataclass(slots=True)
-class Answer:
+class VendorAnswer:
     """What a vendor answered; `body` is cut at the limit, and `is_whole` tells whether all of it came."""
 
     method: str
@@ -80,7 +80,7 @@ async def exchange(
     timeout: float,
     form: Mapping[str, str] | None = None,
     document: object = None,
-) -> Answer:
+) -> VendorAnswer:
     """Send one request, once, and return the answer whatever its status; `timeout` is in seconds, over everything.
 
     Args:
@@ -98,7 +98,7 @@ async def exchange(
         ProviderUnavailable: when it certainly was not processed.
         OutcomeUnknown: when it left us and no answer came.
     """
-    answer, progress = Answer(method), _Progress()
+    answer, progress = VendorAnswer(method), _Progress()
     try:
         content, kind = _content(provider, form, document)
         extensions = {"timeout": _NO_TIMEOUTS, "trace": progress}
@@ -116,7 +116,7 @@ async def exchange(
     return answer
 
 
-def refusal(provider: str, answer: Answer, *, code: object = None, said: str | None = None) -> ProviderError:
+def refusal(provider: str, answer: VendorAnswer, *, code: object = None, said: str | None = None) -> ProviderError:
     """Return the error that an answer other than 2xx means.
 
     No vendor here promises that a 503 was not processed (Twilio's page for 20503 only says to try again, and its page
@@ -133,7 +133,7 @@ def refusal(provider: str, answer: Answer, *, code: object = None, said: str | N
     return kind(provider, reason, status=answer.status, vendor_code=code_text(code))
 
 
-def garbled(provider: str, answer: Answer, missing: str) -> ProviderError:
+def garbled(provider: str, answer: VendorAnswer, missing: str) -> ProviderError:
     """Return the error that a 2xx answer without `missing` means; its body is never quoted."""
     kind = _doubt(answer.method)
     return kind(provider, f"answered {answer.status} without {missing}", status=answer.status)
@@ -203,7 +203,7 @@ def _content(provider: str, form: Mapping[str, str] | None, document: object) ->
     return b"", {}
 
 
-async def _read_body(response: httpx.Response, answer: Answer) -> None:
+async def _read_body(response: httpx.Response, answer: VendorAnswer) -> None:
     async for chunk in response.aiter_bytes():
         answer.body += chunk
         if len(answer.body) > _ANSWER_LIMIT:
@@ -225,7 +225,7 @@ def _doubt(method: str) -> type[ProviderError]:
     return ProviderUnavailable if method == "GET" else OutcomeUnknown
 
 
-def _kind_of(answer: Answer) -> type[ProviderError]:
+def _kind_of(answer: VendorAnswer) -> type[ProviderError]:
     if answer.status in _NOT_PROCESSED:
         return ProviderUnavailable
     if 400 <= answer.status < 500 or answer.status in _REDIRECTS:

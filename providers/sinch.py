@@ -25,7 +25,7 @@ from domain.messages import OutboundText, SentText, StatusReport
 from domain.statuses import MessageStatus
 from providers.callbacks import require_any, require_recent
 from providers.credentials import Credentials, Secret
-from providers.exchange import SEND_TIMEOUT, Answer, code_text, exchange, garbled, quotable, refusal
+from providers.exchange import SEND_TIMEOUT, VendorAnswer, code_text, exchange, garbled, quotable, refusal
 
 Region = Literal["us", "eu", "au", "br", "ca"]
 _Identifier = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,64}$")]
@@ -235,7 +235,7 @@ class Sinch:
         left = _left(deadline)
         return await self._tokens.get(self._http, self._auth_url, self._credentials, timeout=left, stale=stale)
 
-    async def _create(self, message: OutboundText, token: str, deadline: float) -> Answer:
+    async def _create(self, message: OutboundText, token: str, deadline: float) -> VendorAnswer:
         return await exchange(
             self._http,
             self.name,
@@ -246,11 +246,11 @@ class Sinch:
             document=_batch(message),
         )
 
-    def _is_expired(self, answer: Answer) -> bool:
+    def _is_expired(self, answer: VendorAnswer) -> bool:
         is_oauth = isinstance(self._credentials, SinchProject)
         return is_oauth and answer.status == 401 and "expired" in answer.headers.get("WWW-Authenticate", "").lower()
 
-    def _refused(self, answer: Answer, message: OutboundText, token: str) -> ProviderError:
+    def _refused(self, answer: VendorAnswer, message: OutboundText, token: str) -> ProviderError:
         document = answer.document()
         private = (*message.private(), token, *self._credentials.private())
         words = document.get("text") or answer.text()
@@ -334,7 +334,7 @@ async def _buy(
         raise ProviderUnavailable(_PROVIDER, f"no access token: {error.reason}", status=error.status) from error
 
 
-def _read_token(answer: Answer, project: SinchProject) -> tuple[str, float]:
+def _read_token(answer: VendorAnswer, project: SinchProject) -> tuple[str, float]:
     document = answer.document()
     if not answer.is_success:
         said = quotable(document.get("error_description"), project.private())

@@ -6,12 +6,14 @@ from domain.errors import InvalidRequest, ProviderRejected
 from domain.messages import SentText, StatusReport
 from domain.statuses import MessageStatus
 from providers.callbacks import read_form
-from providers.exchange import Answer, code_text, garbled
+from providers.exchange import VendorAnswer, code_text, garbled
 
 FAILURES = frozenset({MessageStatus.UNDELIVERED, MessageStatus.FAILED})
 
 
-def accepted(provider: str, answer: Answer, *, is_failed: bool, quote: Callable[[object], str | None]) -> SentText:
+def accepted(
+    provider: str, answer: VendorAnswer, *, is_failed: bool, quote: Callable[[object], str | None]
+) -> SentText:
     """Return what a 2xx answer says was sent; `quote` makes the vendor's words fit for a log.
 
     Raises:

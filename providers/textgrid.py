@@ -19,7 +19,7 @@ from domain.messages import OutboundText, SentText, StatusReport
 from domain.statuses import MessageStatus
 from providers.callbacks import require_any
 from providers.credentials import Credentials, Secret
-from providers.exchange import SEND_TIMEOUT, Answer, exchange, quotable, refusal
+from providers.exchange import SEND_TIMEOUT, VendorAnswer, exchange, quotable, refusal
 from providers.text_messages import FAILURES, accepted, read_status
 
 _STATUSES = {
@@ -93,13 +93,13 @@ class TextGrid:
             raise self._refused(answer, message)
         return self._accepted(answer, message)
 
-    def _accepted(self, answer: Answer, message: OutboundText) -> SentText:
+    def _accepted(self, answer: VendorAnswer, message: OutboundText) -> SentText:
         document = answer.document()
         failed = _STATUSES.get(str(document.get("status")).lower()) in FAILURES
         is_failed = failed or bool(document.get("error_code"))
         return accepted(self.name, answer, is_failed=is_failed, quote=lambda words: self._quote(words, message))
 
-    def _refused(self, answer: Answer, message: OutboundText) -> ProviderError:
+    def _refused(self, answer: VendorAnswer, message: OutboundText) -> ProviderError:
         document = answer.document()
         words = document.get("message") or document.get("error_message") or answer.text()
         code = document.get("code") or document.get("error_code")

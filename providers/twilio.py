@@ -20,7 +20,7 @@ from domain.messages import OutboundText, SentText, StatusReport
 from domain.statuses import MessageStatus
 from providers.callbacks import read_form, require_any
 from providers.credentials import Credentials, Secret
-from providers.exchange import SEND_TIMEOUT, Answer, exchange, quotable, refusal
+from providers.exchange import SEND_TIMEOUT, VendorAnswer, exchange, quotable, refusal
 from providers.text_messages import FAILURES, accepted, read_status
 
 _FORM = "application/x-www-form-urlencoded"
@@ -129,13 +129,13 @@ class Twilio:
             said = quotable(document.get("message"), self._credentials.private())
             raise refusal(self.name, answer, code=document.get("code"), said=said)
 
-    def _accepted(self, answer: Answer, message: OutboundText) -> SentText:
+    def _accepted(self, answer: VendorAnswer, message: OutboundText) -> SentText:
         document = answer.document()
         failed = _STATUSES.get(str(document.get("status"))) in FAILURES
         is_failed = failed or document.get("error_code") is not None
         return accepted(self.name, answer, is_failed=is_failed, quote=lambda words: self._quote(words, message))
 
-    def _refused(self, answer: Answer, message: OutboundText) -> ProviderError:
+    def _refused(self, answer: VendorAnswer, message: OutboundText) -> ProviderError:
         # Older errors say `message`; newer ones follow RFC 9457 and say `title` and, if there is more, `detail`.
         document = answer.document()
         words = document.get("message") or document.get("detail") or document.get("title") or answer.text()

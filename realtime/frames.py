@@ -162,11 +162,11 @@ class Ping(_Message):
     type: Literal["ping"]
 
 
-Message = Auth | Resume | Subscribe | Ping
-_messages: TypeAdapter[Message] = TypeAdapter(Annotated[Message, Field(discriminator="type")])
+ListenerMessage = Auth | Resume | Subscribe | Ping
+_messages: TypeAdapter[ListenerMessage] = TypeAdapter(Annotated[ListenerMessage, Field(discriminator="type")])
 
 
-def parse(raw: str | bytes) -> Message:
+def parse(raw: str | bytes) -> ListenerMessage:
     """Read one message of a listener.
 
     Raises:

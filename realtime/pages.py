@@ -18,7 +18,7 @@ from markdown_it import MarkdownIt
 from domain import documents
 from domain.origins import socket_origins
 
-Page = tuple[str, bytes]
+StaticPage = tuple[str, bytes]
 
 _HERE = Path(__file__).parent
 _EVENTS = _HERE.parent / "openapi" / "events.yaml"
@@ -37,7 +37,7 @@ padding: .25rem .8rem .25rem 0; border-bottom: 1px solid #8884; vertical-align: 
 """
 
 
-def load(realtime_url: str = "", *, for_people: bool = True) -> dict[str, Page]:
+def load(realtime_url: str = "", *, for_people: bool = True) -> dict[str, StaticPage]:
     """Return every page, by path, as content type and body; without those for people, the data that programs read.
 
     `realtime_url` is where the broadcaster is, when somebody else serves the pages.

@@ -210,7 +210,7 @@ class Reception:
         # Whoever asks without reading the answers waits here, with the rest of its questions.
         await session.drained()
 
-    async def _obey(self, session: Session, message: frames.Message, start: frames.Start) -> None:
+    async def _obey(self, session: Session, message: frames.ListenerMessage, start: frames.Start) -> None:
         if isinstance(message, frames.Auth):
             await (self._renew(session, message) if session.principal else self._open(session, message, start))
         elif session.principal is None:

@@ -30,7 +30,7 @@ from openapi.serving.authentication import Authenticate, Security, security_map
 from openapi.serving.bodies import BodyLimits, BodyRooms
 from openapi.serving.description import describe
 from openapi.serving.layers import Addresses, App, Enforcement, Envelope, Layer, Receive, Scope, Send, noted
-from openapi.serving.operation import Enforced, HeavyWork, Limits, Shared
+from openapi.serving.operation import Counters, Enforced, HeavyWork, Shared
 from openapi.serving.problems import Problems
 from openapi.serving.routing import Routes
 
@@ -53,7 +53,7 @@ def build(
     bindings: Bindings,
     handlers: Mapping[str, Handler],
     bodies: BodyLimits,
-    limits: Limits | None = None,
+    limits: Counters | None = None,
     heavy_work: HeavyWork | None = None,
     lifespan: Lifespan | None = None,
     client_addresses: Layer | None = None,

@@ -60,7 +60,7 @@ def _words(name: str) -> str:
     return re.sub(r"[^a-z]+", " ", re.sub(r"([a-z])([A-Z])", r"\1 \2", name).lower()).strip()
 
 
-class Refused(InvalidRequest):
+class InvalidValues(InvalidRequest):
     """Raised when a request does not match the document; `spoken` is what a voice agent may say about it."""
 
     def __init__(self, findings: Sequence[Finding], kind: str = "field") -> None:

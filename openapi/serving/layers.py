@@ -17,7 +17,7 @@ from domain.errors import NotFound, RateLimited, Unauthenticated
 from openapi.exchange import request_id
 from openapi.serving.answers import ANSWERING, Answer, send_answer
 from openapi.serving.bodies import Disconnected
-from openapi.serving.operation import Enforced, Limits, Undocumented
+from openapi.serving.operation import Counters, Enforced, Undocumented
 from openapi.serving.problems import MethodNotAllowed, is_expected, unrouted
 from openapi.serving.routing import Routes, operation_of
 
@@ -66,7 +66,7 @@ class Addresses:
     A refusal is still routed, so that it is answered in the envelope of its operation.
     """
 
-    def __init__(self, app: Routes, limits: Limits) -> None:
+    def __init__(self, app: Routes, limits: Counters) -> None:
         self.app = app
         self._limits = limits
 

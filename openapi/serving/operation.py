@@ -24,7 +24,7 @@ from openapi.schemas import Schemas, Validator, large_text_of
 from openapi.serving.answers import Answer, send_answer
 from openapi.serving.authentication import principal_of
 from openapi.serving.bodies import BodyLimits, BodyRooms, BodyShare, IncomingBody, insist_on_json
-from openapi.serving.findings import Finding, Refused, findings, property_order
+from openapi.serving.findings import Finding, InvalidValues, findings, property_order
 from openapi.serving.parameters import Parameters
 from openapi.serving.problems import Problems
 
@@ -35,7 +35,7 @@ Receive = Any
 Send = Any
 
 
-class Limits(Protocol):
+class Counters(Protocol):
     """Says who asks too often: each verb counts a request, and raises RateLimited when there were too many."""
 
     async def admit_address(self, address: str | None) -> None:
@@ -68,7 +68,7 @@ class Shared:
     """
 
     relay: object
-    limits: Limits | None
+    limits: Counters | None
     room: BodyRooms
     heavy_work: HeavyWork
     bodies: BodyLimits
@@ -170,11 +170,11 @@ class Enforced:
         else:
             value, large_text = large_texts.read(parts, self._large_text, self._max_document, self._max_values)
         if not self._validator.is_valid(value):
-            raise Refused(findings(self._validator, value, self._order, first_only=is_heavy) or [_UNCLEAR])
+            raise InvalidValues(findings(self._validator, value, self._order, first_only=is_heavy) or [_UNCLEAR])
         try:
             return self._read(value), large_text
         except ValidationError as error:
-            raise Refused([_finding(error)]) from error
+            raise InvalidValues([_finding(error)]) from error
 
     def _insist_on_no_body(self) -> None:
         if self._body_required:

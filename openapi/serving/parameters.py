@@ -17,7 +17,7 @@ from openapi.document import Operation
 from openapi.media import json_of
 from openapi.references import Document, follow
 from openapi.schemas import Schemas
-from openapi.serving.findings import Finding, Refused, findings
+from openapi.serving.findings import Finding, InvalidValues, findings
 
 Scope = Mapping[str, Any]
 Given = Mapping[str, Sequence[str]]
@@ -52,7 +52,7 @@ class Parameters:
             return {}
         given = {place: _given(place, scope) for place in self._places}
         if self._known is not None and (unknown := sorted(given["query"].keys() - self._known)):
-            raise Refused([Finding((unknown[0][:40],), "unknown", "is not known")], "query parameter")
+            raise InvalidValues([Finding((unknown[0][:40],), "unknown", "is not known")], "query parameter")
         return {parameter.keyword: parameter.read(given[parameter.place]) for parameter in self._parameters}
 
 
@@ -117,8 +117,8 @@ class _Parameter:
             raise self._refusal(Finding((self._shown, *(found[0].place if found else ())), "invalid", rule))
         return value
 
-    def _refusal(self, finding: Finding) -> Refused:
-        return Refused([finding], f"{self.place} parameter")
+    def _refusal(self, finding: Finding) -> InvalidValues:
+        return InvalidValues([finding], f"{self.place} parameter")
 
     def _raw(self, given: Given) -> Any:
         if self._is_json or self._schema.get("type") not in ("array", "object"):

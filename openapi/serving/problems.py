@@ -12,7 +12,7 @@ from openapi.document import Operation
 from openapi.envelopes import PHRASES, Envelope, Words
 from openapi.exchange import NotWritten
 from openapi.serving.answers import Answer
-from openapi.serving.findings import Refused
+from openapi.serving.findings import InvalidValues
 
 _RETRY_AFTER = 5
 
@@ -85,7 +85,7 @@ class Problems:
         return self._fill(words, _headers(error, wanted))
 
     def _spoken(self, error: Exception) -> str | None:
-        if isinstance(error, Refused):
+        if isinstance(error, InvalidValues):
             return error.spoken
         if isinstance(error, errors.Speakable):
             return str(error)

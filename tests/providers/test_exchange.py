@@ -9,13 +9,13 @@ import httpx
 import pytest
 
 from domain.errors import ProviderUnavailable
-from providers.exchange import Answer, code_text, exchange, quotable
+from providers.exchange import VendorAnswer, code_text, exchange, quotable
 from tests.support.faulty_http import Fault, Reply
 from tests.support.vendors import FakeElevenLabs
 from tests.support.waiting import PATIENCE_SECONDS
 
 
-async def ask(http: httpx.AsyncClient, url: str) -> Answer:
+async def ask(http: httpx.AsyncClient, url: str) -> VendorAnswer:
     return await exchange(http, "vendor", "GET", url, headers={}, timeout=PATIENCE_SECONDS)
 
 

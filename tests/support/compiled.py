@@ -72,7 +72,7 @@ def _of_an_operation(make: Callable[..., Any]) -> Callable[..., Any]:
 _problems, _parameters = _of_an_operation(Problems), _of_an_operation(Parameters)
 
 
-def _loaded(realtime_url: str = "", *, for_people: bool = True) -> dict[str, pages.Page]:
+def _loaded(realtime_url: str = "", *, for_people: bool = True) -> dict[str, pages.StaticPage]:
     return dict(_pages(realtime_url, for_people=for_people))
 
 
