@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 from domain.epochs import Standing, generation, new_epoch
 from domain.times import later, now
-from persistence import models, outbox
+from persistence import models, outbox, readiness
 from persistence.statements import Given, Statement
 from persistence.units import announce, take_whole_log
 
@@ -41,7 +41,12 @@ class Sight(NamedTuple):
 
 
 def look(checkpoint_id: str, witnessed: Sequence[Witnessed]) -> Sight:
-    """Read where every log stands, the checkpoint's mark, and events that were read before."""
+    """Read where every log stands, the checkpoint's mark, and events that were read before.
+
+    Raises:
+        Overloaded: while a dump is being restored, when nothing of that can be told.
+    """
+    readiness.insist_on_completeness()
     has_witnessed = all(_AT.value(organization=one[0], sequence=one[1]) in (None, one.at) for one in witnessed)
     mark = _MARK.value(id=checkpoint_id)
     # Read last: what was published before cannot be above it, unless the log went back.

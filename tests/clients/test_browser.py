@@ -121,7 +121,7 @@ async def test_a_page_that_comes_to_the_front_does_not_wait_on(station: Station,
         await tab.until("got.length === 1")
 
 
-async def test_a_dead_line_is_noticed_within_ten_seconds_of_the_page_s_clock(station: Station, tab: Tab) -> None:
+async def test_a_dead_line_is_noticed_within_ten_seconds_of_the_pages_clock(station: Station, tab: Tab) -> None:
     """With the page in front, and however seldom the server says something."""
     async with scripted([Way.MUTE, hello(heartbeat=RARE)], [hello(), event(1)]) as playing:
         await by_a_clock(tab, station)
