@@ -7,7 +7,7 @@ import structlog
 
 from actions.relay import Relay
 from actions.vault import digest
-from domain.errors import Overloaded, RelayError, Unauthenticated
+from domain.errors import RelayError, Unauthenticated
 from domain.principals import KeyKind, Principal, Role, TokenKind
 from domain.statuses import UserStatus
 from domain.times import from_wire, later
@@ -65,27 +65,29 @@ async def revoked(relay: Relay, principals: Collection[Principal]) -> list[Princ
     people = {one.person for one in principals}
     of_keys = {one.credential for one in principals if one.kind is TokenKind.API_KEY}
 
-    def unit() -> tuple[dict[str, int], set[str]]:
-        return users.token_versions(people), api_keys.among(of_keys, KeyKind.LISTEN)
+    def find() -> list[Principal]:
+        versions, keys = users.token_versions(people), api_keys.among(of_keys, KeyKind.LISTEN)
 
-    versions, keys = await relay.database.read(unit)
+        def is_valid(one: Principal) -> bool:
+            if one.kind is TokenKind.API_KEY:
+                return one.credential in keys and one.person in versions
+            return str(versions.get(one.person)) == one.credential
 
-    def is_valid(one: Principal) -> bool:
-        if one.kind is TokenKind.API_KEY:
-            return one.credential in keys and one.person in versions
-        return str(versions.get(one.person)) == one.credential
+        return [one for one in principals if not is_valid(one)]
 
-    named = [one for one in principals if not is_valid(one)]
-    if named:
-        await _confirm(relay)
-    return named
+    def unit() -> list[Principal]:
+        if not find():
+            return []
+        readiness.insist_on_completeness()
+        return find()  # again, as in `readiness.surely`
+
+    return await relay.database.read(unit)
 
 
 async def _by_jwt(relay: Relay, token: str) -> Principal:
     claims = relay.tokens.verify(token)
-    user = await relay.database.read(lambda: users.get(claims.user_id))
+    user = await relay.database.read(lambda: readiness.surely(lambda: users.get(claims.user_id)))
     if user is None or user.token_version != claims.token_version or user.status != UserStatus.ACTIVE:
-        await _confirm(relay)
         raise Unauthenticated("Invalid token")
     return Principal(
         TokenKind.JWT,
@@ -100,23 +102,12 @@ async def _by_jwt(relay: Relay, token: str) -> Principal:
 
 async def _by_api_key(relay: Relay, token: str, wanted: KeyKind) -> Principal:
     hashed = digest(token)
-    key = await relay.database.read(lambda: api_keys.by_digest(hashed))
+    key = await relay.database.read(lambda: readiness.surely(lambda: api_keys.by_digest(hashed)))
     if key is None or not KeyKind(key.kind).opens(wanted):
-        await _confirm(relay)
         raise Unauthenticated("Invalid API key")
     _note_use(relay, key.id)
     expires_at = None if key.expires_at is None else from_wire(key.expires_at).timestamp()
     return Principal(TokenKind.API_KEY, key.organization_id, key.user_id, expires_at=expires_at, credential=hashed)
-
-
-async def _confirm(relay: Relay) -> None:
-    """Make sure that what was not found is not there, before a token is refused for it.
-
-    Raises:
-        Overloaded: while a backup is being restored, when rows that belong there may have yet to come.
-    """
-    if not await relay.database.read(readiness.is_complete):
-        raise Overloaded("The database is being restored")
 
 
 def _note_use(relay: Relay, key_id: str) -> None:
@@ -147,7 +138,8 @@ async def _mark_secret_used(relay: Relay, secret_id: str) -> None:
 
 
 async def _by_tool_secret(relay: Relay, token: str) -> Principal:
-    found = await relay.database.read(lambda: tool_secrets.find(digest(token)))
+    hashed = digest(token)
+    found = await relay.database.read(lambda: readiness.surely(lambda: tool_secrets.find(hashed)))
     if found is None:
         raise Unauthenticated("Invalid tool secret")
     secret_id, organization_id, last_used_at = found

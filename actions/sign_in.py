@@ -13,7 +13,7 @@ from domain.errors import RateLimited, Unauthenticated
 from domain.principals import Role
 from domain.statuses import UserStatus
 from domain.times import from_wire, later, now
-from persistence import audit, known_addresses, sign_in_attempts, users
+from persistence import audit, known_addresses, readiness, sign_in_attempts, users
 from persistence.models import User
 
 log = structlog.get_logger()
@@ -46,6 +46,7 @@ async def sign_in(relay: Relay, email: str, password: SecretStr, actor: Actor) -
         Unauthenticated: when there is no such user, they may not sign in, or the password is another; the answer and
             the time it takes are the same.
         RateLimited: when there were too many attempts for this account or from this address.
+        Overloaded: while a dump is being restored.
     """
     account = email.strip().lower()
     keys = _Keys.of(account, actor.client)
@@ -123,6 +124,7 @@ async def _known(relay: Relay, organization_id: str, user_id: str) -> User:
 
 
 def _take(keys: "_Keys", account: str, rules: Rules) -> None:
+    readiness.insist_on_completeness()  # a user who has yet to come would be told that the password is wrong
     # Counted before the password is looked at, so that many guesses at once are counted like many in a row.
     limits = {keys.pair: rules.sign_in_attempts_per_account_and_address}
     if not _is_known(keys, account):

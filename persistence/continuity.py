@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 from domain.epochs import Standing, generation, new_epoch
 from domain.times import later, now
-from persistence import models, outbox
+from persistence import models, outbox, readiness
 from persistence.statements import Given, Statement
 from persistence.units import announce, take_whole_log
 
@@ -43,7 +43,12 @@ class Sight(NamedTuple):
 
 
 def look(checkpoint_id: str, witnessed: Sequence[Witnessed]) -> Sight:
-    """Read where every log stands, the checkpoint's mark, and events that were read before."""
+    """Read where every log stands, the checkpoint's mark, and events that were read before.
+
+    Raises:
+        Overloaded: while a dump is being restored, when nothing of that can be told.
+    """
+    readiness.insist_on_completeness()
     there = _moments(witnessed)
     has_witnessed = all(there.get(one[:2], one.at) == one.at for one in witnessed)
     mark = _MARK.value(id=checkpoint_id)

@@ -32,3 +32,12 @@ async def test_it_cannot_be_told_while_there_is_no_table(database: Database, eng
     await database.write(lambda: units.engine().execute_sql("ALTER TABLE event RENAME TO elsewhere"))
     with pytest.raises(RelayError):
         await database.read(readiness.is_complete)
+
+
+@pytest.mark.parametrize("engine", ["postgresql"])
+async def test_what_comes_with_the_last_rows_of_a_dump_is_found(database: Database, engine: str) -> None:
+    """Nothing is found, then the dump is over, and what was not there is."""
+    del engine
+    found = iter([None, "a row"])
+
+    assert await database.read(lambda: readiness.surely(lambda: next(found))) == "a row"

@@ -55,6 +55,21 @@ class Tab:
         look = f"new Promise((done) => {{ (function look() {{ ({expression}) ? done() : setTimeout(look, 20) }})() }})"
         await self.run(look)
 
+    @contextlib.asynccontextmanager
+    async def behind_another(self) -> AsyncIterator[None]:
+        """Put another tab in front of this one, and this one back to the front at the end."""
+        other = (await self.call("Target.createTarget", url="about:blank"))["targetId"]
+        await self.until("document.visibilityState === 'hidden'")
+        yield
+        await self.call("Target.closeTarget", targetId=other)
+        await self.call("Page.bringToFront")
+        await self.until("document.visibilityState === 'visible'")
+
+    async def set_network(self, *, is_there: bool) -> None:
+        """Take the page's network away, or give it back."""
+        unlimited = {"latency": 0, "downloadThroughput": -1, "uploadThroughput": -1}
+        await self.call("Network.emulateNetworkConditions", offline=not is_there, **unlimited)
+
     async def type(self, text: str) -> None:
         """Type into whatever has the focus."""
         await self.call("Input.insertText", text=text)
@@ -127,6 +142,6 @@ async def _tab(connection: ClientConnection) -> Tab:
     target = (await ask(1, "Target.createTarget", url="about:blank"))["targetId"]
     session = (await ask(2, "Target.attachToTarget", targetId=target, flatten=True))["sessionId"]
     root = Tab(connection, session)
-    for domain in ("Page", "Runtime", "Log", "Accessibility"):
+    for domain in ("Page", "Runtime", "Log", "Accessibility", "Network"):
         await root.call(f"{domain}.enable")
     return root
