@@ -14,7 +14,7 @@ from tests.support.faulty_http import Fault
 from tests.support.vendors import FakeElevenLabs
 from tests.support.waiting import PATIENCE_SECONDS, patience
 
-pytestmark = pytest.mark.processes
+pytestmark = [pytest.mark.processes, pytest.mark.usefixtures("forked_stages")]
 
 # Longer than any test waits: a process that ended only once the vendor's time is up would never be seen to end.
 NEVER_SECONDS = 3600
