@@ -7,7 +7,7 @@ import pytest
 
 from tests.clients.drivers import Client, Start
 from tests.clients.scripted import EPOCH, NEXT_EPOCH, Answer, Said, Way, event, gap, hello, page, scripted
-from tests.support.waiting import until
+from tests.support.waiting import SLOWNESS, until
 
 pytestmark = pytest.mark.processes
 
@@ -514,7 +514,7 @@ async def test_a_socket_that_says_nothing_once_it_is_open_is_left_for_http_again
         scripted(*scripts, pages=[page(2, head=2), Way.SILENT, page(head=2)]) as playing,
         start(
             url=playing.url, fallbackUrl=playing.fallback_url, token="ours", since=1, chance=0.01, hasten=True,
-            connectSeconds=6,
+            connectSeconds=6 * SLOWNESS,  # within it the client opens the socket and says where to start
         ) as client,
     ):  # fmt: skip
         await client.next("polling")
