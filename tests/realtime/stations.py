@@ -33,7 +33,7 @@ class Stations:
     async def start(self, port: int) -> None:
         arguments = [self._database_url, str(port), *self._rest]
         said, output = os.pipe()
-        with open(said) as saying:  # noqa: ASYNC230 - a pipe
+        with os.fdopen(said) as saying:
             try:
                 self._processes[port] = start(
                     *arguments, module="tests.realtime.station", env=os.environ, folder=ROOT, stdout=output, stderr=2

@@ -16,6 +16,7 @@ import time
 import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -74,15 +75,29 @@ def start(
         "folder": str(folder),
         "descriptors": descriptors,
     }
-    with open(os.devnull, "r+b") as nothing:
+    with Path(os.devnull).open("r+b") as nothing:
         streams = [nothing.fileno() if one == subprocess.DEVNULL else one for one in (stdin, stdout, stderr)]
         return _zygote().fork(wanted, streams)
 
 
-def start_anew(*arguments: str, env: Mapping[str, str], folder: Path, **streams: int) -> "subprocess.Popen[bytes]":
+def start_anew(
+    *arguments: str,
+    env: Mapping[str, str],
+    folder: Path,
+    stdin: int = subprocess.DEVNULL,
+    stdout: int = subprocess.DEVNULL,
+    stderr: int = subprocess.DEVNULL,
+) -> Child:
     """Start `manage.py` as a person does: by a new interpreter, which loads everything."""
-    command = [sys.executable, str(MANAGE), *arguments]
-    return subprocess.Popen(command, env=dict(env), cwd=folder, start_new_session=True, **streams)  # type: ignore[call-overload,no-any-return]
+    return subprocess.Popen(
+        [sys.executable, str(MANAGE), *arguments],
+        env=dict(env),
+        cwd=folder,
+        stdin=stdin,
+        stdout=stdout,
+        stderr=stderr,
+        start_new_session=True,
+    )
 
 
 def end(process: Child) -> None:
@@ -96,16 +111,24 @@ def run(
     *arguments: str, env: Mapping[str, str], folder: Path, stdin: str = "", anew: bool = False
 ) -> subprocess.CompletedProcess[str]:
     """Run a command to its end, as a process of its own, in a folder without an `.env`."""
-    with contextlib.ExitStack() as stack:
-        given, output, errors = (stack.enter_context(tempfile.TemporaryFile()) for _ in range(3))
+    with tempfile.TemporaryFile() as given, tempfile.TemporaryFile() as output, tempfile.TemporaryFile() as errors:
         given.write(stdin.encode())
         given.seek(0)
-        streams = {"stdin": given.fileno(), "stdout": output.fileno(), "stderr": errors.fileno()}
-        process = (start_anew if anew else start)(*arguments, env=env, folder=folder, **streams)  # type: ignore[operator]
-        stack.callback(end, process)
-        status = process.wait(PATIENCE_SECONDS)
-        for stream in (output, errors):
-            stream.seek(0)
+        begin = start_anew if anew else start
+        process = begin(
+            *arguments,
+            env=env,
+            folder=folder,
+            stdin=given.fileno(),
+            stdout=output.fileno(),
+            stderr=errors.fileno(),
+        )
+        try:
+            status = process.wait(PATIENCE_SECONDS)
+        finally:
+            end(process)
+        output.seek(0)
+        errors.seek(0)
         return subprocess.CompletedProcess(arguments, status, output.read().decode(), errors.read().decode())
 
 
@@ -225,22 +248,26 @@ class Running:
 
 @contextlib.contextmanager
 def running(
-    *arguments: str, env: Mapping[str, str], folder: Path, descriptors: tuple[int, int] | None = None
+    *arguments: str,
+    env: Mapping[str, str],
+    folder: Path,
+    descriptors: tuple[int, int] | None = None,
+    anew: bool = False,
 ) -> Iterator[Running]:
     """Start a command in `folder`, and kill what is left of it at the end, its children included.
 
-    `descriptors` are the soft and the hard limit of open files it starts with.
+    `descriptors` are the soft and the hard limit of open files it starts with. With `anew` a new interpreter starts it.
     """
     name = f"{arguments[0]}-{time.monotonic_ns()}"
     output, errors = folder / f"{name}.out", folder / f"{name}.err"
     with output.open("wb") as out, errors.open("wb") as err:
-        process = start(
+        begin = start_anew if anew else partial(start, descriptors=descriptors)
+        process = begin(
             *arguments,
             env=dict(env) | {"PYTHONUNBUFFERED": "1"},
             folder=folder,
             stdout=out.fileno(),
             stderr=err.fileno(),
-            descriptors=descriptors,
         )
     try:
         yield Running(process, output, errors)

@@ -28,6 +28,7 @@ from typing import Any, NoReturn
 _ROOT = Path(__file__).parents[2]
 _LARGEST_REQUEST = 1 << 17
 _DESCRIPTORS = 4
+_INTERRUPTED = -int(signal.SIGINT)
 _SIGNALS = (signal.SIGCHLD, signal.SIGINT, signal.SIGTERM)
 
 warnings.filterwarnings("ignore", message="Using `httpx` with `starlette.testclient`")
@@ -46,11 +47,11 @@ def main() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the tests, which then end the socket
     running: dict[int, int] = {}
     while True:
-        ready, _, _ = select.select([requests, woken], [], [])
+        ready, _, _ = select.select([requests.fileno(), woken], [], [])
         if woken in ready:
             os.read(woken, 1 << 10)
             _reap(running)
-        if requests in ready:
+        if requests.fileno() in ready:
             message, descriptors, _, _ = socket.recv_fds(requests, _LARGEST_REQUEST, _DESCRIPTORS)
             if not message:
                 break
@@ -101,7 +102,7 @@ def _become(wanted: dict[str, Any], streams: Sequence[int]) -> NoReturn:
         status = _status(end)
     except KeyboardInterrupt:
         traceback.print_exc()
-        status = -signal.SIGINT
+        status = _INTERRUPTED
     except BaseException:
         traceback.print_exc()
     finally:
@@ -110,7 +111,7 @@ def _become(wanted: dict[str, Any], streams: Sequence[int]) -> NoReturn:
         for stream in (sys.stdout, sys.stderr):
             with contextlib.suppress(OSError, ValueError):
                 stream.flush()
-        if status == -signal.SIGINT:
+        if status == _INTERRUPTED:
             signal.signal(signal.SIGINT, signal.SIG_DFL)
             os.kill(os.getpid(), signal.SIGINT)
         os._exit(status)
