@@ -122,8 +122,8 @@ def _settle(wanted: dict[str, Any], streams: Sequence[int]) -> None:
     signal.set_wakeup_fd(-1)
     for number in _SIGNALS:
         signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
-    for number, stream in enumerate(streams):
-        os.dup2(stream, number)
+    for standard, stream in enumerate(streams):
+        os.dup2(stream, standard)
     limits = wanted["descriptors"] or resource.getrlimit(resource.RLIMIT_NOFILE)
     os.closerange(3, resource.getrlimit(resource.RLIMIT_NOFILE)[0])
     resource.setrlimit(resource.RLIMIT_NOFILE, tuple(limits))
