@@ -5,8 +5,6 @@ import contextlib
 import os
 import shutil
 import signal
-import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
@@ -27,7 +25,7 @@ from persistence import organizations
 from persistence.database import open_database
 from tests.support import postgresql
 from tests.support.ports import free_port
-from tests.support.processes import run
+from tests.support.processes import Child, end, run, start_anew
 from tests.support.randomness import encryption_key
 from tests.support.waiting import PATIENCE_SECONDS
 
@@ -39,6 +37,10 @@ _LOG_TAIL = 2000
 _KEPT = ("PATH", "HOME", "TMPDIR", "LANG")
 
 
+# What a drill measures is a start as a person makes it. The tests replace this by one that loads nothing anew.
+start: Callable[..., Child] = start_anew
+
+
 @dataclass
 class Process:
     """One `manage.py` process on a port of its own; `environment` is what it starts with."""
@@ -47,7 +49,7 @@ class Process:
     port: int
     environment: dict[str, str]
     log: Path
-    _popen: subprocess.Popen[bytes] | None = field(default=None, repr=False)
+    _child: Child | None = field(default=None, repr=False)
 
     @property
     def url(self) -> str:
@@ -62,7 +64,7 @@ class Process:
     @property
     def is_alive(self) -> bool:
         """Whether it has not ended."""
-        return self._popen is not None and self._popen.poll() is None
+        return self._child is not None and self._child.poll() is None
 
     @property
     def last_words(self) -> str:
@@ -73,13 +75,8 @@ class Process:
         """Start it, wait until it is ready, and return how long that took."""
         began = time.monotonic()
         with self.log.open("ab") as log:
-            self._popen = subprocess.Popen(  # noqa: ASYNC220, S603 - a start is quick, and the command is ours
-                [sys.executable, str(ROOT / "manage.py"), self.command],
-                cwd=self.log.parent,
-                env=self.environment,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
+            self._child = start(
+                self.command, env=self.environment, folder=self.log.parent, stdout=log.fileno(), stderr=log.fileno()
             )
         page = "/readyz" if self.command == "serve" else "/healthz"
         await until(lambda: self.answers(page), f"{self.command} is ready", while_alive=self)
@@ -115,14 +112,13 @@ class Process:
 
     def end(self) -> None:
         """See to it that it is gone."""
-        if self._popen is not None and self._popen.poll() is None:
-            self._popen.kill()
-            self._popen.wait()
+        if self._child is not None:
+            end(self._child)
 
-    def _running(self) -> subprocess.Popen[bytes]:
-        if self._popen is None:
+    def _running(self) -> Child:
+        if self._child is None:
             raise Broken(f"{self.command} was never started")
-        return self._popen
+        return self._child
 
 
 @dataclass

@@ -13,7 +13,18 @@ from hypothesis import HealthCheck, settings
 
 from persistence import organizations
 from persistence.database import Database, open_database
-from tests.support import chromium, memory, namespaces, postgresql, randomness, schedule, selection, sipp, sqlite
+from tests.support import (
+    chromium,
+    memory,
+    namespaces,
+    postgresql,
+    processes,
+    randomness,
+    schedule,
+    selection,
+    sipp,
+    sqlite,
+)
 from tests.support.api import engine_of_api
 from tests.support.waiting import SLOWNESS
 
@@ -167,6 +178,12 @@ def database(database_url: str) -> Iterator[Database]:
 async def organization_id(database: Database) -> str:
     organization = await database.write(lambda: organizations.add("Acme", "CA"))
     return str(organization.id)
+
+
+@pytest.fixture
+def forked_stages(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have the stages of drills start their processes as the other tests do, without loading everything anew."""
+    monkeypatch.setattr("drills.stage.start", processes.start)
 
 
 @pytest.fixture

@@ -14,6 +14,7 @@ from drills.storage_trouble import storage_trouble
 from drills.vendor_trouble import configuring_trouble, text_trouble
 
 
+@pytest.mark.usefixtures("forked_stages")
 @pytest.mark.parametrize(
     ("drill", "engine", "repetitions"),
     [

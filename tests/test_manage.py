@@ -1,6 +1,7 @@
 """The command line, as real processes on free ports in an empty folder."""
 
 import asyncio
+import contextlib
 import json
 import os
 import re
@@ -103,7 +104,7 @@ def up(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[House, Runnin
     """One running installation for the tests that do not end it."""
     folder: Path = tmp_path_factory.mktemp("up")
     house = House(folder, environment(folder))
-    with house.start("up") as process:
+    with running("up", env=house.env, folder=folder, anew=True) as process:
         process.until(lambda: said_it_runs(process))
         yield house, process
 
@@ -296,6 +297,15 @@ def test_it_runs_on_ipv6_and_on_every_address(rested: Rested) -> None:
 
     assert demo["apiUrl"] == f"http://[::1]:{env['API_PORT']}"
     assert demo["realtimeUrl"].startswith(f"ws://127.0.0.1:{env['REALTIME_PORT']}")
+
+
+@pytest.mark.parametrize("words", ["", "serve", "broadcast", "contract"])
+def test_each_part_of_the_command_line_is_loaded_by_a_new_interpreter(house: House, words: str) -> None:
+    """The other tests fork a process that has loaded everything, which would hide that something cannot be."""
+    done = run(*words.split(), "--help", env=house.env, folder=house.folder, anew=True)
+
+    assert done.returncode == 0, done.stderr
+    assert f"Usage: manage.py {words}".strip() in done.stdout
 
 
 # What cannot start says why
@@ -571,9 +581,12 @@ def test_listen_prints_events_as_they_happen(up: tuple[House, Running]) -> None:
 def test_listen_prints_json_and_survives_a_restart_of_the_broadcaster(rested: Rested) -> None:
     """One frame a line; what happened while the broadcaster was away comes afterwards, once and in order."""
     house = rested.house
-    with house.start("serve") as api, house.start("listen", "--json") as listener:
+    with house.start("serve") as api, contextlib.ExitStack() as stack:
         api.until(lambda: accepts(house.env["API_PORT"]))
-        with house.start("broadcast"):
+        with house.start("broadcast") as first:
+            # It waits longer after each attempt, so it begins once there is somebody to connect to.
+            first.until(lambda: accepts(house.env["REALTIME_PORT"]))
+            listener = stack.enter_context(house.start("listen", "--json"))
             listener.until(lambda: '"hello"' in listener.output)
             house.note("one")
             listener.until(lambda: len(_events(listener)) == 1)

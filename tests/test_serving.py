@@ -16,6 +16,7 @@ from domain.times import later
 from persistence import contacts, conversations, organizations
 from persistence.database import Database, open_database
 from persistence.models import Message
+from tests.support.ports import free_port
 from tests.support.processes import Running, accepts, environment, run, running
 from tests.support.waiting import PATIENCE_SECONDS
 
@@ -98,3 +99,25 @@ def test_the_broadcaster_lets_in_the_pages_that_were_set(house: House) -> None:
             while True:
                 ours.recv(timeout=PATIENCE_SECONDS)
         assert ours.close_code != 4403
+
+
+def test_the_api_stops_when_it_is_told_to_although_a_request_never_ends(house: House, tmp_path: Path) -> None:
+    """Nothing is waited for longer than the time for draining; the body may take an hour here."""
+    env = house.env | {"API_PORT": str(free_port())}
+    with (
+        running("serve", env=env, folder=tmp_path) as api,
+        contextlib.closing(_connection(api, env["API_PORT"])) as client,
+    ):
+        client.sendall(
+            b"POST /api/auth/login HTTP/1.1\r\nHost: relay\r\nContent-Type: application/json\r\n"
+            b"Content-Length: 100\r\nExpect: 100-continue\r\n\r\n"
+        )
+        assert client.recv(1024).startswith(b"HTTP/1.1 100 ")  # its body is being waited for
+        status = api.stop()
+
+    assert status == 0
+
+
+def _connection(api: Running, port: str) -> socket.socket:
+    api.until(lambda: accepts(port))
+    return socket.create_connection(("127.0.0.1", int(port)), timeout=PATIENCE_SECONDS)

@@ -14,7 +14,7 @@ from tests.support.faulty_http import Fault
 from tests.support.vendors import FakeElevenLabs
 from tests.support.waiting import PATIENCE_SECONDS, patience
 
-pytestmark = pytest.mark.processes
+pytestmark = [pytest.mark.processes, pytest.mark.usefixtures("forked_stages")]
 
 # Longer than any test waits: a process that ended only once the vendor's time is up would never be seen to end.
 NEVER_SECONDS = 3600
@@ -26,7 +26,16 @@ async def webhook(stage: Stage, api: Process, http: httpx.AsyncClient) -> str:
     return str(answer.json()["config"]["webhook"]["status"])
 
 
-@pytest.mark.parametrize(("engine", "number"), [("sqlite", signal.SIGTERM), ("postgresql", signal.SIGKILL)])
+@pytest.mark.parametrize(
+    ("engine", "number"),
+    [
+        ("sqlite", signal.SIGTERM),
+        ("sqlite", signal.SIGKILL),
+        ("postgresql", signal.SIGKILL),
+        # The claim is what an engine can matter for, and a process that ends by itself leaves none.
+        pytest.param("postgresql", signal.SIGTERM, marks=pytest.mark.any_engine),
+    ],
+)
 async def test_set_up_that_hangs_is_resumed_by_the_next_process(
     tmp_path: Path, engine: str, number: signal.Signals
 ) -> None:

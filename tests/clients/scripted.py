@@ -26,6 +26,7 @@ class Way(Enum):
 
     REFUSED = "answered 403, as by a proxy that knows no WebSocket"
     SILENT = "never answered"
+    POLLED = "accepted, but not before a second page is asked for: what the first one held was told by then"
     MUTE = "from here on nothing is answered"
 
 
@@ -116,6 +117,8 @@ class Scripted:
         await self._note(lambda: setattr(self, "upgrades", self.upgrades + 1))
         if Way.SILENT in script[:1]:
             await self.over.wait()
+        if Way.POLLED in script[:1]:
+            await self.until(lambda: len(self.queries) >= 2)
         if script and script[0] in (Way.SILENT, Way.REFUSED):
             return connection.respond(HTTPStatus.FORBIDDEN, "no sockets here\n")
         self._chosen[connection] = script

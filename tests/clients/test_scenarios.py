@@ -7,7 +7,7 @@ import pytest
 
 from tests.clients.drivers import Client, Start
 from tests.clients.scripted import EPOCH, NEXT_EPOCH, Answer, Said, Way, event, gap, hello, page, scripted
-from tests.support.waiting import until
+from tests.support.waiting import SLOWNESS, until
 
 pytestmark = pytest.mark.processes
 
@@ -493,7 +493,7 @@ async def test_an_api_without_room_is_asked_again_when_it_says(start: Start) -> 
 
 async def test_the_socket_is_tried_now_and_then_and_taken_when_it_opens(start: Start) -> None:
     """What came over HTTP is not handed on again, and what comes over the socket follows it."""
-    scripts: list[list[Said]] = [*BLOCKED, *BLOCKED, *BLOCKED, [hello(3), event(3), event(4)]]
+    scripts: list[list[Said]] = [*BLOCKED, *BLOCKED, *BLOCKED, [Way.POLLED, hello(3), event(3), event(4)]]
     async with (
         scripted(*scripts, pages=[page(2, 3, head=3), Way.SILENT]) as playing,
         start(
@@ -509,12 +509,12 @@ async def test_the_socket_is_tried_now_and_then_and_taken_when_it_opens(start: S
 
 async def test_a_socket_that_says_nothing_once_it_is_open_is_left_for_http_again(start: Start) -> None:
     """One more failure is enough."""
-    scripts: list[list[Said]] = [*BLOCKED, *BLOCKED, [], *BLOCKED]
+    scripts: list[list[Said]] = [*BLOCKED, *BLOCKED, [Way.POLLED], *BLOCKED]
     async with (
         scripted(*scripts, pages=[page(2, head=2), Way.SILENT, page(head=2)]) as playing,
         start(
             url=playing.url, fallbackUrl=playing.fallback_url, token="ours", since=1, chance=0.01, hasten=True,
-            connectSeconds=6,
+            connectSeconds=6 * SLOWNESS,  # within it the client opens the socket and says where to start
         ) as client,
     ):  # fmt: skip
         await client.next("polling")

@@ -28,6 +28,7 @@ from tests.support.laboratory import (
     saying,
     taking_turns,
 )
+from tests.support.ports import free_port
 from tests.support.waiting import PATIENCE_SECONDS, SLOWNESS, patience
 
 MP3 = b"ID3\x04\x00\x00\x00\x00\x00\x00" + b"\xff\xfb\x90\x64" + bytes(413)
@@ -90,7 +91,8 @@ async def refusal_of(script: Script, limits: DownloadLimits = LIMITS) -> str:
 @pytest.fixture
 async def canary() -> AsyncIterator[Laboratory]:
     """A server on another loopback address, which nothing allows: it must never be connected to."""
-    async with laboratory(saying(answer(MP3)), host="127.0.0.2") as lab:
+    # A port that is free on the allowed address as well, where tests listen on the same one.
+    async with laboratory(saying(answer(MP3)), host="127.0.0.2", port=free_port()) as lab:
         yield lab
         assert lab.connections == 0
 

@@ -11,7 +11,12 @@ from realtime.server import RealtimeServer
 from realtime.session import Session
 
 
-async def main(database: str, port: str, ring: str, organization_id: str, unsent: str, stall: str) -> None:
+def main() -> None:
+    """Serve until the process is killed."""
+    asyncio.run(_serve(*sys.argv[1:]))
+
+
+async def _serve(database: str, port: str, ring: str, organization_id: str, unsent: str, stall: str) -> None:
     async def authenticate(_: str) -> Principal:
         return Principal(TokenKind.API_KEY, organization_id)
 
@@ -24,4 +29,4 @@ async def main(database: str, port: str, ring: str, organization_id: str, unsent
 
 
 if __name__ == "__main__":
-    asyncio.run(main(*sys.argv[1:]))
+    main()

@@ -2,11 +2,12 @@
 
 import asyncio
 import contextlib
-import sys
+import os
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 from tests.support.ports import free_port
+from tests.support.processes import Child, end, start
 
 ROOT = Path(__file__).parents[2]
 
@@ -24,25 +25,29 @@ class Stations:
         unsent: int = 32 << 10,
         stall: float = 0.5,
     ) -> None:
-        self._command = [sys.executable, "-m", "tests.realtime.station", database_url]
+        self._database_url = database_url
         self._rest = [str(ring), organization_id, str(unsent), str(stall)]
-        self._processes: dict[int, asyncio.subprocess.Process] = {}
+        self._processes: dict[int, Child] = {}
         self.ports = [free_port() for _ in range(count)]
 
     async def start(self, port: int) -> None:
-        process = self._processes[port] = await asyncio.create_subprocess_exec(
-            *self._command, str(port), *self._rest, stdout=asyncio.subprocess.PIPE, cwd=ROOT
-        )
-        assert process.stdout
-        assert await process.stdout.readline() == b"ready\n"
+        arguments = [self._database_url, str(port), *self._rest]
+        said, output = os.pipe()
+        with os.fdopen(said) as saying:
+            try:
+                self._processes[port] = start(
+                    *arguments, module="tests.realtime.station", env=os.environ, folder=ROOT, stdout=output, stderr=2
+                )
+            finally:
+                os.close(output)
+            assert await asyncio.to_thread(saying.readline) == "ready\n"
 
     def pid(self, port: int) -> int:
         """Return the process id of the broadcaster on `port`."""
         return self._processes[port].pid
 
     async def kill(self, port: int) -> None:
-        self._processes[port].kill()
-        await self._processes[port].wait()
+        await asyncio.to_thread(end, self._processes[port])
 
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncIterator["Stations"]:
@@ -51,5 +56,4 @@ class Stations:
             yield self
         finally:
             for port in self._processes:
-                with contextlib.suppress(ProcessLookupError):
-                    await self.kill(port)
+                await self.kill(port)

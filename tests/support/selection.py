@@ -57,7 +57,7 @@ def _modules_used(module: ModuleType) -> Iterator[str]:
 
 
 def _refuse_surprises(event: str, arguments: tuple[Any, ...]) -> None:
-    if event not in ("subprocess.Popen", "os.fork", "os.posix_spawn", "os.system") or _running is None:
+    if event not in ("subprocess.Popen", "os.fork", "os.posix_spawn", "os.system", "tests.fork") or _running is None:
         return
     if not any(_running.get_closest_marker(name) for name in _MAY_START):
         raise AssertionError(f"{_running.nodeid} starts a process and is not marked: {event} {arguments[:2]}")

@@ -5,7 +5,6 @@ import contextlib
 import json
 import os
 import signal
-import sys
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from functools import partial
@@ -14,8 +13,8 @@ from pathlib import Path
 import httpx
 
 from tests.support.ports import free_port
-from tests.support.processes import run
-from tests.support.waiting import patience, until
+from tests.support.processes import Child, end, run, start
+from tests.support.waiting import PATIENCE_SECONDS, until
 
 ROOT = Path(__file__).parents[2]
 
@@ -25,16 +24,14 @@ class Processes:
     """A running `up`: its credentials, its process, and where its log goes."""
 
     demo: dict[str, str]
-    process: asyncio.subprocess.Process
+    process: Child
     data_dir: Path
     log: Path
 
     async def stop(self, number: int = signal.SIGTERM) -> int:
         """Send the signal and return the exit status."""
-        if self.process.returncode is None:
-            self.process.send_signal(number)
-        async with patience():
-            return await self.process.wait()
+        self.process.send_signal(number)
+        return await asyncio.to_thread(self.process.wait, PATIENCE_SECONDS)
 
 
 def environment(data_dir: Path, **settings: str) -> dict[str, str]:
@@ -57,29 +54,25 @@ async def running_up(env: dict[str, str]) -> AsyncIterator[Processes]:
     data_dir = Path(env["DATA_DIR"])
     log = data_dir.with_suffix(".log")
     with log.open("ab") as output:
-        process = await asyncio.create_subprocess_exec(
-            sys.executable, "manage.py", "up", cwd=ROOT, env=env, stdout=output, stderr=output
-        )
+        process = start("up", env=env, folder=ROOT, stdout=output.fileno(), stderr=output.fileno())
     try:
         await _until_ready(process, env, log)
         running = Processes(json.loads((data_dir / "demo.json").read_text()), process, data_dir, log)
         yield running
         await running.stop()
     finally:
-        if process.returncode is None:
-            process.kill()
-            await process.wait()
+        end(process)
 
 
-async def _until_ready(process: asyncio.subprocess.Process, env: dict[str, str], log: Path) -> None:
+async def _until_ready(process: Child, env: dict[str, str], log: Path) -> None:
     pages = [f"http://127.0.0.1:{env['API_PORT']}/readyz", f"http://127.0.0.1:{env['REALTIME_PORT']}/healthz"]
     async with httpx.AsyncClient(trust_env=False) as http:
         for page in pages:
             await until(partial(_answers, http, page, process, log), f"{page} answers")
 
 
-async def _answers(http: httpx.AsyncClient, page: str, process: asyncio.subprocess.Process, log: Path) -> bool:
-    assert process.returncode is None, _text(log)
+async def _answers(http: httpx.AsyncClient, page: str, process: Child, log: Path) -> bool:
+    assert process.poll() is None, _text(log)
     try:
         return (await http.get(page)).is_success
     except httpx.TransportError:
