@@ -2,7 +2,7 @@
 
 Every change is breaking (a client or a handler that worked may stop working), additive, or text. What a change is
 depends on which way the value travels: a new word in an enumeration is a gift in a request and a surprise in a
-response. The rules are the table below. They are those oasdiff publishes (its version 1.40), except for what
+response. The rules are the table below. They are those oasdiff publishes (its list of August 2026), except for what
 `DEVIATIONS` lists with a reason.
 """
 
@@ -42,6 +42,7 @@ RULES: Mapping[str, tuple[Severity, Severity]] = {
     "parameter now required": (BREAKING, BREAKING),
     "parameter no longer required": (ADDITIVE, ADDITIVE),
     "parameter style changed": (BREAKING, BREAKING),
+    "parameter default changed": (BREAKING, BREAKING),
     "body added": (ADDITIVE, ADDITIVE),
     "required body added": (BREAKING, BREAKING),
     "body removed": (BREAKING, BREAKING),
@@ -95,6 +96,8 @@ DEVIATIONS: Mapping[str, str] = {
     "parameter style changed": "the same text is read as another value",
     "callbacks changed": "what is sent to clients is not compared in detail",
     "extension changed": "oasdiff does not look; this server acts on some",
+    "limit loosened": "oasdiff warns of a shorter allOf in a request; what was good before is good still",
+    "text changed": "oasdiff asks for sunset dates and levels of stability, which Tether does not publish",
     "servers changed": "oasdiff does not look; clients generated from the document call another address",
     "changed": "a change the table does not know is taken for breaking",
 }
@@ -217,6 +220,9 @@ class _Comparison:
         if any(old.get(name) != new.get(name) for name in ("style", "explode", "content", "allowReserved")):
             yield _change(place, "parameter style changed")
         yield from _extensions(place, old, new)
+        before, after = follow(self._old, old.get("schema", {})), follow(self._new, new.get("schema", {}))
+        if before.get("default") != after.get("default"):
+            yield _change(place, "parameter default changed")
         yield from self._schema(place, old.get("schema", {}), new.get("schema", {}), 0)
 
     def _body(self, place: str, old: Mapping[str, Any] | None, new: Mapping[str, Any] | None) -> Iterator[Change]:

@@ -128,6 +128,8 @@ B, A, T = "breaking", "additive", "text"
         (f"{THING}.properties.size.minimum", 0, {("limit loosened", B), ("limit loosened", A)}),
         (f"{THING}.properties.name.format", "uuid", {("limit tightened", B), ("limit tightened", A)}),
         (f"{THING}.properties.name.default", "x", {("default changed", A)}),
+        # As oasdiff has it: whoever leaves the parameter out gets something else.
+        (f"{OPERATION}.parameters.1.schema.default", 5, {("parameter default changed", B), ("default changed", A)}),
         (f"{THING}.properties.name.readOnly", True, {("changed", B)}),
         (
             f"{THING}.additionalProperties",

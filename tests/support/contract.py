@@ -8,6 +8,7 @@ from openapi_schema_validator import OAS30Validator
 from domain.principals import TokenKind
 from openapi import document
 from openapi.document import Operation
+from tests.support.samples import sample
 from tests.support.wire import Answer
 
 CONTRACT = document.load()
@@ -54,7 +55,9 @@ PUBLISHED = [
 
 
 def good_body(operation: Operation) -> dict[str, Any]:
-    """Return a body that is accepted; an operation nobody thought of gets an empty one."""
+    """Return a body that is accepted; an operation nobody thought of gets what its schema says."""
+    if operation.key not in _GOOD and operation.body_schema is not None:
+        return dict(sample(CONTRACT.served, operation.body_schema))
     return dict(_GOOD.get(operation.key, {}))
 
 

@@ -46,6 +46,7 @@ from tests.support.fuzz_data import (
     prepare,
     with_key,
 )
+from tests.support.samples import sample
 from tests.support.vendors import FakeTwilio
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -274,8 +275,7 @@ def _authorization(api: Api, operation: Operation) -> dict[str, str]:
 def _example(operation: Operation) -> Any:
     served = CONTRACT.served
     schema = dict(operation.body_schema or {})
-    name = schema.get("$ref", "").rpartition("/")[2]
-    example = served["components"]["schemas"].get(name, schema).get("example", {})
+    example = sample(served, schema) if schema else {}
     if operation.body_schema is not None and not Schemas(served).compile(schema, "request").is_valid(example):
         raise ValueError(f"{operation.key} has no example to send")
     return example
