@@ -31,6 +31,7 @@ from domain.events import EventName, StoredEvent
 from domain.filters import EVERYTHING, Filter
 from domain.gaps import Gap, Reason, steps
 from realtime import frames
+from realtime.ring import Bounds, Held, Ring
 
 # Takes frames and returns how many bytes of them it took; fewer than all is for the shell to deal with.
 Send = Callable[[bytes], int]
@@ -91,15 +92,6 @@ class Below:
     up_to: int
 
 
-class _Held(NamedTuple):
-    sequence: int
-    name: str | None
-    contact_id: str | None
-    conversation_id: str | None
-    frame: bytes
-    at: str
-
-
 class _Joined(NamedTuple):
     data: bytes
     frames: int
@@ -144,22 +136,20 @@ class Feed:
         "page",
         "ring",
         "rows",
-        "size",
     )
 
-    def __init__(self, organization_id: str) -> None:
+    def __init__(self, organization_id: str, bounds: Bounds) -> None:
         self.organization_id = organization_id
         self.head = 0
         self.epoch = ""
-        self.ring: deque[_Held] = deque()
-        self.size = 0
+        self.ring = Ring(bounds)
         self.is_warm = False
         self.is_filled = False
         self.is_idle = False
         self.members = 0
         self.rows: dict[Filter, list[Row]] = {}
         self.due: deque[Row] = deque()
-        self.fresh: deque[_Held] = deque()
+        self.fresh: deque[Held] = deque()
         self.joined: dict[tuple[Filter, int], _Joined] = {}
         self.ahead: set[Listener] = set()
         # A crowd that comes back at once asks for the same page of the ring.
@@ -176,7 +166,6 @@ class Feed:
         A filling that is under way may have been read before the erasure, so it comes too late.
         """
         self.ring.clear()
-        self.size = 0
         self.page = None
         self.is_filled = True
 
@@ -214,7 +203,6 @@ class Feed:
     def cool(self) -> None:
         """Forget the frames."""
         self.ring.clear()
-        self.size = 0
         self.page = None
         self.is_warm = self.is_filled = False
 
@@ -225,8 +213,7 @@ class Broadcaster(Generic[L]):
     def __init__(
         self, *, ring_events: int = 2000, ring_bytes: int = 2 << 20, page_bytes: int = 64 << 10, row: int = 25
     ) -> None:
-        self._ring_events = ring_events
-        self._ring_bytes = ring_bytes
+        self._bounds = Bounds(ring_events, ring_bytes)
         self._page_bytes = page_bytes
         self._row = row
         self._feeds: dict[str, Feed] = {}
@@ -395,9 +382,7 @@ class Broadcaster(Generic[L]):
     def unfilled(self, organization_id: str) -> Below | None:
         """Say which events `fill` would take; None when it had its turn since the organization got listeners."""
         feed = self._feed(organization_id)
-        room = self._ring_events - len(feed.ring)
-        if feed.ring:  # older events are taken to be as long as those that are there
-            room = min(room, (self._ring_bytes - feed.size) * len(feed.ring) // feed.size)
+        room = feed.ring.room
         if not feed.is_warm or feed.is_filled or feed.floor == 0 or room <= 0:
             return None
         return Below(organization_id, feed.epoch, max(0, feed.floor - room), feed.floor)
@@ -408,13 +393,8 @@ class Broadcaster(Generic[L]):
         if feed.is_filled or feed.epoch != missing.epoch:
             return
         feed.is_filled = True
-        for event in reversed(events):
-            held = _hold(event)
-            fits = len(feed.ring) < self._ring_events and feed.size + len(held.frame) <= self._ring_bytes
-            if not feed.is_warm or event.sequence != feed.floor or not fits:
-                return
-            feed.ring.appendleft(held)
-            feed.size += len(held.frame)
+        if feed.is_warm:
+            feed.ring.fill(feed.floor, map(_hold, reversed(events)))
 
     def cool(self) -> None:
         """Close the ranks, and forget the frames of organizations that had no listener since the last call either."""
@@ -430,7 +410,7 @@ class Broadcaster(Generic[L]):
     def _feed(self, organization_id: str) -> Feed:
         feed = self._feeds.get(organization_id)
         if feed is None:
-            feed = self._feeds[organization_id] = Feed(organization_id)
+            feed = self._feeds[organization_id] = Feed(organization_id, self._bounds)
         return feed
 
     def _publish(self, feed: Feed, batch: list[StoredEvent]) -> None:
@@ -453,18 +433,15 @@ class Broadcaster(Generic[L]):
         if any(event.name == EventName.CONTACT_ERASED for event in run):
             feed.forget()
         held = [_hold(event) for event in run]
-        feed.ring.extend(held)
-        feed.size += sum(len(entry.frame) for entry in held)
+        feed.ring.append(held)
         self._move_on(feed, run[-1].sequence, held)
-        self._trim(feed)
 
     def _admit_hole(self, feed: Feed, before: StoredEvent) -> None:
         feed.ring.clear()
-        feed.size = 0
         notice = frames.gap(feed.epoch, Gap(feed.head, before.sequence, Reason.HOLE))
-        self._move_on(feed, before.sequence - 1, [_Held(before.sequence - 1, None, None, None, notice, before.at)])
+        self._move_on(feed, before.sequence - 1, [Held(before.sequence - 1, None, None, None, notice, before.at)])
 
-    def _move_on(self, feed: Feed, head: int, held: list[_Held]) -> None:
+    def _move_on(self, feed: Feed, head: int, held: list[Held]) -> None:
         """Make `head` the newest sequence: rows that want anything of what leads there are due, others have it."""
         was, feed.head, feed.page = feed.head, head, None
         is_waiting = bool(feed.due)
@@ -510,11 +487,6 @@ class Broadcaster(Generic[L]):
                 size += len(entry.frame)
                 at = at or entry.at
         return _Joined(b"".join(parts), len(parts), feed.head, at)
-
-    def _trim(self, feed: Feed) -> None:
-        ring = feed.ring
-        while ring and (len(ring) > self._ring_events or feed.size > self._ring_bytes):
-            feed.size -= len(ring.popleft().frame)
 
     def _page(self, feed: Feed, listener: L) -> bytes:
         if feed.page is None or feed.page[:2] != (listener.filter, listener.position):
@@ -565,6 +537,6 @@ class Broadcaster(Generic[L]):
                 del feed.rows[row.filter]
 
 
-def _hold(event: StoredEvent) -> _Held:
+def _hold(event: StoredEvent) -> Held:
     frame = frames.event(event)
-    return _Held(event.sequence, event.name, event.contact_id, event.conversation_id, frame, event.at)
+    return Held(event.sequence, event.name, event.contact_id, event.conversation_id, frame, event.at)

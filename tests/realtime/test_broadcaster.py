@@ -204,7 +204,7 @@ def test_the_ring_is_bounded_in_bytes_and_in_events() -> None:
 
     assert by_events == [3, 4, 5]
     assert by_bytes == [7]
-    assert (list(feed.ring), feed.floor, feed.size) == ([], 8, 0)
+    assert (list(feed.ring), feed.floor, feed.ring.size) == ([], 8, 0)
 
 
 def test_nothing_is_kept_for_an_organization_without_listeners() -> None:

@@ -76,7 +76,7 @@ class LowFloor(Broadcaster[Any]):
     """Believes that its ring begins one event earlier than it does."""
 
     def _feed(self, organization_id: str) -> Feed:
-        return self._feeds.setdefault(organization_id, _LowFeed(organization_id))
+        return self._feeds.setdefault(organization_id, _LowFeed(organization_id, self._bounds))
 
 
 class _LowFeed(Feed):
@@ -176,7 +176,7 @@ class KeepsTheRing(Broadcaster[Any]):
         restarted = super().restart(standings)
         for name, ring in rings.items():
             kept = [held for held in ring if held.sequence <= self._feeds[name].head]
-            self._feeds[name].ring.extend(kept if kept and kept[-1].sequence == self._feeds[name].head else [])
+            self._feeds[name].ring.append(kept if kept and kept[-1].sequence == self._feeds[name].head else [])
         return restarted
 
 
