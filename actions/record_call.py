@@ -14,24 +14,21 @@ names, the transcript. It replaces nothing.
 
 import asyncio
 import hashlib
-from collections.abc import AsyncIterable, AsyncIterator, Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
 from datetime import timedelta
 from typing import Any, TypeVar
 
-import structlog
-
-from actions.call_events import StoredAudio, call_recorded, recording_ready
+from actions.announcements import call_recorded, note_created, recording_ready
 from actions.quotas import insist_on_room, insist_within
 from actions.relay import Relay
-from actions.save_note import note_created
+from actions.stored_audio import StoredAudio, discard, keep_reported, recording_key
 from domain.documents import canonical, dump, load
-from domain.errors import CommitUnknown, InvalidRequest, Overloaded, RelayError
+from domain.errors import CommitUnknown, InvalidRequest, Overloaded
 from domain.events import Event
 from domain.identifiers import new_id
 from domain.large_texts import LargeText
 from domain.phones import to_e164
-from domain.recordings import RecordingForm, classify, decode, decode_pieces
 from domain.texts import shown
 from domain.times import from_wire, now, to_wire
 from persistence import (
@@ -49,10 +46,7 @@ from persistence.models import Call
 
 R = TypeVar("R")
 
-_CHUNK = 256 * 1024
 _WORTH_A_THREAD = 256 * 1024
-
-log = structlog.get_logger()
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,7 +153,7 @@ async def _record_new(relay: Relay, organization_id: str, finished: FinishedCall
     with relay.quotas.noted(organization_id):
         limit = await insist_on_room(relay, organization_id) if finished.recording is not None else 0
         key = recording_key(organization_id, call_id)
-        stored = await _keep_recording(relay, organization_id, key, finished.recording)
+        stored = await keep_reported(relay, organization_id, key, finished.recording)
         # Once audio is stored the rest must run to its end, or the object would be left without its call.
         return await asyncio.shield(_commit(relay, organization_id, finished, row, stored, limit))
 
@@ -265,13 +259,13 @@ def _write(
         raise _Taken
     audio = stored or held
     if audio is not None:
-        recordings.add(organization_id, call_id, **audio.columns())
+        recordings.add(organization_id, call_id, **asdict(audio))
     if held_id is not None:
         held_recordings.remove(organization_id, held_id)
     conversations.touch(conversation.id, row["ended_at"])
     _join(organization_id, finished.conversation_ids, call_id, contact.id)
     transfer_requests.attach_by_time(organization_id, ours, call)
-    outbox.append(organization_id, [*call_recorded(call, audio), *_noted(organization_id, finished, call)])
+    outbox.append(organization_id, [*call_recorded(Call(**call), audio), *_noted(organization_id, finished, call)])
     return RecordedCall(call_id, contact.id, conversation.id), held if stored else None
 
 
@@ -321,66 +315,6 @@ async def _note_afterwards(relay: Relay, organization_id: str, finished: Finishe
         await relay.database.write(unit, of=organization_id)
 
 
-# Recordings.
-
-
-async def _keep_recording(
-    relay: Relay, organization_id: str, key: str, recording: str | LargeText | None
-) -> StoredAudio | None:
-    if recording is None:
-        return None
-    if isinstance(recording, LargeText):
-        return await keep(relay, key, _decoded(recording, relay.rules.max_recording_bytes), "audio/mpeg")
-    if classify(recording) is RecordingForm.LINK:
-        async with relay.downloads.of(organization_id):
-            return await _keep_downloaded(relay, key, recording)
-    audio = decode(recording, relay.rules.max_recording_bytes)
-    return await keep(relay, key, _pieces(audio), "audio/mpeg")
-
-
-async def _keep_downloaded(relay: Relay, key: str, url: str) -> StoredAudio:
-    async with relay.downloader.open(url) as download:
-        return await keep(relay, key, download.chunks(), download.content_type)
-
-
-def recording_key(organization_id: str, call_id: str, name: str = "recording") -> str:
-    """Return where the audio of a call is stored."""
-    return f"org/{organization_id}/calls/{call_id}/{name}.mp3"
-
-
-async def keep(relay: Relay, key: str, chunks: AsyncIterable[bytes], content_type: str) -> StoredAudio:
-    """Store audio under a key nobody has used."""
-    stored = await relay.store.store(key, chunks, content_type)
-    return StoredAudio(stored.key, content_type, stored.size, stored.sha256)
-
-
-async def _decoded(text: LargeText, max_bytes: int) -> AsyncIterator[bytes]:
-    # A piece is decoded in a tenth of the time a thread would need to begin; enough of them are worth one to the store.
-    audio: list[bytes] = []
-    for piece in decode_pieces(text.drain(), max_bytes):
-        audio.append(piece)
-        if sum(map(len, audio)) >= _CHUNK // 2:
-            yield b"".join(audio)
-            audio.clear()
-    yield b"".join(audio)
-
-
-async def _pieces(audio: bytes) -> AsyncIterator[bytes]:
-    view = memoryview(audio)
-    for start in range(0, len(view), _CHUNK):
-        yield bytes(view[start : start + _CHUNK])
-
-
-async def discard(relay: Relay, stored: StoredAudio | None) -> None:
-    """Remove audio that nothing refers to; what stays behind is found by the sweep."""
-    if stored is None:
-        return
-    try:
-        await relay.store.remove(stored.key)
-    except RelayError as error:
-        log.warning("recording.orphaned", key=stored.key, reason=str(error))
-
-
 # Repeats.
 
 
@@ -427,7 +361,7 @@ async def _add_push(relay: Relay, organization_id: str, known: Call, finished: F
         limit = await insist_on_room(relay, organization_id) if lacks and finished.recording is not None else 0
         # Another push may be stored at the same time, so each has a key of its own.
         key = recording_key(organization_id, known.id, new_id())
-        stored = await _keep_recording(relay, organization_id, key, finished.recording) if lacks else None
+        stored = await keep_reported(relay, organization_id, key, finished.recording) if lacks else None
         return await asyncio.shield(_commit_push(relay, organization_id, finished, (known.id, added), stored, limit))
 
 
@@ -451,10 +385,9 @@ async def _commit_push(
         _join(organization_id, finished.conversation_ids, call.id, call.contact_id)
         if stored is None or not _lacks_recording(organization_id, call):
             return True, False
-        recordings.add(organization_id, call.id, **stored.columns())
-        row = {"id": call.id, "contact": call.contact_id, "conversation": call.conversation_id}
+        recordings.add(organization_id, call.id, **asdict(stored))
         insist_within(organization_id, limit)
-        outbox.append(organization_id, [recording_ready(row | {"duration": call.duration}, stored)])
+        outbox.append(organization_id, [recording_ready(call, stored)])
         return True, True
 
     try:
