@@ -162,7 +162,7 @@ async def _commit(
     relay: Relay,
     organization_id: str,
     finished: FinishedCall,
-    row: dict[str, Any],
+    row: Call,
     stored: StoredAudio | None,
     limit: int,
 ) -> RecordedCall:
@@ -199,28 +199,31 @@ class _Taken(Exception):
     """Raised in a unit, which is then undone, if the call is known by now."""
 
 
-def _row(call_id: str, finished: FinishedCall) -> dict[str, Any]:
+def _row(call_id: str, finished: FinishedCall) -> Call:
+    """Return what was reported as a row; its contact and its conversation are found when it is written."""
     started_at = finished.started_at or now()
-    return {
-        "id": call_id,
-        "user": finished.user_id,
-        "source": finished.source,
-        "external_call_id": finished.external_call_id,
-        "elevenlabs_conversation_id": finished.elevenlabs_conversation_id,
-        "direction": finished.direction,
-        "from_number": _number(finished.from_number, "fromNumber"),
-        "to_number": _number(finished.to_number, "toNumber"),
-        "status": finished.status,
-        "duration": finished.duration + 0.0,  # the engines keep -0.0 differently
-        "started_at": started_at,
-        "ended_at": _end(started_at, finished.duration),
-        "summary": finished.summary,
-        "transcript": None if finished.transcript is None else dump(finished.transcript).decode(),
-        "agent_name": finished.agent_name,
-        "caller_name": finished.caller_name,
-        "provider_metadata": dump(finished.provider_metadata).decode(),
-        "payload_digests": dump(_digests(finished)).decode(),
-    }
+    return Call(
+        # Defaults hold from when it is written.
+        __no_default__=True,
+        id=call_id,
+        user=finished.user_id,
+        source=finished.source,
+        external_call_id=finished.external_call_id,
+        elevenlabs_conversation_id=finished.elevenlabs_conversation_id,
+        direction=finished.direction,
+        from_number=_number(finished.from_number, "fromNumber"),
+        to_number=_number(finished.to_number, "toNumber"),
+        status=finished.status,
+        duration=finished.duration + 0.0,  # the engines keep -0.0 differently
+        started_at=started_at,
+        ended_at=_end(started_at, finished.duration),
+        summary=finished.summary,
+        transcript=None if finished.transcript is None else dump(finished.transcript).decode(),
+        agent_name=finished.agent_name,
+        caller_name=finished.caller_name,
+        provider_metadata=dump(finished.provider_metadata).decode(),
+        payload_digests=dump(_digests(finished)).decode(),
+    )
 
 
 def _number(text: str, name: str) -> str:
@@ -241,19 +244,19 @@ def _end(started_at: str, duration: float) -> str:
 
 
 def _write(
-    organization_id: str, finished: FinishedCall, row: dict[str, Any], stored: StoredAudio | None
+    organization_id: str, finished: FinishedCall, row: Call, stored: StoredAudio | None
 ) -> tuple[RecordedCall, StoredAudio | None]:
     """Write everything; return what was recorded, and audio that is of no use now."""
     if finished.elevenlabs_conversation_id and _known(organization_id, finished) is not None:
         raise _Taken
     held_id, held = _held(organization_id, finished.conversation_ids)
     # Audio that waits was stored under the id its call is to have.
-    call_id = held_id if held_id and stored is None else row["id"]
+    call_id = held_id if held_id and stored is None else row.id
     inbound = finished.direction == "inbound"
-    far, ours = (row["from_number"], row["to_number"]) if inbound else (row["to_number"], row["from_number"])
+    far, ours = (row.from_number, row.to_number) if inbound else (row.to_number, row.from_number)
     contact = contacts.upsert(organization_id, far, (finished.caller_name or "").strip() or None)
     conversation = conversations.find_or_create(organization_id, contact.id, "voice", ours)
-    call = {**row, "id": call_id, "contact": contact.id, "conversation": conversation.id}
+    call = Call(**row.__data__ | {"id": call_id, "contact": contact.id, "conversation": conversation.id})
     if not calls.add(organization_id, call):
         # The contact and the conversation may be new, and must not stay without the call.
         raise _Taken
@@ -262,10 +265,10 @@ def _write(
         recordings.add(organization_id, call_id, **asdict(audio))
     if held_id is not None:
         held_recordings.remove(organization_id, held_id)
-    conversations.touch(conversation.id, row["ended_at"])
+    conversations.touch(conversation.id, row.ended_at)
     _join(organization_id, finished.conversation_ids, call_id, contact.id)
     transfer_requests.attach_by_time(organization_id, ours, call)
-    outbox.append(organization_id, [*call_recorded(Call(**call), audio), *_noted(organization_id, finished, call)])
+    outbox.append(organization_id, [*call_recorded(call, audio), *_noted(organization_id, finished, call)])
     return RecordedCall(call_id, contact.id, conversation.id), held if stored else None
 
 
@@ -283,16 +286,17 @@ def _join(organization_id: str, conversation_ids: list[str], call_id: str, conta
         messages.attach_to_call(organization_id, conversation_id, call_id)
 
 
-def _noted(organization_id: str, finished: FinishedCall, call: dict[str, Any]) -> list[Event]:
-    if not finished.noted:
+def _noted(organization_id: str, finished: FinishedCall, call: Call) -> list[Event]:
+    contact_id = call.contact_id
+    if not finished.noted or contact_id is None:
         return []
     note = contact_notes.add_from_tool(
         organization_id,
-        call["contact"],
+        contact_id,
         finished.noted,
         tool=finished.noted_by or "",
         elevenlabs_conversation_id=finished.elevenlabs_conversation_id,
-        call_id=call["id"],
+        call_id=call.id,
     )
     return [note_created(note)]
 
@@ -308,8 +312,7 @@ async def _note_afterwards(relay: Relay, organization_id: str, finished: Finishe
     def unit() -> None:
         # The person may have been erased, or the note written, since it was found to be missing.
         if call := missing():
-            row = {"id": call.id, "contact": call.contact_id}
-            outbox.append(organization_id, _noted(organization_id, finished, row))
+            outbox.append(organization_id, _noted(organization_id, finished, call))
 
     if finished.noted and (await relay.database.read(missing)) is not None:
         await relay.database.write(unit, of=organization_id)
@@ -330,7 +333,9 @@ async def _repeated(relay: Relay, organization_id: str, known: Call, finished: F
         if not await _add_push(relay, organization_id, known, finished, dump(before).decode()):
             return await _repeated_elsewhere(relay, organization_id, finished)
     differing = sorted(name for name in before.keys() | again.keys() if before.get(name) != again.get(name))
-    return RecordedCall(known.id, known.contact_id, known.conversation_id, is_repeat=True, differing_fields=differing)
+    return RecordedCall(
+        known.id, known.contact_id, known.conversation_id or "", is_repeat=True, differing_fields=differing
+    )
 
 
 # A push about a call that was reported.
@@ -369,7 +374,7 @@ async def _commit_push(
     relay: Relay,
     organization_id: str,
     finished: FinishedCall,
-    change: tuple[str, dict[str, Any]],
+    change: tuple[str, dict[str, str | None]],
     stored: StoredAudio | None,
     limit: int,
 ) -> bool:
@@ -406,7 +411,7 @@ def _lacks_recording(organization_id: str, call: Call) -> bool:
     return call.recording_removed_at is None and recordings.of_call(organization_id, call.id) is None
 
 
-def _added(call: Call, finished: FinishedCall) -> dict[str, Any]:
+def _added(call: Call, finished: FinishedCall) -> dict[str, str | None]:
     """Return the columns that a push adds to a reported call."""
     transcript = None if finished.transcript is None else dump(finished.transcript).decode()
     lacking = {
