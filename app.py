@@ -21,8 +21,6 @@ from actions.places import Places
 from actions.quotas import Allowance, Quotas
 from actions.rates import Rates, in_database, in_memory
 from actions.relay import Relay, Rules
-from actions.tokens import Key, Tokens, private_key, public_key, shared_key
-from actions.vault import Vault
 from config import Settings
 from domain.addresses import Proxies
 from domain.agents import AgentContract
@@ -37,6 +35,8 @@ from handlers.observation import Observation, Refusals
 from handlers.own_paths import Endpoint, OwnPaths, fixed, nowhere
 from handlers.page_headers import PageHeaders
 from handlers.swagger_pages import swagger_pages
+from keyring.tokens import Key, Tokens, private_key, public_key, shared_key
+from keyring.vault import Vault
 from openapi import agent_tools, document
 from openapi.document import Contract
 from openapi.operations import OPERATIONS

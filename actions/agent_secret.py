@@ -13,10 +13,10 @@ import structlog
 from pydantic import SecretStr
 
 from actions.relay import Relay
-from actions.vault import digest
 from domain.audit import Actor, AuditAction
 from domain.errors import InvalidRequest, OutcomeUnknown, ProviderError, ProviderRejected, RelayError, facts_of
 from domain.times import later, now
+from keyring.vault import digest
 from persistence import agents, audit, tool_secrets, voice_ai_configs
 from persistence.models import AgentWorkspace
 from providers.elevenlabs_agents import Agents

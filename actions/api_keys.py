@@ -8,11 +8,11 @@ from pydantic import SecretStr
 
 from actions.authenticate import API_KEY_PREFIX
 from actions.relay import Relay
-from actions.vault import digest
 from domain.audit import Actor, AuditAction
 from domain.errors import InvalidRequest, NotFound
 from domain.principals import KeyKind
 from domain.times import from_wire, later, now, to_wire
+from keyring.vault import digest
 from persistence import api_keys, audit
 from persistence.api_keys import FIRST
 from persistence.models import ApiKey

@@ -6,17 +6,16 @@ recorded. Either way listeners hear of it once. A call has one recording: what c
 
 import asyncio
 from collections.abc import AsyncIterable
+from dataclasses import asdict
 
-from actions.call_events import StoredAudio, recording_ready
+from actions.announcements import recording_ready
 from actions.quotas import insist_on_room, insist_within
-from actions.record_call import discard, keep, recording_key
 from actions.relay import Relay
+from actions.stored_audio import MP3, StoredAudio, discard, keep, recording_key
 from domain.errors import CommitUnknown
 from domain.identifiers import new_id
 from persistence import calls, held_recordings, outbox, recordings
 from persistence.models import Call, HeldRecording
-
-_MP3 = "audio/mpeg"
 
 
 async def attach_recording(
@@ -36,7 +35,7 @@ async def attach_recording(
         key = recording_key(organization_id, call_id, new_id() if call else "recording")
         with relay.quotas.noted(organization_id):
             limit = await insist_on_room(relay, organization_id)
-            stored = await keep(relay, key, audio, _MP3)
+            stored = await keep(relay, key, audio, MP3)
             # Once audio is stored the rest must run to its end, or the object would be left without its call.
             return await asyncio.shield(_commit(relay, organization_id, conversation_id, call_id, stored, limit))
 
@@ -91,8 +90,7 @@ async def _commit(
 
 def _write(organization_id: str, conversation_id: str, call: Call | None, call_id: str, stored: StoredAudio) -> None:
     if call is None:
-        held_recordings.add(organization_id, conversation_id, call_id=call_id, **stored.columns())
+        held_recordings.add(organization_id, conversation_id, call_id=call_id, **asdict(stored))
         return
-    recordings.add(organization_id, call.id, **stored.columns())
-    row = {"id": call.id, "contact": call.contact_id, "conversation": call.conversation_id, "duration": call.duration}
-    outbox.append(organization_id, [recording_ready(row, stored)])
+    recordings.add(organization_id, call.id, **asdict(stored))
+    outbox.append(organization_id, [recording_ready(call, stored)])

@@ -6,11 +6,11 @@ from collections.abc import Collection
 import structlog
 
 from actions.relay import Relay
-from actions.vault import digest
 from domain.errors import RelayError, Unauthenticated
 from domain.principals import KeyKind, Principal, Role, TokenKind
 from domain.statuses import UserStatus
 from domain.times import from_wire, later
+from keyring.vault import digest
 from persistence import api_keys, readiness, tool_secrets, users
 
 API_KEY_PREFIX = "tk_live_"

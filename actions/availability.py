@@ -2,9 +2,10 @@
 
 from dataclasses import dataclass, field
 
+from actions.announcements import availability_changed
 from actions.relay import Relay
 from domain.errors import Unauthenticated
-from domain.events import Event, EventName
+from domain.events import Event
 from domain.phones import to_e164
 from domain.statuses import UserStatus
 from domain.times import later, now
@@ -117,11 +118,10 @@ def _number(organization_id: str, given: str) -> str:
 
 def _availability_changed(organization_id: str, said: Availability) -> Event:
     online, available = availability.counts(organization_id, now())
-    data = {
-        "userId": said.user_id,
-        "isOnline": said.is_online,
-        "isAvailable": said.is_available,
-        "onlineCount": online,
-        "availableCount": available,
-    }
-    return Event(EventName.AVAILABILITY_CHANGED, data)
+    return availability_changed(
+        said.user_id,
+        is_online=said.is_online,
+        is_available=said.is_available,
+        online_count=online,
+        available_count=available,
+    )

@@ -14,10 +14,10 @@ from pathlib import Path
 
 from actions import archive
 from actions.relay import Relay
-from actions.vault import Vault
 from domain import times
 from domain.backups import FORMAT, DatabasePart, KeysPart, Manifest, RecordingsPart
 from domain.errors import ConfigurationError
+from keyring.vault import Vault
 from persistence import snapshots
 from persistence.sealed_columns import Sealed
 from persistence.snapshots import Snapshot

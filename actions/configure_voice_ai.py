@@ -10,11 +10,11 @@ import structlog
 from pydantic import SecretStr
 
 from actions.agent_secret import begin_rotation, write_rotated_secret
+from actions.announcements import voice_ai_webhook
 from actions.relay import Relay
 from domain.agents import ORGANIZATION_HEADER as ORGANIZATION_HEADER
 from domain.audit import Actor, AuditAction
 from domain.errors import OutcomeUnknown, ProviderError, ProviderRejected, RelayError, facts_of
-from domain.events import Event, EventName
 from domain.statuses import SetupStatus
 from domain.times import later, now
 from persistence import audit, outbox, voice_ai_configs
@@ -164,13 +164,7 @@ def _finish(config: VoiceAiConfig, outcome: dict[str, Any]) -> None:
     finished = {"webhook_done": config.webhook_wanted, "webhook_checked_at": now(), "webhook_claimed_until": None}
     stored = voice_ai_configs.update(organization_id, outcome | finished)
     if stored.webhook_wanted == stored.webhook_done:
-        said = {
-            "status": stored.webhook_status,
-            "lastError": stored.webhook_error,
-            "warning": stored.webhook_warning,
-        }
-        told = {name: value for name, value in said.items() if value is not None}
-        outbox.append(organization_id, [Event(EventName.VOICE_AI_WEBHOOK, told)])
+        outbox.append(organization_id, [voice_ai_webhook(stored)])
 
 
 async def _set_up(relay: Relay, config: VoiceAiConfig) -> str | None:

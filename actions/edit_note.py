@@ -4,10 +4,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from actions.announcements import note_updated
 from actions.relay import Relay
 from domain.documents import dump, load
 from domain.errors import InvalidRequest, NotFound
-from domain.events import Event, EventName
 from persistence import contact_notes, contacts, outbox
 from persistence.models import ContactNote
 
@@ -72,17 +72,5 @@ def _existing(organization_id: str, note_id: str) -> ContactNote:
 def _changed(organization_id: str, note_id: str, columns: Mapping[str, Any]) -> ContactNote:
     contact_notes.change(organization_id, note_id, dict(columns))
     note = _existing(organization_id, note_id)
-    outbox.append(organization_id, [_note_updated(note)])
+    outbox.append(organization_id, [note_updated(note)])
     return note
-
-
-def _note_updated(note: ContactNote) -> Event:
-    data = {
-        "noteId": note.id,
-        "contactId": note.contact_id,
-        "type": note.type,
-        "note": note.note,
-        "reactions": [one | {"count": len(one["users"])} for one in load(note.reactions)],
-        "isEdited": note.is_edited,
-    }
-    return Event(EventName.NOTE_UPDATED, data, note.contact_id)

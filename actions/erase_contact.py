@@ -13,11 +13,11 @@ from functools import partial
 
 import structlog
 
+from actions.announcements import contact_erased
 from actions.attach_recording import let_go
 from actions.relay import Relay
 from domain.audit import Actor, AuditAction
 from domain.errors import NotFound
-from domain.events import Event, EventName
 from persistence import audit, erasure, outbox, recordings
 from persistence.erasure import Erased
 
@@ -100,6 +100,5 @@ def _step(organization_id: str, contact_id: str, removed: list[str]) -> tuple[Er
         return step, False
     # Told last: whoever hears it finds nothing of the person any more, not even in older events.
     if erasure.finish(organization_id, contact_id):
-        erased = Event(EventName.CONTACT_ERASED, {"contactId": contact_id}, contact_id=contact_id)
-        outbox.append(organization_id, [erased])
+        outbox.append(organization_id, [contact_erased(contact_id)])
     return step, True

@@ -10,11 +10,11 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
 from actions.quotas import Quotas
-from actions.vault import digest
 from domain.addresses import network_of
 from domain.errors import RateLimited, RelayError
 from domain.principals import Principal
 from domain.times import from_wire, now
+from keyring.vault import digest
 from persistence import sign_in_attempts
 from persistence.database import Database
 

@@ -14,24 +14,21 @@ names, the transcript. It replaces nothing.
 
 import asyncio
 import hashlib
-from collections.abc import AsyncIterable, AsyncIterator, Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
 from datetime import timedelta
 from typing import Any, TypeVar
 
-import structlog
-
-from actions.call_events import StoredAudio, call_recorded, recording_ready
+from actions.announcements import call_recorded, note_created, recording_ready
 from actions.quotas import insist_on_room, insist_within
 from actions.relay import Relay
-from actions.save_note import note_created
+from actions.stored_audio import StoredAudio, discard, keep_reported, recording_key
 from domain.documents import canonical, dump, load
-from domain.errors import CommitUnknown, InvalidRequest, Overloaded, RelayError
+from domain.errors import CommitUnknown, InvalidRequest, Overloaded
 from domain.events import Event
 from domain.identifiers import new_id
 from domain.large_texts import LargeText
 from domain.phones import to_e164
-from domain.recordings import RecordingForm, classify, decode, decode_pieces
 from domain.texts import shown
 from domain.times import from_wire, now, to_wire
 from persistence import (
@@ -49,10 +46,7 @@ from persistence.models import Call
 
 R = TypeVar("R")
 
-_CHUNK = 256 * 1024
 _WORTH_A_THREAD = 256 * 1024
-
-log = structlog.get_logger()
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,7 +153,7 @@ async def _record_new(relay: Relay, organization_id: str, finished: FinishedCall
     with relay.quotas.noted(organization_id):
         limit = await insist_on_room(relay, organization_id) if finished.recording is not None else 0
         key = recording_key(organization_id, call_id)
-        stored = await _keep_recording(relay, organization_id, key, finished.recording)
+        stored = await keep_reported(relay, organization_id, key, finished.recording)
         # Once audio is stored the rest must run to its end, or the object would be left without its call.
         return await asyncio.shield(_commit(relay, organization_id, finished, row, stored, limit))
 
@@ -168,7 +162,7 @@ async def _commit(
     relay: Relay,
     organization_id: str,
     finished: FinishedCall,
-    row: dict[str, Any],
+    row: Call,
     stored: StoredAudio | None,
     limit: int,
 ) -> RecordedCall:
@@ -205,28 +199,31 @@ class _Taken(Exception):
     """Raised in a unit, which is then undone, if the call is known by now."""
 
 
-def _row(call_id: str, finished: FinishedCall) -> dict[str, Any]:
+def _row(call_id: str, finished: FinishedCall) -> Call:
+    """Return what was reported as a row; its contact and its conversation are found when it is written."""
     started_at = finished.started_at or now()
-    return {
-        "id": call_id,
-        "user": finished.user_id,
-        "source": finished.source,
-        "external_call_id": finished.external_call_id,
-        "elevenlabs_conversation_id": finished.elevenlabs_conversation_id,
-        "direction": finished.direction,
-        "from_number": _number(finished.from_number, "fromNumber"),
-        "to_number": _number(finished.to_number, "toNumber"),
-        "status": finished.status,
-        "duration": finished.duration + 0.0,  # the engines keep -0.0 differently
-        "started_at": started_at,
-        "ended_at": _end(started_at, finished.duration),
-        "summary": finished.summary,
-        "transcript": None if finished.transcript is None else dump(finished.transcript).decode(),
-        "agent_name": finished.agent_name,
-        "caller_name": finished.caller_name,
-        "provider_metadata": dump(finished.provider_metadata).decode(),
-        "payload_digests": dump(_digests(finished)).decode(),
-    }
+    return Call(
+        # Defaults hold from when it is written.
+        __no_default__=True,
+        id=call_id,
+        user=finished.user_id,
+        source=finished.source,
+        external_call_id=finished.external_call_id,
+        elevenlabs_conversation_id=finished.elevenlabs_conversation_id,
+        direction=finished.direction,
+        from_number=_number(finished.from_number, "fromNumber"),
+        to_number=_number(finished.to_number, "toNumber"),
+        status=finished.status,
+        duration=finished.duration + 0.0,  # the engines keep -0.0 differently
+        started_at=started_at,
+        ended_at=_end(started_at, finished.duration),
+        summary=finished.summary,
+        transcript=None if finished.transcript is None else dump(finished.transcript).decode(),
+        agent_name=finished.agent_name,
+        caller_name=finished.caller_name,
+        provider_metadata=dump(finished.provider_metadata).decode(),
+        payload_digests=dump(_digests(finished)).decode(),
+    )
 
 
 def _number(text: str, name: str) -> str:
@@ -247,28 +244,28 @@ def _end(started_at: str, duration: float) -> str:
 
 
 def _write(
-    organization_id: str, finished: FinishedCall, row: dict[str, Any], stored: StoredAudio | None
+    organization_id: str, finished: FinishedCall, row: Call, stored: StoredAudio | None
 ) -> tuple[RecordedCall, StoredAudio | None]:
     """Write everything; return what was recorded, and audio that is of no use now."""
     if finished.elevenlabs_conversation_id and _known(organization_id, finished) is not None:
         raise _Taken
     held_id, held = _held(organization_id, finished.conversation_ids)
     # Audio that waits was stored under the id its call is to have.
-    call_id = held_id if held_id and stored is None else row["id"]
+    call_id = held_id if held_id and stored is None else row.id
     inbound = finished.direction == "inbound"
-    far, ours = (row["from_number"], row["to_number"]) if inbound else (row["to_number"], row["from_number"])
+    far, ours = (row.from_number, row.to_number) if inbound else (row.to_number, row.from_number)
     contact = contacts.upsert(organization_id, far, (finished.caller_name or "").strip() or None)
     conversation = conversations.find_or_create(organization_id, contact.id, "voice", ours)
-    call = {**row, "id": call_id, "contact": contact.id, "conversation": conversation.id}
+    call = Call(**row.__data__ | {"id": call_id, "contact": contact.id, "conversation": conversation.id})
     if not calls.add(organization_id, call):
         # The contact and the conversation may be new, and must not stay without the call.
         raise _Taken
     audio = stored or held
     if audio is not None:
-        recordings.add(organization_id, call_id, **audio.columns())
+        recordings.add(organization_id, call_id, **asdict(audio))
     if held_id is not None:
         held_recordings.remove(organization_id, held_id)
-    conversations.touch(conversation.id, row["ended_at"])
+    conversations.touch(conversation.id, row.ended_at)
     _join(organization_id, finished.conversation_ids, call_id, contact.id)
     transfer_requests.attach_by_time(organization_id, ours, call)
     outbox.append(organization_id, [*call_recorded(call, audio), *_noted(organization_id, finished, call)])
@@ -289,16 +286,17 @@ def _join(organization_id: str, conversation_ids: list[str], call_id: str, conta
         messages.attach_to_call(organization_id, conversation_id, call_id)
 
 
-def _noted(organization_id: str, finished: FinishedCall, call: dict[str, Any]) -> list[Event]:
-    if not finished.noted:
+def _noted(organization_id: str, finished: FinishedCall, call: Call) -> list[Event]:
+    contact_id = call.contact_id
+    if not finished.noted or contact_id is None:
         return []
     note = contact_notes.add_from_tool(
         organization_id,
-        call["contact"],
+        contact_id,
         finished.noted,
         tool=finished.noted_by or "",
         elevenlabs_conversation_id=finished.elevenlabs_conversation_id,
-        call_id=call["id"],
+        call_id=call.id,
     )
     return [note_created(note)]
 
@@ -314,71 +312,10 @@ async def _note_afterwards(relay: Relay, organization_id: str, finished: Finishe
     def unit() -> None:
         # The person may have been erased, or the note written, since it was found to be missing.
         if call := missing():
-            row = {"id": call.id, "contact": call.contact_id}
-            outbox.append(organization_id, _noted(organization_id, finished, row))
+            outbox.append(organization_id, _noted(organization_id, finished, call))
 
     if finished.noted and (await relay.database.read(missing)) is not None:
         await relay.database.write(unit, of=organization_id)
-
-
-# Recordings.
-
-
-async def _keep_recording(
-    relay: Relay, organization_id: str, key: str, recording: str | LargeText | None
-) -> StoredAudio | None:
-    if recording is None:
-        return None
-    if isinstance(recording, LargeText):
-        return await keep(relay, key, _decoded(recording, relay.rules.max_recording_bytes), "audio/mpeg")
-    if classify(recording) is RecordingForm.LINK:
-        async with relay.downloads.of(organization_id):
-            return await _keep_downloaded(relay, key, recording)
-    audio = decode(recording, relay.rules.max_recording_bytes)
-    return await keep(relay, key, _pieces(audio), "audio/mpeg")
-
-
-async def _keep_downloaded(relay: Relay, key: str, url: str) -> StoredAudio:
-    async with relay.downloader.open(url) as download:
-        return await keep(relay, key, download.chunks(), download.content_type)
-
-
-def recording_key(organization_id: str, call_id: str, name: str = "recording") -> str:
-    """Return where the audio of a call is stored."""
-    return f"org/{organization_id}/calls/{call_id}/{name}.mp3"
-
-
-async def keep(relay: Relay, key: str, chunks: AsyncIterable[bytes], content_type: str) -> StoredAudio:
-    """Store audio under a key nobody has used."""
-    stored = await relay.store.store(key, chunks, content_type)
-    return StoredAudio(stored.key, content_type, stored.size, stored.sha256)
-
-
-async def _decoded(text: LargeText, max_bytes: int) -> AsyncIterator[bytes]:
-    # A piece is decoded in a tenth of the time a thread would need to begin; enough of them are worth one to the store.
-    audio: list[bytes] = []
-    for piece in decode_pieces(text.drain(), max_bytes):
-        audio.append(piece)
-        if sum(map(len, audio)) >= _CHUNK // 2:
-            yield b"".join(audio)
-            audio.clear()
-    yield b"".join(audio)
-
-
-async def _pieces(audio: bytes) -> AsyncIterator[bytes]:
-    view = memoryview(audio)
-    for start in range(0, len(view), _CHUNK):
-        yield bytes(view[start : start + _CHUNK])
-
-
-async def discard(relay: Relay, stored: StoredAudio | None) -> None:
-    """Remove audio that nothing refers to; what stays behind is found by the sweep."""
-    if stored is None:
-        return
-    try:
-        await relay.store.remove(stored.key)
-    except RelayError as error:
-        log.warning("recording.orphaned", key=stored.key, reason=str(error))
 
 
 # Repeats.
@@ -396,7 +333,9 @@ async def _repeated(relay: Relay, organization_id: str, known: Call, finished: F
         if not await _add_push(relay, organization_id, known, finished, dump(before).decode()):
             return await _repeated_elsewhere(relay, organization_id, finished)
     differing = sorted(name for name in before.keys() | again.keys() if before.get(name) != again.get(name))
-    return RecordedCall(known.id, known.contact_id, known.conversation_id, is_repeat=True, differing_fields=differing)
+    return RecordedCall(
+        known.id, known.contact_id, known.conversation_id or "", is_repeat=True, differing_fields=differing
+    )
 
 
 # A push about a call that was reported.
@@ -427,7 +366,7 @@ async def _add_push(relay: Relay, organization_id: str, known: Call, finished: F
         limit = await insist_on_room(relay, organization_id) if lacks and finished.recording is not None else 0
         # Another push may be stored at the same time, so each has a key of its own.
         key = recording_key(organization_id, known.id, new_id())
-        stored = await _keep_recording(relay, organization_id, key, finished.recording) if lacks else None
+        stored = await keep_reported(relay, organization_id, key, finished.recording) if lacks else None
         return await asyncio.shield(_commit_push(relay, organization_id, finished, (known.id, added), stored, limit))
 
 
@@ -435,7 +374,7 @@ async def _commit_push(
     relay: Relay,
     organization_id: str,
     finished: FinishedCall,
-    change: tuple[str, dict[str, Any]],
+    change: tuple[str, dict[str, str | None]],
     stored: StoredAudio | None,
     limit: int,
 ) -> bool:
@@ -451,10 +390,9 @@ async def _commit_push(
         _join(organization_id, finished.conversation_ids, call.id, call.contact_id)
         if stored is None or not _lacks_recording(organization_id, call):
             return True, False
-        recordings.add(organization_id, call.id, **stored.columns())
-        row = {"id": call.id, "contact": call.contact_id, "conversation": call.conversation_id}
+        recordings.add(organization_id, call.id, **asdict(stored))
         insist_within(organization_id, limit)
-        outbox.append(organization_id, [recording_ready(row | {"duration": call.duration}, stored)])
+        outbox.append(organization_id, [recording_ready(call, stored)])
         return True, True
 
     try:
@@ -473,7 +411,7 @@ def _lacks_recording(organization_id: str, call: Call) -> bool:
     return call.recording_removed_at is None and recordings.of_call(organization_id, call.id) is None
 
 
-def _added(call: Call, finished: FinishedCall) -> dict[str, Any]:
+def _added(call: Call, finished: FinishedCall) -> dict[str, str | None]:
     """Return the columns that a push adds to a reported call."""
     transcript = None if finished.transcript is None else dump(finished.transcript).decode()
     lacking = {

@@ -3,12 +3,11 @@
 from dataclasses import dataclass, field
 from typing import Any
 
+from actions.announcements import transfer_requested
 from actions.relay import Relay
 from actions.tool_calls import call_of, contact_of, context_of, fingerprint, normalise
-from domain.events import Event, EventName
 from domain.replay import ANONYMOUS_REPLAY_SECONDS
 from persistence import agents, outbox, tool_invocations, transfer_requests
-from persistence.models import TransferRequest
 
 TOOL = "transfer"
 
@@ -74,7 +73,7 @@ def _write(organization_id: str, wish: TransferWish, reason: str | None) -> str:
             **known,
         },
     )
-    outbox.append(organization_id, [_transfer_requested(request)])
+    outbox.append(organization_id, [transfer_requested(request)])
     return str(request.id)
 
 
@@ -93,17 +92,3 @@ def _known_of(organization_id: str, conversation_id: str | None) -> dict[str, An
     if call is not None:
         return {"call": call.id, "contact": call.contact_id}
     return {"contact": contact_of(organization_id, conversation_id)}
-
-
-def _transfer_requested(request: TransferRequest) -> Event:
-    data = {
-        "transferRequestId": request.id,
-        "reason": request.reason,
-        "elevenlabsConversationId": request.elevenlabs_conversation_id,
-        "callId": request.call_id,
-        "contactId": request.contact_id,
-        "calledNumber": request.called_number,
-        "requestedAt": request.requested_at,
-    }
-    present = {name: value for name, value in data.items() if value is not None}
-    return Event(EventName.TRANSFER_REQUESTED, present, contact_id=request.contact_id)

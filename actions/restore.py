@@ -18,10 +18,10 @@ from pydantic import SecretStr
 
 from actions import archive
 from actions.archive import Member
-from actions.vault import Vault
 from domain import times
 from domain.backups import Manifest, read_manifest
 from domain.errors import BackupRejected, ConfigurationError
+from keyring.vault import Vault
 from persistence import migrating, presence
 from persistence.database import Database, open_database
 from persistence.snapshots import Snapshot

@@ -2,12 +2,11 @@
 
 from dataclasses import dataclass, field
 
+from actions.announcements import note_created
 from actions.relay import Relay
 from actions.tool_calls import Contacted, call_of, find_contact, fingerprint
 from domain.errors import Speakable
-from domain.events import Event, EventName
 from persistence import contact_notes, outbox, tool_invocations
-from persistence.models import ContactNote
 
 TOOL = "create-note"
 
@@ -60,18 +59,3 @@ def _write(organization_id: str, contact: Contacted, text: str, conversation_id:
     )
     outbox.append(organization_id, [note_created(note)])
     return str(note.id)
-
-
-def note_created(note: ContactNote) -> Event:
-    """Say that a note was written, by whomever."""
-    source = {"tool": note.source_tool, "conversationId": note.elevenlabs_conversation_id}
-    data = {
-        "noteId": note.id,
-        "contactId": note.contact_id,
-        "type": note.type,
-        "note": note.note,
-        "createdAt": note.created_at,
-    }
-    if note.source_tool:
-        data["source"] = {name: value for name, value in source.items() if value is not None}
-    return Event(EventName.NOTE_CREATED, data, contact_id=note.contact_id)

@@ -2,8 +2,8 @@
 
 from datetime import timedelta
 
+from actions.announcements import transfer_ended
 from actions.relay import Relay
-from domain.events import Event, EventName
 from domain.statuses import TransferOutcome
 from domain.times import from_wire, to_wire
 from persistence import calls, outbox, transfer_requests
@@ -70,12 +70,4 @@ def _record(organization_id: str, call: Call, request: TransferRequest, use: Rep
     problem = use.problem if use else None
     if not transfer_requests.settle(organization_id, request.id, outcome.value, problem):
         return
-    data = {
-        "transferRequestId": request.id,
-        "callId": call.id,
-        "contactId": call.contact_id,
-        "outcome": outcome.value,
-        "reason": problem,
-    }
-    present = {name: value for name, value in data.items() if value is not None}
-    outbox.append(organization_id, [Event(EventName.TRANSFER_ENDED, present, contact_id=call.contact_id)])
+    outbox.append(organization_id, [transfer_ended(call, request, outcome, problem)])

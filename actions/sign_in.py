@@ -6,13 +6,13 @@ import structlog
 from pydantic import SecretStr
 
 from actions.relay import Relay, Rules
-from actions.vault import digest
 from domain.addresses import network_of
 from domain.audit import Actor, AuditAction, mask_email
 from domain.errors import RateLimited, Unauthenticated
 from domain.principals import Role
 from domain.statuses import UserStatus
 from domain.times import from_wire, later, now
+from keyring.vault import digest
 from persistence import audit, known_addresses, readiness, sign_in_attempts, users
 from persistence.models import User
 

@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 from functools import partial
 
 from actions.relay import Relay
-from actions.vault import Vault
 from domain.errors import RelayError
+from keyring.vault import Vault
 from persistence import sealed_columns
 from persistence.sealed_columns import Sealed
 

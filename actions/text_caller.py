@@ -10,11 +10,11 @@ from dataclasses import dataclass, field
 
 import structlog
 
+from actions.announcements import message_queued, message_status
 from actions.relay import Relay
 from actions.status_callbacks import callback_url
 from actions.tool_calls import Contacted, call_of, context_of, find_contact, fingerprint, normalise
 from domain.errors import ProviderError, ProviderRejected, ProviderUnavailable, Speakable, facts_of
-from domain.events import Event, EventName
 from domain.messages import OutboundText, SentText, TextProvider
 from domain.statuses import MessageStatus
 from domain.times import later
@@ -137,7 +137,7 @@ def _write(organization_id: str, request: TextToSend, contact: Contacted, text: 
         },
     )
     conversations.touch(conversation.id, message.created_at)
-    outbox.append(organization_id, [_fetch_messages(message)])
+    outbox.append(organization_id, [message_queued(message)])
     return message
 
 
@@ -149,29 +149,6 @@ def _our_number(organization_id: str, called_id: str | None) -> str:
     if default is None:
         raise Speakable("There is no number to send text messages from, so the message was not sent.")
     return default
-
-
-def _fetch_messages(message: Message) -> Event:
-    return Event(
-        EventName.FETCH_MESSAGES,
-        {
-            "conversationId": message.conversation_id,
-            "contactId": message.contact_id,
-            "channelType": "sms",
-            "messageId": message.id,
-            "message": {
-                "id": message.id,
-                "direction": message.direction,
-                "author": message.author,
-                "text": message.text,
-                "status": message.status,
-                "skipAutomation": message.skip_automation,
-                "createdAt": message.created_at,
-            },
-        },
-        contact_id=message.contact_id,
-        conversation_id=message.conversation_id,
-    )
 
 
 # Sending.
@@ -224,19 +201,6 @@ def advance(message: Message, status: MessageStatus, **facts: str | None) -> boo
     if advanced is not None:
         outbox.append(message.organization_id, [message_status(advanced)])
     return advanced is not None
-
-
-def message_status(message: Message) -> Event:
-    """Say how far a message got."""
-    data = {
-        "messageId": message.id,
-        "conversationId": message.conversation_id,
-        "contactId": message.contact_id,
-        "status": message.status,
-    }
-    if message.error:
-        data["error"] = message.error
-    return Event(EventName.MESSAGE_STATUS, data, message.contact_id, message.conversation_id)
 
 
 # Answering.

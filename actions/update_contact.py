@@ -5,12 +5,11 @@ only stands for an unknown name replaces nothing.
 """
 
 from dataclasses import dataclass, field
-from typing import Any
 
+from actions.announcements import contact_updated
 from actions.relay import Relay
 from actions.tool_calls import find_contact, fingerprint
 from domain.errors import InvalidRequest, Speakable
-from domain.events import Event, EventName
 from domain.lengths import LENGTHS
 from domain.names import first_and_last, is_placeholder
 from domain.texts import one_line
@@ -86,7 +85,7 @@ def _line(text: str | None, what: str, longest: int) -> str | None:
 
 
 def _write(organization_id: str, contact_id: str, given: dict[str, str], conversation_id: str | None) -> None:
-    before = _names(organization_id, contact_id)
+    before = _names(contacts.get(organization_id, contact_id))
     first, last = given.get("firstName", before[0]), given.get("lastName", before[1])
     is_renamed = (first, last) != before
     if is_renamed:
@@ -94,32 +93,22 @@ def _write(organization_id: str, contact_id: str, given: dict[str, str], convers
     is_added = "email" in given and contact_emails.append(organization_id, contact_id, given["email"])
     if is_added:
         contacts.touch(organization_id, contact_id)
-    if is_renamed or is_added:
-        outbox.append(organization_id, [_contact_updated(organization_id, contact_id, given, before, conversation_id)])
-
-
-def _names(organization_id: str, contact_id: str) -> tuple[str, str]:
     contact = contacts.get(organization_id, contact_id)
+    if contact is None or not (is_renamed or is_added):
+        return
+    told = contact_updated(
+        contact,
+        [name for name in _FIELDS if name in given],
+        names=_names(contact),
+        before=before,
+        emails=contact_emails.of(organization_id, [contact_id]).get(contact_id, []),
+        tool=TOOL,
+        conversation_id=conversation_id or None,
+    )
+    outbox.append(organization_id, [told])
+
+
+def _names(contact: Contact | None) -> tuple[str, str]:
     if contact is None or contact.name_is_placeholder:
         return "", ""
     return first_and_last(contact.name, contact.first_name, contact.last_name)
-
-
-def _contact_updated(
-    organization_id: str, contact_id: str, given: dict[str, str], before: tuple[str, str], conversation_id: str | None
-) -> Event:
-    contact: Contact | None = contacts.get(organization_id, contact_id)
-    emails = contact_emails.of(organization_id, [contact_id]).get(contact_id, [])
-    first, last = _names(organization_id, contact_id)
-    source = {"tool": TOOL} | ({"conversationId": conversation_id} if conversation_id else {})
-    data: dict[str, Any] = {
-        "contactId": contact_id,
-        "updatedFields": [name for name in _FIELDS if name in given],
-        "name": contact.name if contact else "",
-        "firstName": first,
-        "lastName": last,
-        "emails": [{"value": one.address, "isPrimary": one.is_primary} for one in emails],
-        "previous": {"firstName": before[0], "lastName": before[1]},
-        "source": source,
-    }
-    return Event(EventName.CONTACT_UPDATED, data, contact_id=contact_id)

@@ -3,9 +3,9 @@
 from dataclasses import dataclass, field
 from typing import Any
 
+from actions.announcements import note_created
 from actions.read_contacts import existing
 from actions.relay import Relay
-from actions.save_note import note_created
 from persistence import contact_notes, outbox
 from persistence.models import ContactNote
 

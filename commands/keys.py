@@ -13,12 +13,12 @@ from pydantic import SecretStr
 from actions import administer, control_access
 from actions.relay import Relay
 from actions.stored_secrets import StoredSecrets, look_at_secrets, rotate_secrets
-from actions.vault import Vault
 from commands.opening import in_organization, read_settings, run
 from commands.terminal import complain, progress, show, show_json, show_table
 from config import change_kept_keys
 from domain.errors import InvalidRequest
 from domain.principals import KeyKind
+from keyring.vault import Vault
 from persistence.models import Organization
 
 _RSA_BITS = 3072

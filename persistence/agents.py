@@ -1,5 +1,6 @@
 """What an organization has in its ElevenLabs workspace for its voice agents: a secret, tools, and connected agents."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from domain.identifiers import new_id
@@ -12,7 +13,7 @@ def workspace(organization_id: str) -> AgentWorkspace | None:
     return AgentWorkspace.get_or_none(AgentWorkspace.organization == organization_id)
 
 
-def update_workspace(organization_id: str, values: dict[str, Any]) -> None:
+def update_workspace(organization_id: str, values: Mapping[str, object]) -> None:
     """Change the given columns, creating the row if there is none."""
     AgentWorkspace.insert(organization=organization_id).on_conflict_ignore().execute()
     AgentWorkspace.update(values).where(AgentWorkspace.organization == organization_id).execute()

@@ -3,6 +3,8 @@
 from collections.abc import Collection
 from typing import Any, NamedTuple
 
+from peewee import Query
+
 from domain.principals import KeyKind
 from domain.statuses import UserStatus
 from domain.times import now
@@ -114,7 +116,7 @@ def remove_expired(organization_id: str, user_id: str) -> None:
     ApiKey.delete().where(mine, ApiKey.expires_at <= now()).execute()
 
 
-def _believed(digest: Any, expires_at: Any, *valid: Any) -> Any:
+def _believed(digest: Any, expires_at: Any, *valid: Any) -> Query:
     key = ApiKey
     wanted = (key.id, key.organization, key.user, key.kind, expires_at, key.last_used_at)
     active = User.status == UserStatus.ACTIVE.value

@@ -9,7 +9,7 @@ numbered in the order of their commits, and organizations do not wait for each o
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from peewee import fn
+from peewee import Expression, ModelSelect, fn
 
 from domain import documents
 from domain.audit import Actor, AuditAction, entry_digest
@@ -35,7 +35,7 @@ def record(
     actor: Actor,
     *,
     subject: str | None = None,
-    details: Mapping[str, Any] | None = None,
+    details: Mapping[str, object] | None = None,
 ) -> None:
     """Write an entry, in the unit that does what it tells about.
 
@@ -134,7 +134,7 @@ def oldest(
     return list(query.order_by(AuditEntry.at, AuditEntry.id).limit(limit))
 
 
-def _wanted(organization_id: str | None, action: str | None, since: str | None) -> Any:
+def _wanted(organization_id: str | None, action: str | None, since: str | None) -> "ModelSelect[AuditEntry]":
     query = AuditEntry.select()
     if organization_id is not None:
         query = query.where(AuditEntry.organization == organization_id)
@@ -143,7 +143,7 @@ def _wanted(organization_id: str | None, action: str | None, since: str | None) 
     return query if since is None else query.where(AuditEntry.at >= since)
 
 
-def _of(organization_id: str | None) -> Any:
+def _of(organization_id: str | None) -> Expression:
     return AuditEntry.organization.is_null() if organization_id is None else AuditEntry.organization == organization_id
 
 

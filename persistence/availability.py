@@ -1,5 +1,6 @@
 """Users who say that they are there, and whether they take calls."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from persistence import users
@@ -12,7 +13,7 @@ def get(organization_id: str, user_id: str) -> UserAvailability | None:
     return UserAvailability.get_or_none(mine)
 
 
-def put(organization_id: str, user_id: str, values: dict[str, Any]) -> None:
+def put(organization_id: str, user_id: str, values: Mapping[str, object]) -> None:
     """Replace what the user said."""
     forget(organization_id, user_id)
     UserAvailability.create(organization=organization_id, user=user_id, **values)

@@ -1,10 +1,11 @@
 """What was known of calls when they connected."""
 
+from collections.abc import Mapping
 from functools import reduce
 from operator import or_
 from typing import Any
 
-from peewee import fn
+from peewee import Expression, Query, fn
 
 from persistence import pages
 from persistence.models import CallContext
@@ -13,7 +14,7 @@ from persistence.statements import Given, Statement
 _COLUMNS = ("elevenlabs_conversation_id", "call_sid")
 
 
-def put(organization_id: str, values: dict[str, Any]) -> None:
+def put(organization_id: str, values: Mapping[str, object]) -> None:
     """Write the context of a call; it replaces that of the same conversation, or of the same call."""
     named = [getattr(CallContext, column) == values[column] for column in _COLUMNS if values.get(column)]
     CallContext.delete().where(CallContext.organization == organization_id, reduce(or_, named)).execute()
@@ -61,11 +62,11 @@ def give_to(organization_id: str, contact_id: str, number: str) -> None:
     _GIVE.run(organization=organization_id, contact=contact_id, number=number)
 
 
-def _old(organization_id: str, before: str) -> Any:
+def _old(organization_id: str, before: str) -> Expression:
     return (CallContext.organization == organization_id) & (CallContext.created_at < before)
 
 
-def _giving() -> Any:
+def _giving() -> Query:
     number = CallContext.caller_number
     return CallContext.update(contact=Given("contact"), caller_number=None).where(
         CallContext.organization == Given("organization"), number == Given("number")

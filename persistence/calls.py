@@ -1,10 +1,10 @@
 """Calls: finished ones, unique by the caller's own id as long as they exist."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from peewee import fn
+from peewee import Expression, fn
 
 from domain.calls import EVERY_CALL, CallFilter
 from domain.statuses import CallStatus
@@ -20,7 +20,7 @@ _COUNT = Statement(lambda: Organization.select(Organization.call_count).where(_i
 _COUNTED = Statement(lambda: Organization.update(call_count=Organization.call_count + 1).where(_its_own()))
 
 
-def _its_own() -> Any:
+def _its_own() -> Expression:
     return Organization.id == Given("organization")
 
 
@@ -54,14 +54,15 @@ def by_conversation(organization_id: str, conversation_id: str) -> Call | None:
     )
 
 
-def change(organization_id: str, call_id: str, values: dict[str, Any]) -> None:
+def change(organization_id: str, call_id: str, values: Mapping[str, object]) -> None:
     """Replace the given columns of the call."""
     Call.update(values).where(Call.organization == organization_id, Call.id == call_id).execute()
 
 
-def add(organization_id: str, values: dict[str, Any]) -> bool:
+def add(organization_id: str, call: Call) -> bool:
     """Write the call and count it; False, and nothing written, when its external id is taken."""
-    if not _CALL.add(Call(organization=organization_id, **values)):
+    call.organization_id = organization_id
+    if not _CALL.add(call):
         return False
     _COUNTED.run(organization=organization_id)
     return True
@@ -123,7 +124,7 @@ def _figures(organization_id: str, wanted: CallFilter) -> Figures:
     return Figures(number, duration or 0.0)
 
 
-def _matching(organization_id: str, wanted: CallFilter) -> Any:
+def _matching(organization_id: str, wanted: CallFilter) -> Expression:
     given = [
         (Call.contact, wanted.contact_id),
         (Call.user, wanted.user_id),
@@ -137,7 +138,7 @@ def _matching(organization_id: str, wanted: CallFilter) -> Any:
     return matching if wanted.before is None else matching & (Call.started_at < wanted.before)
 
 
-def _all_or_known_by(organization_id: str, outside_id: str | None) -> Any:
+def _all_or_known_by(organization_id: str, outside_id: str | None) -> Expression:
     if outside_id is None:
         return Call.organization == organization_id
     # Two queries, each of which an index serves. A reported call gets another external id from its push.

@@ -1,6 +1,6 @@
 """Notes about contacts."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from peewee import JOIN, fn
@@ -44,7 +44,7 @@ def add_from_user(
     note: str,
     *,
     mentions: Sequence[str] = (),
-    attachments: Sequence[dict[str, Any]] = (),
+    attachments: Sequence[Mapping[str, object]] = (),
 ) -> ContactNote:
     """Write a note a person wrote."""
     return ContactNote.create(
@@ -82,7 +82,7 @@ def count(organization_id: str, contact_id: str) -> int:
     return int(ContactNote.select(fn.COUNT(1)).where(mine).scalar())
 
 
-def change(organization_id: str, note_id: str, values: dict[str, Any]) -> None:
+def change(organization_id: str, note_id: str, values: Mapping[str, object]) -> None:
     """Change columns of a note."""
     mine = (ContactNote.organization == organization_id) & (ContactNote.id == note_id)
     ContactNote.update(values).where(mine).execute()

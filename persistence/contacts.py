@@ -1,8 +1,6 @@
 """Contacts: the people on the far side."""
 
-from typing import Any
-
-from peewee import fn
+from peewee import Expression, fn
 
 from domain.names import PLACEHOLDER_NAME
 from domain.times import now
@@ -94,7 +92,7 @@ def _backfill(contact: Contact, name: str) -> Contact:
     return contact
 
 
-def _matching(organization_id: str, search: str | None) -> Any:
+def _matching(organization_id: str, search: str | None) -> Expression:
     matching = (Contact.organization == organization_id) & Contact.erased_at.is_null()
     text = (search or "").strip().casefold()
     if not text:

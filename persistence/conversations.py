@@ -1,6 +1,6 @@
 """Conversations: one thread per contact, channel and number of ours."""
 
-from typing import Any
+from peewee import Query
 
 from persistence.models import Conversation
 from persistence.statements import Given, Insertion, Lookup, Statement
@@ -32,7 +32,7 @@ def touch(conversation_id: str, at: str) -> None:
     _TOUCH.run(id=conversation_id, at=at)
 
 
-def _touch() -> Any:
+def _touch() -> Query:
     last = Conversation.last_message_at
     is_later = last.is_null() | (last < Given("at"))
     return Conversation.update({last: Given("at")}).where(Conversation.id == Given("id"), is_later)

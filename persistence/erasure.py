@@ -14,6 +14,8 @@ from functools import reduce
 from operator import or_
 from typing import Any
 
+from peewee import Expression, ModelSelect
+
 from domain.documents import load
 from domain.events import EventName
 from domain.times import now
@@ -143,12 +145,12 @@ def count_left(organization_id: str) -> int:
     return int(_left(organization_id).count()) + int(_left_held(organization_id).count())
 
 
-def _left(organization_id: str) -> Any:
+def _left(organization_id: str) -> "ModelSelect[Recording]":
     query = Recording.select(Recording).join(Call)
     return query.where(Recording.organization == organization_id, Call.contact.is_null())
 
 
-def _left_held(organization_id: str) -> Any:
+def _left_held(organization_id: str) -> "ModelSelect[HeldRecording]":
     spoken = [
         Call.select(column).where(Call.organization == organization_id, Call.contact.is_null())
         for column in (Call.elevenlabs_conversation_id, Call.external_call_id)
@@ -156,7 +158,7 @@ def _left_held(organization_id: str) -> Any:
     return _held_in(organization_id, spoken)
 
 
-def _held_in(organization_id: str, conversations: Sequence[Any]) -> Any:
+def _held_in(organization_id: str, conversations: Sequence[Any]) -> "ModelSelect[HeldRecording]":
     named = [HeldRecording.elevenlabs_conversation_id.in_(query) for query in conversations]
     found = reduce(or_, named, is_given_up())
     return HeldRecording.select().where(HeldRecording.organization == organization_id, found)
@@ -208,7 +210,7 @@ def erase_old_requests(organization_id: str, before: str, limit: int) -> int:
     return _removed(TransferRequest, organization_id, requests)
 
 
-def _untied_before(organization_id: str, before: str) -> Any:
+def _untied_before(organization_id: str, before: str) -> Expression:
     mine = TransferRequest.organization == organization_id
     return mine & TransferRequest.contact.is_null() & (TransferRequest.requested_at < before)
 

@@ -1,8 +1,6 @@
 """Audio that came before its call: kept until the call is recorded, which then takes it over."""
 
-from typing import Any
-
-from peewee import Value
+from peewee import Expression, Value
 
 from persistence import quotas
 from persistence.models import HeldRecording
@@ -48,7 +46,7 @@ def give_up(organization_id: str, held_id: str) -> bool:
     return bool(HeldRecording.update(elevenlabs_conversation_id=f"-{held_id}").where(mine).execute())
 
 
-def is_given_up() -> Any:
+def is_given_up() -> Expression:
     """Return the condition that a row's audio was to be removed."""
     return HeldRecording.elevenlabs_conversation_id == Value("-").concat(HeldRecording.id)
 

@@ -1,5 +1,6 @@
 """Text messages, and how far each got."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from peewee import fn
@@ -11,7 +12,7 @@ from persistence import pages
 from persistence.models import Message
 
 
-def queue(organization_id: str, values: dict[str, Any]) -> Message:
+def queue(organization_id: str, values: Mapping[str, object]) -> Message:
     """Write an outbound message that has yet to be sent."""
     return Message.create(
         organization=organization_id, direction="outbound", status=MessageStatus.QUEUED.value, **values

@@ -1,6 +1,7 @@
 """The tables. Times are ISO 8601 text in UTC, ids 24 hex digits; every row belongs to an organization."""
 
-from typing import Any
+from collections.abc import Callable
+from typing import Literal, TypeVar, overload
 
 from peewee import (
     AutoField,
@@ -19,20 +20,36 @@ from domain.lengths import LENGTHS
 from domain.times import now
 from persistence.units import Row
 
+M = TypeVar("M", bound=Row)
 
-def Id() -> Any:  # noqa: N802 - it stands where a field class would
+
+def Id() -> "CharField[str]":  # noqa: N802 - it stands where a field class would
     """The primary key of a noun."""
     return CharField(max_length=LENGTHS["id"], primary_key=True, default=new_id)
 
 
-def Moment(**options: Any) -> Any:  # noqa: N802
+@overload
+def Moment(*, null: Literal[True], index: bool = ...) -> "CharField[str | None]": ...
+@overload
+def Moment(*, default: Callable[[], str] | None = ..., index: bool = ...) -> "CharField[str]": ...
+def Moment(  # noqa: N802
+    *, null: bool = False, default: Callable[[], str] | None = None, index: bool = False
+) -> "CharField[str] | CharField[str | None]":
     """A moment in wire form."""
-    return CharField(max_length=LENGTHS["timestamp"], **options)
+    if null:
+        return CharField(max_length=LENGTHS["timestamp"], null=True, default=default, index=index)
+    return CharField(max_length=LENGTHS["timestamp"], default=default, index=index)
 
 
-def Belongs(model: type[Row], **options: Any) -> Any:  # noqa: N802
-    """A reference that keeps the row it points at from vanishing."""
-    return ForeignKeyField(model, on_delete="RESTRICT", lazy_load=False, **options)
+def Belongs(  # noqa: N802
+    model: type[M], *, null: bool = False, index: bool = True, unique: bool = False, primary_key: bool = False
+) -> "ForeignKeyField[M]":
+    """A reference that keeps the row it points at from vanishing; its value is read as `<name>_id`."""
+    reference = ForeignKeyField(
+        model, on_delete="RESTRICT", lazy_load=False, index=index, unique=unique, primary_key=primary_key
+    )
+    reference.null = null
+    return reference
 
 
 class Organization(Row):
@@ -75,6 +92,7 @@ class User(Row):
 
     id = Id()
     organization = Belongs(Organization)
+    organization_id: str
     email = CharField(max_length=LENGTHS["email"], unique=True)
     full_name = CharField(max_length=LENGTHS["name"])
     password_hash = CharField(max_length=LENGTHS["name"])
@@ -89,7 +107,9 @@ class KnownAddress(Row):
 
     id = Id()
     organization = Belongs(Organization)
+    organization_id: str
     user = Belongs(User, index=False)
+    user_id: str
     digest = CharField(max_length=LENGTHS["digest"])
     last_used_at = Moment(default=now)
 
@@ -106,7 +126,9 @@ class ApiKey(Row):
 
     id = Id()
     organization = Belongs(Organization)
+    organization_id: str
     user = Belongs(User, index=False)
+    user_id: str
     name = CharField(max_length=LENGTHS["label"], default="default")
     kind = CharField(max_length=LENGTHS["word"], default="both")
     digest = CharField(max_length=LENGTHS["digest"], unique=True)
@@ -126,6 +148,7 @@ class PhoneNumber(Row):
 
     id = Id()
     organization = Belongs(Organization, index=False)
+    organization_id: str
     number = CharField(max_length=LENGTHS["phoneNumber"])
     label = CharField(max_length=LENGTHS["label"], null=True)
     is_default = BooleanField(default=False)
@@ -143,6 +166,7 @@ class ToolSecret(Row):
 
     id = Id()
     organization = Belongs(Organization)
+    organization_id: str
     digest = CharField(max_length=LENGTHS["digest"], unique=True)
     expires_at = Moment(null=True)
     last_used_at = Moment(null=True)
@@ -157,6 +181,7 @@ class VoiceAiConfig(Row):
     """
 
     organization = Belongs(Organization, primary_key=True)
+    organization_id: str
     ai_voice_provider = TextField(null=True)
     elevenlabs_api_key_sealed = TextField(null=True)
     sinch_est_key_id = TextField(null=True)
@@ -188,6 +213,7 @@ class AgentWorkspace(Row):
     """
 
     organization = Belongs(Organization, primary_key=True)
+    organization_id: str
     secret_id = CharField(max_length=LENGTHS["vendorId"], null=True)
     secret_sealed = TextField(null=True)
     secret_digest = CharField(max_length=LENGTHS["digest"], null=True)
@@ -205,6 +231,7 @@ class AgentTool(Row):
 
     id = Id()
     organization = Belongs(Organization, index=False)
+    organization_id: str
     name = CharField(max_length=LENGTHS["label"])
     tool_id = CharField(max_length=LENGTHS["vendorId"])
     created_at = Moment(default=now)
@@ -218,6 +245,7 @@ class ConnectedAgent(Row):
 
     id = Id()
     organization = Belongs(Organization, index=False)
+    organization_id: str
     agent_id = CharField(max_length=LENGTHS["vendorId"])
     name = TextField(default="")
     transfers = TextField(default="[]")
@@ -231,6 +259,7 @@ class SmsConfig(Row):
     """Which provider sends an organization's texts, and with which (sealed) credentials."""
 
     organization = Belongs(Organization, primary_key=True)
+    organization_id: str
     provider = CharField(max_length=LENGTHS["word"])
     credentials_sealed = TextField()
     updated_at = Moment(default=now)
@@ -243,6 +272,7 @@ class OrganizationHours(Row):
     """
 
     organization = Belongs(Organization, primary_key=True)
+    organization_id: str
     timezone = CharField(max_length=LENGTHS["timezone"])
     week = TextField(null=True)
     holidays = TextField(default="[]")
@@ -259,7 +289,9 @@ class UserAvailability(Row):
     """
 
     user = Belongs(User, primary_key=True)
+    user_id: str
     organization = Belongs(Organization, index=False)
+    organization_id: str
     is_online = BooleanField()
     is_available = BooleanField()
     online_until = Moment()
@@ -282,6 +314,7 @@ class Contact(Row):
 
     id = Id()
     organization = Belongs(Organization, index=False)
+    organization_id: str
     phone_number = CharField(max_length=LENGTHS["phoneNumber"])
     name = TextField()
     first_name = CharField(max_length=LENGTHS["firstName"], null=True)
@@ -304,7 +337,9 @@ class ContactEmail(Row):
 
     id = Id()
     organization = Belongs(Organization, index=False)
+    organization_id: str
     contact = Belongs(Contact, index=False)
+    contact_id: str
     address = CharField(max_length=LENGTHS["email"])
     is_primary = BooleanField()
     created_at = Moment(default=now)
@@ -321,7 +356,9 @@ class CallContext(Row):
 
     id = Id()
     organization = Belongs(Organization, index=False)
+    organization_id: str
     contact = Belongs(Contact, null=True)
+    contact_id: str | None
     elevenlabs_conversation_id = CharField(max_length=LENGTHS["conversationId"], null=True)
     call_sid = CharField(max_length=LENGTHS["vendorId"], null=True)
     agent_id = CharField(max_length=LENGTHS["vendorId"], null=True)
@@ -342,7 +379,9 @@ class Conversation(Row):
 
     id = Id()
     organization = Belongs(Organization)
+    organization_id: str
     contact = Belongs(Contact, index=False)
+    contact_id: str
     channel_type = CharField(max_length=LENGTHS["word"])
     channel_identifier = CharField(max_length=LENGTHS["phoneNumber"])
     last_message_at = Moment(null=True)
@@ -364,9 +403,13 @@ class Call(Row):
 
     id = Id()
     organization = Belongs(Organization, index=False)
+    organization_id: str
     contact = Belongs(Contact, null=True)
+    contact_id: str | None
     conversation = Belongs(Conversation, null=True)
+    conversation_id: str | None
     user = Belongs(User, null=True)
+    user_id: str | None
     external_call_id = TextField(null=True)
     elevenlabs_conversation_id = CharField(max_length=LENGTHS["conversationId"], null=True)
     source = CharField(max_length=LENGTHS["word"])
@@ -408,7 +451,9 @@ class Recording(Row):
 
     id = Id()
     organization = Belongs(Organization, index=False)
+    organization_id: str
     call = Belongs(Call, unique=True)
+    call_id: str
     key = CharField(max_length=LENGTHS["objectKey"], unique=True)
     content_type = CharField(max_length=LENGTHS["mediaType"])
     size = BigIntegerField()
@@ -424,6 +469,7 @@ class HeldRecording(Row):
 
     id = Id()
     organization = Belongs(Organization, index=False)
+    organization_id: str
     elevenlabs_conversation_id = CharField(max_length=LENGTHS["conversationId"])
     key = CharField(max_length=LENGTHS["objectKey"], unique=True)
     content_type = CharField(max_length=LENGTHS["mediaType"])
@@ -444,8 +490,11 @@ class ContactNote(Row):
 
     id = Id()
     organization = Belongs(Organization)
+    organization_id: str
     contact = Belongs(Contact, index=False)
+    contact_id: str
     user = Belongs(User, null=True)
+    user_id: str | None
     type = CharField(max_length=LENGTHS["word"])
     note = TextField()
     mentions = TextField(default="[]")
@@ -455,6 +504,7 @@ class ContactNote(Row):
     source_tool = CharField(max_length=LENGTHS["tool"], null=True)
     elevenlabs_conversation_id = TextField(null=True)
     call = Belongs(Call, null=True)
+    call_id: str | None
     created_at = Moment(default=now)
 
     class Meta:
@@ -469,8 +519,11 @@ class Message(Row):
 
     id = Id()
     organization = Belongs(Organization, index=False)
+    organization_id: str
     conversation = Belongs(Conversation, index=False)
+    conversation_id: str
     contact = Belongs(Contact, index=False)
+    contact_id: str
     direction = CharField(max_length=LENGTHS["direction"])
     author = CharField(max_length=LENGTHS["word"])
     text = TextField()
@@ -484,6 +537,7 @@ class Message(Row):
     source_tool = CharField(max_length=LENGTHS["tool"], null=True)
     elevenlabs_conversation_id = TextField(null=True)
     call = Belongs(Call, null=True)
+    call_id: str | None
     created_at = Moment(default=now)
     updated_at = Moment(default=now)
 
@@ -506,8 +560,11 @@ class TransferRequest(Row):
 
     id = Id()
     organization = Belongs(Organization, index=False)
+    organization_id: str
     contact = Belongs(Contact, null=True, index=False)
+    contact_id: str | None
     call = Belongs(Call, null=True)
+    call_id: str | None
     elevenlabs_conversation_id = TextField(null=True)
     called_number = CharField(max_length=LENGTHS["phoneNumber"], null=True)
     reason = TextField(null=True)
@@ -528,6 +585,7 @@ class ToolInvocation(Row):
 
     id = Id()
     organization = Belongs(Organization, index=False)
+    organization_id: str
     tool = CharField(max_length=LENGTHS["tool"])
     fingerprint = CharField(max_length=LENGTHS["digest"])
     result_id = CharField(max_length=LENGTHS["id"])
@@ -545,6 +603,7 @@ class Event(Row):
 
     id = AutoField()
     organization = Belongs(Organization, index=False)
+    organization_id: str
     sequence = BigIntegerField()
     name = CharField(max_length=LENGTHS["eventName"])
     at = Moment()
@@ -581,6 +640,7 @@ class AuditEntry(Row):
 
     id = Id()
     organization = Belongs(Organization, null=True, index=False)
+    organization_id: str | None
     sequence = BigIntegerField(default=0)
     previous_digest = CharField(max_length=LENGTHS["digest"], default="")
     at = Moment(default=now, index=True)
@@ -622,6 +682,7 @@ class OpenSockets(Row):
 
     id = Id()
     organization = Belongs(Organization, index=False)
+    organization_id: str
     broadcaster = CharField(max_length=LENGTHS["id"], index=True)
     place = CharField(max_length=LENGTHS["digest"])
     count = IntegerField()

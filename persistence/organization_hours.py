@@ -1,7 +1,6 @@
 """When organizations are open, as it is stored."""
 
 from collections.abc import Mapping
-from typing import Any
 
 from domain.times import now
 from persistence.models import OrganizationHours
@@ -15,7 +14,7 @@ def get(organization_id: str) -> OrganizationHours | None:
     return _BY_ORGANIZATION.find(organization_id)
 
 
-def put(organization_id: str, changes: Mapping[str, Any], *, otherwise: Mapping[str, Any]) -> None:
+def put(organization_id: str, changes: Mapping[str, object], *, otherwise: Mapping[str, object]) -> None:
     """Change columns of the organization's hours; a new row has `otherwise` and defaults in the others."""
     changed = {**changes, "updated_at": now()}
     chosen = OrganizationHours.organization == organization_id

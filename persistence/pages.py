@@ -3,6 +3,8 @@
 from collections.abc import Collection
 from typing import Any
 
+from peewee import Expression
+
 from domain.positions import Position
 
 
@@ -17,7 +19,7 @@ def following(query: Any, at: Any, id_: Any, after: Position | None, limit: int)
     return list(query.order_by(at.desc(), id_.desc()).limit(limit))
 
 
-def among(model: Any, organization_id: str, column: Any, values: Collection[str]) -> Any:
+def among(model: Any, organization_id: str, column: Any, values: Collection[str]) -> Expression:
     """Return the condition that `column` has one of `values`, and that the row is the organization's.
 
     What is given is sought by its ids. SQLite, told to compare the organization as well, would rather go through

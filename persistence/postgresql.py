@@ -262,7 +262,8 @@ def _run_each(organization_id: str, jobs: list[Job]) -> list[Job]:
             with units.engine().atomic():
                 job.result = job.unit()
         except TROUBLE as error:
-            if units.engine().is_broken():
+            engine = units.engine()
+            if isinstance(engine, _Engine) and engine.is_broken():
                 raise
             if _nothing_was_kept(error):
                 undone.append(job)

@@ -6,7 +6,7 @@ Age counts from when something was stored here, so that importing old calls does
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from peewee import fn
+from peewee import Expression, fn
 
 from persistence import outbox
 from persistence.models import Call, Event, HeldRecording, Organization, Recording, ToolInvocation
@@ -107,11 +107,11 @@ def forget_invocations(organization_id: str, before: str, limit: int) -> int:
     return int(ToolInvocation.delete().where(ToolInvocation.id.in_(old)).execute())
 
 
-def _invoked(organization_id: str, before: str) -> Any:
+def _invoked(organization_id: str, before: str) -> Expression:
     return (ToolInvocation.organization == organization_id) & (ToolInvocation.invoked_at < before)
 
 
-def _old(model: Any, organization_id: str, before: str) -> Any:
+def _old(model: Any, organization_id: str, before: str) -> Expression:
     return (model.organization == organization_id) & (model.created_at < before)
 
 

@@ -28,7 +28,8 @@ def page(table: str, column: str, after: str, limit: int) -> list[Sealed]:
     model, field = _field(table, column)
     key = _key(model)
     query = model.select(key, field).where(key > after, field.is_null(False), field != "")
-    return [Sealed(table, column, *row) for row in query.order_by(key).limit(limit).tuples()]
+    rows: list[tuple[str, str]] = list(query.order_by(key).limit(limit).tuples().execute())
+    return [Sealed(table, column, *row) for row in rows]
 
 
 def replace(sealed: Sealed, text: str) -> bool:

@@ -5,6 +5,8 @@ A secret that is on its way to ElevenLabs is added beside the others; those end 
 
 from typing import Any
 
+from peewee import Expression
+
 from domain.times import now
 from persistence.models import ToolSecret
 from persistence.statements import Given, Statement
@@ -82,7 +84,7 @@ def mark_used(secret_id: str, before: str) -> None:
     ToolSecret.update({last: now()}).where(ToolSecret.id == secret_id, last.is_null() | (last < before)).execute()
 
 
-def _lives(at: Any) -> Any:
+def _lives(at: Any) -> Expression:
     return ToolSecret.expires_at.is_null() | (ToolSecret.expires_at > at)
 
 

@@ -2,9 +2,8 @@
 
 from collections.abc import Mapping
 from datetime import timedelta
-from typing import Any
 
-from peewee import fn
+from peewee import Query, fn
 
 from domain.times import from_wire, to_wire
 from persistence.models import Call, TransferRequest
@@ -13,7 +12,7 @@ from persistence.statements import Given, Statement
 _MOST_OF_CALL = 100
 
 
-def add(organization_id: str, values: dict[str, Any]) -> TransferRequest:
+def add(organization_id: str, values: Mapping[str, object]) -> TransferRequest:
     """Write down that a person is wanted."""
     return TransferRequest.create(organization=organization_id, **values)
 
@@ -37,10 +36,10 @@ def attach_to_call(organization_id: str, elevenlabs_conversation_id: str, call_i
     _ATTACH.run(organization=organization_id, conversation=elevenlabs_conversation_id, call=call_id, contact=contact_id)
 
 
-def attach_by_time(organization_id: str, our_number: str, call: Mapping[str, Any]) -> None:
+def attach_by_time(organization_id: str, our_number: str, call: Call) -> None:
     """Tie requests that name nothing but `our_number` to `call`, if nobody else called that number at the time.
 
-    `call` is the call's row, column by column. A request during calls of several contacts is tied to none of them,
+    A request during calls of several contacts is tied to none of them,
     also if it was tied to one before another one's call was recorded. Calls that began more than a day before `call`
     are taken for over: an organization may have a million of them.
     """
@@ -49,20 +48,20 @@ def attach_by_time(organization_id: str, our_number: str, call: Mapping[str, Any
     of_others = others.select(others.id).where(
         others.organization == organization_id,
         (others.to_number == our_number) | (others.from_number == our_number),
-        others.started_at >= _day_before(call["started_at"]),
+        others.started_at >= _day_before(call.started_at),
         others.started_at <= request.requested_at,
         others.ended_at >= request.requested_at,
-        others.contact.is_null() | (others.contact != call["contact"]),
+        others.contact.is_null() | (others.contact != call.contact_id),
     )
     meanwhile = (
         (request.organization == organization_id)
         & (request.called_number == our_number)
-        & request.requested_at.between(call["started_at"], call["ended_at"])
+        & request.requested_at.between(call.started_at, call.ended_at)
         & request.elevenlabs_conversation_id.is_null()
     )
-    tied_to_others = request.contact.is_null(False) & (request.contact != call["contact"])
+    tied_to_others = request.contact.is_null(False) & (request.contact != call.contact_id)
     request.update(call=None, contact=None).where(meanwhile, tied_to_others).execute()
-    request.update(call=call["id"], contact=call["contact"]).where(
+    request.update(call=call.id, contact=call.contact_id).where(
         meanwhile, request.contact.is_null(), ~fn.EXISTS(of_others)
     ).execute()
 
@@ -72,7 +71,7 @@ def _day_before(at: str) -> str:
     return to_wire(day - timedelta(days=1)) if day.year > 1 else at
 
 
-def _attach() -> Any:
+def _attach() -> Query:
     return TransferRequest.update(call=Given("call"), contact=Given("contact")).where(
         TransferRequest.organization == Given("organization"),
         TransferRequest.elevenlabs_conversation_id == Given("conversation"),

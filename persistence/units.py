@@ -6,7 +6,7 @@ Inside a unit every query goes to the database that runs it; outside of one ther
 import contextlib
 import threading
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import peewee
 
@@ -27,7 +27,7 @@ class _CurrentDatabaseMetadata(peewee.Metadata):
     """Sends every query of a model to the database whose unit is running in this thread."""
 
     @property
-    def database(self) -> Any:
+    def database(self) -> peewee.Database | None:
         return getattr(_current, "engine", None)
 
     @database.setter
@@ -41,11 +41,6 @@ class Row(peewee.Model):
     class Meta:
         model_metadata_class = _CurrentDatabaseMetadata
         legacy_table_names = False
-
-    if TYPE_CHECKING:
-
-        def __getattr__(self, name: str) -> Any:
-            """Stand for the columns peewee adds to a model, such as `contact_id` of `contact`."""
 
 
 @contextlib.contextmanager

@@ -1,5 +1,6 @@
 """How an organization's voice AI is set up."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from domain.times import now
@@ -21,7 +22,7 @@ def with_webhook_secret(limit: int, organization_id: str | None = None) -> list[
     return list(query.order_by(config.organization).limit(limit))
 
 
-def update(organization_id: str, values: dict[str, Any]) -> VoiceAiConfig:
+def update(organization_id: str, values: Mapping[str, object]) -> VoiceAiConfig:
     """Change the given columns, creating the configuration if there is none, and return it."""
     VoiceAiConfig.insert(organization=organization_id).on_conflict_ignore().execute()
     changes = {**values, "updated_at": now()}

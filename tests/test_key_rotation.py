@@ -17,10 +17,10 @@ from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from pydantic import SecretStr
 
 from actions.stored_secrets import look_at_secrets, rotate_secrets
-from actions.vault import Vault
 from app import open_relay
 from config import load_settings
 from domain.errors import RelayError
+from keyring.vault import Vault
 from persistence import organizations, sealed_columns, sms_configs
 from tests.support.processes import MANAGE, environment, run, running
 from tests.support.randomness import encryption_key

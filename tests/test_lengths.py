@@ -151,11 +151,10 @@ def _told(response: httpx.Response) -> tuple[int, Any]:
 
 
 def _stored() -> list[Any]:
-    return [
-        {name: value for name, value in row.items() if name not in OWN}
-        for model in STORED
-        for row in model.select().order_by(model.id).dicts()
+    rows: list[dict[str, Any]] = [
+        row for model in STORED for row in model.select().order_by(model.id).dicts().execute()
     ]
+    return [{name: value for name, value in row.items() if name not in OWN} for row in rows]
 
 
 @contextlib.asynccontextmanager

@@ -17,9 +17,9 @@ from hypothesis import strategies as st
 from pydantic import SecretStr
 
 from actions import administer
-from actions.passwords import MIN_LENGTH
 from domain.identifiers import new_id
 from domain.principals import Role
+from keyring.passwords import MIN_LENGTH
 from logs import configure_logging
 from openapi import references
 from persistence import units, users

@@ -229,7 +229,7 @@ _NAMESAKES = {("app.py", "Console"), ("copy_database.py", "Progress")}
 
 def test_nothing_is_printed_past_the_terminal() -> None:
     """No other module of the commands, and no room they are made of, knows another way to it."""
-    rooms = ("commands", "openapi", "handlers", "actions", "domain", "persistence", "providers", "realtime")
+    rooms = ("commands", "openapi", "handlers", "actions", "keyring", "domain", "persistence", "providers", "realtime")
     files = [*_DOORS, *(path for room in rooms for path in (ROOT / room).rglob("*.py"))]
     found = []
     for path in files:

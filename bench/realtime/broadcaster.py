@@ -13,7 +13,7 @@ from typing import Any
 from pydantic import SecretStr
 
 from actions.authenticate import identify, revoked
-from actions.tokens import Tokens, shared_key
+from keyring.tokens import Tokens, shared_key
 from persistence.database import open_database
 from realtime.server import RealtimeServer, calm_collector
 

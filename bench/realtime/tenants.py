@@ -10,8 +10,8 @@ from pathlib import Path
 
 from pydantic import SecretStr
 
-from actions.tokens import Tokens, shared_key
 from domain.identifiers import new_id
+from keyring.tokens import Tokens, shared_key
 from persistence.database import open_database
 from persistence.models import Organization, User
 

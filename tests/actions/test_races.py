@@ -17,7 +17,7 @@ from actions.record_call import FinishedCall, record_call
 from actions.save_note import NoteToSave, save_note
 from actions.text_caller import TextToSend, advance, text_caller
 from domain.statuses import MessageStatus
-from persistence import contact_notes, held_recordings, outbox, recordings
+from persistence import contact_notes, conversations, held_recordings, outbox, recordings
 from persistence.models import Call, ContactNote, HeldRecording, Message, Recording
 from tests.support.api import Api, engine_of_api, running_api
 from tests.support.audio import mp3
@@ -115,7 +115,8 @@ async def test_late_audio_waits_for_the_call_that_is_being_recorded(api: Api) ->
     contact_id = await contact_of(api, PHONE, "Alex")
 
     def record() -> None:
-        call_row(api.organization_id, contact_id, elevenlabs_conversation_id=CONVERSATION)
+        thread = conversations.find_or_create(api.organization_id, contact_id, "voice", OURS)
+        call_row(api.organization_id, contact_id, conversation=thread.id, elevenlabs_conversation_id=CONVERSATION)
 
     attached = await beside(
         api, attach_recording(api.relay, api.organization_id, CONVERSATION, audio()), record, nothing

@@ -18,12 +18,12 @@ from pydantic import SecretStr
 from structlog.testing import capture_logs
 
 from actions import administer
-from actions.passwords import Passwords
 from app import create_app, open_relay
 from config import load_settings
 from domain.errors import ConfigurationError
 from domain.principals import Role
 from domain.times import from_wire, later
+from keyring.passwords import Passwords
 from persistence import known_addresses, users
 from persistence.models import AuditEntry, KnownAddress, SignInAttempts, User
 from tests.support.api import Api, running_api, serving

@@ -18,9 +18,9 @@ from pydantic import SecretStr
 from actions import administer
 from actions.configure_voice_ai import ORGANIZATION_HEADER, VoiceAiChanges, configure_voice_ai
 from actions.erase_contact import erase_contact
-from actions.vault import Vault
 from domain.audit import Actor
 from domain.errors import StorageUnavailable
+from keyring.vault import Vault
 from persistence import voice_ai_configs
 from persistence.models import (
     Call,

@@ -24,7 +24,18 @@ from typing import Any
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
 ROOMS = (
-    *("doors", "openapi", "handlers", "actions", "commands", "persistence", "providers", "realtime", "domain"),
+    *(
+        "doors",
+        "openapi",
+        "handlers",
+        "actions",
+        "keyring",
+        "commands",
+        "persistence",
+        "providers",
+        "realtime",
+        "domain",
+    ),
     "clients",
 )
 LEAST = 120

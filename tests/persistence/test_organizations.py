@@ -127,7 +127,7 @@ OWN_WORDS: dict[str, dict[str, Any]] = {
     "call_contexts.find": {"conversation_id": SHARED, "since": OLD},
     "call_contexts.give_to": {"number": "+14165550199"},
     "call_contexts.put": {"values": {"elevenlabs_conversation_id": "conv_new"}},
-    "calls.add": {"values": CALL_VALUES | {"external_call_id": "new"}},
+    "calls.add": {"call": models.Call(**CALL_VALUES | {"external_call_id": "new"})},
     "calls.by_conversation": {"conversation_id": SHARED},
     "calls.change": {"values": {"summary": "x"}},
     "contact_notes.change": {"values": {"note": "changed"}},
@@ -143,7 +143,7 @@ OWN_WORDS: dict[str, dict[str, Any]] = {
     "tool_secrets.expire": {"expires_at": FOR_EVER},
     "tool_secrets.replace": {"expires_at": FOR_EVER},
     "transfer_requests.attach_by_time": {
-        "call": {"id": "f" * 24, "contact": None, "started_at": OLD, "ended_at": FOR_EVER}
+        "call": models.Call(id="f" * 24, contact=None, started_at=OLD, ended_at=FOR_EVER)
     },
     "organization_hours.put": {"changes": {"holidays": "[1]"}, "otherwise": {"timezone": "UTC"}},
     "organizations.set_region": {"default_region": "GB"},

@@ -88,7 +88,7 @@ READS: dict[str, Callable[[str, str, str], Any]] = {
     "recordings to erase": lambda org, who, __: erasure.recordings(org, who, 100),
     "the end of an erasure": lambda org, _, __: erasure.finish(org, "nobody"),
     "requests at the time of a call": lambda org, who, call: transfer_requests.attach_by_time(
-        org, "+1", {"id": call, "contact": who, "started_at": AT, "ended_at": LATER}
+        org, "+1", Call(id=call, contact=who, started_at=AT, ended_at=LATER)
     ),
     "old recordings": lambda org, _, __: retention.old_recordings(org, AT, 100),
     "old transcripts": lambda org, _, __: retention.clear_transcripts(org, "2020", 100),

@@ -49,8 +49,8 @@ def engine() -> str:
 
 
 def add_call(organization_id: str, **values: Any) -> str:
-    call = Call(**values)
-    assert calls.add(organization_id, CALL | {"id": call.id} | values)
+    call = Call(**CALL | values)
+    assert calls.add(organization_id, call)
     return str(call.id)
 
 
@@ -77,7 +77,7 @@ async def test_a_call_that_comes_twice_is_counted_once(database: Database, organ
     """The number beside the organization is that of the rows."""
 
     def unit() -> tuple[list[bool], int]:
-        written = [calls.add(organization_id, CALL | {"external_call_id": name}) for name in ("a", "a", "b")]
+        written = [calls.add(organization_id, Call(**CALL | {"external_call_id": name})) for name in ("a", "a", "b")]
         return written, calls.count(organization_id)
 
     assert await database.write(unit) == ([True, False, True], 2)

@@ -21,7 +21,6 @@ import httpx
 import uvicorn
 from argon2 import PasswordHasher
 
-from actions import passwords
 from actions.administer import issue_token
 from actions.relay import Relay
 from actions.set_up_demo import Demo, set_up_demo
@@ -29,6 +28,7 @@ from app import create_app, open_relay
 from config import Settings, load_settings
 from domain.errors import Overloaded
 from handlers.protocol import limited
+from keyring import passwords
 from persistence import organizations, outbox
 from persistence.database import open_database
 from tests.support import compiled, postgresql, second_opinion

@@ -53,7 +53,7 @@ def call_row(organization_id: str, contact_id: str, **changes: Any) -> Call:
         "ended_at": "2026-05-15T09:10:10.000Z",
     } | changes
     row = {"id": new_id(), "contact": contact_id} | row
-    assert calls.add(organization_id, row)
+    assert calls.add(organization_id, Call(**row))
     return Call.get(Call.id == row["id"])
 
 

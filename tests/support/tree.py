@@ -13,7 +13,18 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]
-ROOMS = ("clients", "commands", "openapi", "handlers", "actions", "domain", "persistence", "providers", "realtime")
+ROOMS = (
+    "clients",
+    "commands",
+    "openapi",
+    "handlers",
+    "actions",
+    "keyring",
+    "domain",
+    "persistence",
+    "providers",
+    "realtime",
+)
 
 _START = """
 import asyncio, sys, warnings

@@ -5,8 +5,8 @@ import pytest
 from argon2 import PasswordHasher
 from pydantic import SecretStr
 
-from actions.passwords import Passwords
 from domain.errors import Overloaded
+from keyring.passwords import Passwords
 from tests.support.waiting import until
 
 PASSWORD = SecretStr("correct horse battery staple")

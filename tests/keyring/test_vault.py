@@ -1,7 +1,7 @@
 from cryptography.fernet import Fernet
 from pydantic import SecretStr
 
-from actions.vault import Vault
+from keyring.vault import Vault
 
 
 def test_what_was_signed_before_a_rotation_is_recognised_after_it() -> None:
