@@ -92,7 +92,12 @@ class Report:
 
     def to_json(self) -> dict[str, Any]:
         """Return the report as JSON values."""
-        return {**asdict(self), "drift": self.drift, "complaints": self.complaints}
+        changes = {name: [_told(change) for change in getattr(self, name)] for name in ("published", "changes")}
+        return {**asdict(self), **changes, "drift": self.drift, "complaints": self.complaints}
+
+
+def _told(change: Change) -> dict[str, str]:
+    return {"severity": change.severity, "place": change.place, "what": change.what, "particulars": change.particulars}
 
 
 @dataclass(frozen=True, slots=True)
