@@ -40,6 +40,20 @@ class Failing:
         return await self._database.write(unit)
 
 
+class Recording:
+    """A database that records what each write returns, if it returns something."""
+
+    def __init__(self, database: Database, results: list[Any]) -> None:
+        self._database = database
+        self._results = results
+        self.read, self.follow, self.place = database.read, database.follow, database.place
+
+    async def write(self, unit: Callable[[], Any]) -> Any:
+        result = await self._database.write(unit)
+        self._results += [result] if result is not None else []
+        return result
+
+
 async def until(is_so: Callable[[], Awaitable[bool]]) -> None:
     """Ask until it is so."""
     async with patience():
@@ -79,15 +93,15 @@ async def test_events_past_their_time_are_pruned_however_many_they_are(world: Wo
 
 async def test_one_round_prunes_all_there_is(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """A day's events do not wait for as many minutes as they are thousands."""
-    rounds: list[int] = []
-    forget = "realtime.keeping.Keeping.forget"
-    monkeypatch.setattr(forget, lambda _: rounds.append(1))
+    steps: list[str | int] = []
+    monkeypatch.setattr("realtime.keeping.Keeping.forget", lambda _: steps.append("a round begins"))
     await world.commit_many(9)
     await age(world, dict.fromkeys(range(1, 9), 25.0))
-    async with world.broadcaster(retention_hours=24):
+    recording = cast("Database", Recording(world.database, steps))
+    async with world.server(recording, retention_hours=24).running("127.0.0.1", 0):
         await oldest(world, 9)
 
-    assert len(rounds) == 1
+    assert steps[:5] == ["a round begins", 2, 2, 2, 2]
 
 
 async def test_a_failure_does_not_end_the_housekeeping(world: World) -> None:
