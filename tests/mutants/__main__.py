@@ -28,6 +28,7 @@ from tests.mutants.running import (
     tracked,
     unfit,
 )
+from tests.support.waiting import slowness
 
 _ENOUGH = 0.95
 
@@ -37,7 +38,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.mutants", description="Plant faults and run their tests.")
     parser.add_argument("--check", action="store_true", help="only say whether every fault can be planted")
     parser.add_argument("--only", default="", help="a regular expression of `room: name`")
-    parser.add_argument("--seconds", type=float, default=120, help="the time limit of a fault's tests")
+    parser.add_argument("--seconds", type=float, default=120 * slowness(), help="the time limit of a fault's tests")
     parser.add_argument("--minutes", type=float, default=60, help="after these no further fault is planted")
     cores = len(os.sched_getaffinity(0))
     # More than there are cores: many tests notice their fault by a wait in vain, which takes no processor time.

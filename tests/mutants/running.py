@@ -20,14 +20,17 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 from tests.mutants.faults import Fault
+from tests.support.waiting import slowness
 
 # Failing so says that the code could not be loaded, not that a promise was broken.
 _UNLOADABLE = re.compile(r"(failed on \w+ with \")?(ImportError|ModuleNotFoundError|SyntaxError|NameError)\b")
 _COLLECTION = "collection failure"
 _GOODBYE_SECONDS = 10
 
-# There is one time limit here, so that a hang is told from a failure; a wait in vain ends before it, after 30 seconds.
-_TIMES = {"PYTEST_TIMEOUT": "0", "TEST_PATIENCE": "0.5"}
+# There is one time limit here, so that a hang is told from a failure. With a fault planted a wait in vain ends before,
+# after at least 30 s on an idle machine. Without a fault it ends after as long as in any other run.
+_TIMES = {"PYTEST_TIMEOUT": "0"}
+_PATIENCE = str(slowness() / 2)
 
 
 class Verdict(StrEnum):
@@ -244,7 +247,7 @@ def judge(pytest: Pytest, tree: Path, fault: Fault, seconds: float) -> Result:
     """Plant the fault in the tree, run its tests, and take it out again."""
     started = time.monotonic()
     with _planted(tree / fault.file, fault):
-        ending = pytest.run(tree, ["-x", *fault.tests], seconds, PYTHONDONTWRITEBYTECODE="1")
+        ending = pytest.run(tree, ["-x", *fault.tests], seconds, PYTHONDONTWRITEBYTECODE="1", TEST_PATIENCE=_PATIENCE)
     verdict, told = _verdict(ending)
     return Result(fault, verdict, told, time.monotonic() - started)
 
