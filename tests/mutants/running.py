@@ -28,7 +28,7 @@ _COLLECTION = "collection failure"
 _GOODBYE_SECONDS = 10
 
 # There is one time limit here, so that a hang is told from a failure. With a fault planted a wait in vain ends before,
-# after at least 30 s on an idle machine. Without a fault it ends after as long as in any other run.
+# after 30 s on an idle machine. Without a fault it ends after as long as in any other run.
 _TIMES = {"PYTEST_TIMEOUT": "0"}
 _PATIENCE = str(slowness() / 2)
 
