@@ -166,6 +166,24 @@ def test_processes_that_start_at_once_agree_on_the_secrets(tmp_path: Path) -> No
         assert set(found) == {kept["jwtSecret"]}
 
 
+@pytest.mark.processes
+def test_process_that_is_overtaken_uses_the_secrets_of_the_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The other process starts, and reads its secrets, after this one found no file and wrote its own draft."""
+    sync, of_the_other = os.fsync, list[str]()
+
+    def sync_and_be_overtaken(number: int) -> None:
+        sync(number)
+        if not of_the_other:
+            of_the_other.append("not known yet")  # known to the other, which is overtaken by nobody
+            with multiprocessing.get_context("fork").Pool(1) as pool:
+                of_the_other[0] = pool.apply(_secret_of, [tmp_path])
+
+    monkeypatch.setattr("config.os.fsync", sync_and_be_overtaken)
+    assert [_secret_of(tmp_path)] == of_the_other
+
+
 def _secret_of(data_dir: Path) -> str:
     secret = load_settings(_env_file=None, data_dir=data_dir).jwt_secret
     assert secret is not None

@@ -43,8 +43,7 @@ def _operation(contract: Contract, operation: Operation, bindings: Bindings) -> 
         "path": operation.path,
         "operationId": operation.id,
         "state": "stub" if bindings.operations[operation.key].is_stub else "implemented",
-        "published": operation.method.lower()
-        in follow(contract.published, contract.published["paths"].get(operation.path, {})),
+        "published": _is_published(contract, operation),
     }
 
 

@@ -325,6 +325,11 @@ async def test_a_connection_that_is_not_greeted_is_given_up(start: Start) -> Non
 # The options.
 
 
+def _written(given: object) -> str | None:
+    """Name a case by its options, whatever cases come before it."""
+    return " ".join(f"{name}={value!r}"[:40] for name, value in given.items()) if isinstance(given, dict) else None
+
+
 @pytest.mark.parametrize(
     ("options", "words"),
     [
@@ -353,6 +358,7 @@ async def test_a_connection_that_is_not_greeted_is_given_up(start: Start) -> Non
         ({"tokenSeconds": "5"}, "must be a number of seconds above 0."),
         ({"connectSeconds": None, "contactID": "c" * 24}, "contact"),
     ],
+    ids=_written,
 )
 async def test_a_wrong_option_is_refused_at_once_in_the_same_words(
     start: Start, options: dict[str, Any], words: str

@@ -20,14 +20,17 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 from tests.mutants.faults import Fault
+from tests.support.waiting import slowness
 
 # Failing so says that the code could not be loaded, not that a promise was broken.
 _UNLOADABLE = re.compile(r"(failed on \w+ with \")?(ImportError|ModuleNotFoundError|SyntaxError|NameError)\b")
 _COLLECTION = "collection failure"
 _GOODBYE_SECONDS = 10
 
-# There is one time limit here, so that a hang is told from a failure; a wait in vain ends before it.
-_TIMES = {"PYTEST_TIMEOUT": "0", "TEST_PATIENCE": "1"}
+# There is one time limit here, so that a hang is told from a failure. With a fault planted a wait in vain ends before,
+# after 30 s on an idle machine. Without a fault it ends after as long as in any other run.
+_TIMES = {"PYTEST_TIMEOUT": "0"}
+_PATIENCE = str(slowness() / 2)
 
 
 class Verdict(StrEnum):
@@ -37,6 +40,7 @@ class Verdict(StrEnum):
     SURVIVED = "survived"
     HUNG = "ended by the time limit"
     BROKEN = "failed for the wrong reason"
+    UNFIT = "its tests fail without it"
     NOT_RUN = "not run"
 
 
@@ -67,8 +71,17 @@ class Failure:
         """Whether the code could not be loaded."""
         return self.message == _COLLECTION or _UNLOADABLE.match(self.message) is not None
 
+    def is_of(self, test: str) -> bool:
+        """Tell whether `test` names the test that failed, or the file or class it stands in."""
+        failed, named = _path(self.test), _path(test)
+        return failed == named or failed.startswith((f"{named}[", f"{named}/"))
+
     def __str__(self) -> str:
         return f"{self.test}: {self.message}"
+
+
+def _path(test: str) -> str:
+    return test.replace(".py", "").replace("::", "/")
 
 
 @dataclass(frozen=True)
@@ -81,7 +94,7 @@ class Ending:
 
 
 class UnfitTests(Exception):
-    """Raised when tests fail without any fault; the message names them."""
+    """Raised when the tests cannot be run without any fault; the message says why."""
 
 
 @contextlib.contextmanager
@@ -166,21 +179,33 @@ class Pytest:
         return int(self._zygote.stdout.readline())
 
 
-def insist_on_sound_tests(pytest: Pytest, tree: Path, faults: Iterable[Fault], seconds: float, workers: int) -> int:
-    """Run all tests of `faults` once on the tree as it is; return how many were named.
+def named_tests(faults: Iterable[Fault]) -> list[str]:
+    """Return every test of `faults` once."""
+    return sorted({test for fault in faults for test in fault.tests})
+
+
+def run_without_faults(pytest: Pytest, tree: Path, named: Sequence[str], seconds: float, workers: int) -> list[Failure]:
+    """Run the named tests once on the tree as it is, and return those that fail.
 
     Raises:
-        UnfitTests: if one fails.
+        UnfitTests: if they do not run to their end.
     """
-    named = sorted({test for fault in faults for test in fault.tests})
     whole = {test for test in named if "::" not in test}
     tests = [test for test in named if test in whole or test.partition("::")[0] not in whole]
     together = ["--numprocesses", str(workers), "--dist", "loadfile"] if workers > 1 else []
     ending = pytest.run(tree, [*together, *tests], seconds) if tests else Ending(0, [], "")
-    if ending.status != 0:
-        told = "\n".join(str(failure) for failure in ending.failures) or ending.output[-4000:] or "no end in sight"
-        raise UnfitTests(told)
-    return len(named)
+    if ending.status not in (0, 1):
+        raise UnfitTests("\n".join(map(str, ending.failures)) or ending.output[-4000:] or "no end in sight")
+    return ending.failures
+
+
+def unfit(faults: Iterable[Fault], failures: Sequence[Failure]) -> list[Result]:
+    """Return a result for each fault of which a test fails anyway: such a test proves nothing."""
+    return [
+        Result(fault, Verdict.UNFIT, str(reasons[0]))
+        for fault in faults
+        if (reasons := [failure for failure in failures if any(map(failure.is_of, fault.tests))])
+    ]
 
 
 def libraries(tree: Path) -> list[str]:
@@ -222,7 +247,7 @@ def judge(pytest: Pytest, tree: Path, fault: Fault, seconds: float) -> Result:
     """Plant the fault in the tree, run its tests, and take it out again."""
     started = time.monotonic()
     with _planted(tree / fault.file, fault):
-        ending = pytest.run(tree, ["-x", *fault.tests], seconds, PYTHONDONTWRITEBYTECODE="1")
+        ending = pytest.run(tree, ["-x", *fault.tests], seconds, PYTHONDONTWRITEBYTECODE="1", TEST_PATIENCE=_PATIENCE)
     verdict, told = _verdict(ending)
     return Result(fault, verdict, told, time.monotonic() - started)
 

@@ -8,7 +8,16 @@ import pytest
 
 from tests.mutants import faults
 from tests.mutants.faults import Fault
-from tests.mutants.running import Pytest, UnfitTests, Verdict, copied, insist_on_sound_tests, judge_all
+from tests.mutants.running import (
+    Pytest,
+    UnfitTests,
+    Verdict,
+    copied,
+    judge_all,
+    named_tests,
+    run_without_faults,
+    unfit,
+)
 
 pytestmark = pytest.mark.processes
 
@@ -55,7 +64,7 @@ def test_every_ending_is_told_apart(tree: Path) -> None:
     }
     with copied(tree, FILES) as sound:
         with contextlib.closing(Pytest()) as runner:
-            assert insist_on_sound_tests(runner, sound, expected, 60, workers=1) == 2
+            assert run_without_faults(runner, sound, named_tests(expected), 60, workers=1) == []
         results = list(judge_all(sound, list(expected), seconds=3, deadline=time.monotonic() + 60, workers=2))
     assert {result.fault: (result.verdict, result.is_caught) for result in results} == expected
     assert [result.told for result in results if result.verdict is Verdict.CAUGHT] == [
@@ -65,9 +74,22 @@ def test_every_ending_is_told_apart(tree: Path) -> None:
 
 def test_a_test_that_fails_anyway_proves_nothing(tree: Path) -> None:
     (tree / "room/code.py").write_text(CODE.replace("2", "3"))
-    named = "test_three_is_doubled"
-    with copied(tree, FILES) as sound, contextlib.closing(Pytest()) as runner, pytest.raises(UnfitTests, match=named):
-        insist_on_sound_tests(runner, sound, [fault("4 * number")], 60, workers=1)
+    planted = [fault("4 * number"), fault("5 * number", "test_nothing_is_said_about_four")]
+    with copied(tree, FILES) as sound, contextlib.closing(Pytest()) as runner:
+        failures = run_without_faults(runner, sound, named_tests(planted), 60, workers=1)
+    (result,) = unfit(planted, failures)
+    assert (result.fault, result.verdict, result.is_caught) == (planted[0], Verdict.UNFIT, False)
+    assert result.told == "tests/test_code.py::test_three_is_doubled: assert 9 == 6"
+
+
+def test_tests_that_cannot_be_loaded_end_the_run(tree: Path) -> None:
+    (tree / "room/code.py").write_text("import nowhere\n")
+    with (
+        copied(tree, FILES) as sound,
+        contextlib.closing(Pytest()) as runner,
+        pytest.raises(UnfitTests, match="test_code"),
+    ):
+        run_without_faults(runner, sound, named_tests([fault("4 * number")]), 60, workers=1)
 
 
 def test_after_the_deadline_no_fault_is_planted(tree: Path) -> None:

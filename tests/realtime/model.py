@@ -223,6 +223,17 @@ class BroadcasterMachine(RuleBasedStateMachine):
         since, epoch = int(place * len(self.log[organization])), self.broadcasters[where].epoch(organization)
         self.join_at(where, organization, wanted, since, epoch)
 
+    @rule(where=which, organization=organizations, wanted=filters)
+    def return_while_the_tail_lags(self, where: int, organization: str, wanted: Filter) -> None:
+        # More was published than the ring holds, and more is committed than was published. The read is on its way.
+        self.commit(organization, [NAMES[0]] * 6)
+        self.tail(where, len(self.committed))
+        self.commit(organization, [NAMES[0]] * 2)
+        epoch, before = self.broadcasters[where].epoch(organization), len(self.clients)
+        self.join_at(where, organization, wanted, len(self.log[organization]) - 8, epoch)
+        if len(self.clients) > before:
+            self.step_client(*self.clients[-1])
+
     @rule(pick=anyone, where=which)
     def reconnect(self, pick: int, where: int) -> None:
         if self.clients:

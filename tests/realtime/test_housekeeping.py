@@ -25,19 +25,18 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("realtime.server._PRUNE_ROWS", 2)
 
 
-class Failing:
-    """A database that fails as many writes as it is told to."""
+class Recording:
+    """A database that records what each write returns, if it returns something."""
 
-    def __init__(self, database: Database, times: int) -> None:
+    def __init__(self, database: Database, results: list[Any]) -> None:
         self._database = database
-        self.times = times
+        self._results = results
         self.read, self.follow, self.place = database.read, database.follow, database.place
 
     async def write(self, unit: Callable[[], Any]) -> Any:
-        if self.times:
-            self.times -= 1
-            raise Overloaded
-        return await self._database.write(unit)
+        result = await self._database.write(unit)
+        self._results += [result] if result is not None else []
+        return result
 
 
 async def until(is_so: Callable[[], Awaitable[bool]]) -> None:
@@ -79,26 +78,33 @@ async def test_events_past_their_time_are_pruned_however_many_they_are(world: Wo
 
 async def test_one_round_prunes_all_there_is(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """A day's events do not wait for as many minutes as they are thousands."""
-    rounds: list[int] = []
-    forget = "realtime.keeping.Keeping.forget"
-    monkeypatch.setattr(forget, lambda _: rounds.append(1))
+    steps: list[str | int] = []
+    monkeypatch.setattr("realtime.keeping.Keeping.forget", lambda _: steps.append("a round begins"))
     await world.commit_many(9)
     await age(world, dict.fromkeys(range(1, 9), 25.0))
-    async with world.broadcaster(retention_hours=24):
+    recording = cast("Database", Recording(world.database, steps))
+    async with world.server(recording, retention_hours=24).running("127.0.0.1", 0):
         await oldest(world, 9)
 
-    assert len(rounds) == 1
+    assert steps[:5] == ["a round begins", 2, 2, 2, 2]
 
 
-async def test_a_failure_does_not_end_the_housekeeping(world: World) -> None:
-    """What could not be pruned now is pruned later."""
+async def test_a_failure_does_not_end_the_housekeeping(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rows that cannot be pruned in one round are pruned in a later one."""
+    failures, prune = [Overloaded(), Overloaded()], outbox.prune
+
+    def prune_late(*given: Any) -> int:
+        if failures:
+            raise failures.pop()
+        return prune(*given)
+
+    monkeypatch.setattr("persistence.outbox.prune", prune_late)
     await world.commit_many(3)
     await age(world, {1: 25})
-    failing = Failing(world.database, 2)
-    async with world.server(cast("Database", failing), retention_hours=24).running("127.0.0.1", 0):
+    async with world.broadcaster(retention_hours=24):
         await oldest(world, 2)
 
-    assert failing.times == 0
+    assert not failures
 
 
 async def test_a_retention_that_was_changed_is_told_from_then_on(world: World) -> None:

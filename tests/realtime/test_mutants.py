@@ -12,11 +12,12 @@ from domain.gaps import Reason
 from realtime.broadcaster import Below, Broadcaster, Feed, Listener
 from tests.realtime.model import BroadcasterMachine, Client
 
+# Some seeds do not lead to a rare fault for long, others do at once, and which do changes with the code under test.
+SEEDS = range(1, 11)
 QUICK = settings(
-    max_examples=3000,  # a run ends with the first example that catches the fault
+    max_examples=300,  # from each seed; a run ends with the first example that catches the fault
     stateful_step_count=50,
     deadline=None,
-    derandomize=True,
     database=None,
     phases=[Phase.generate],
 )
@@ -103,7 +104,6 @@ class LiveBelowItsPosition(Broadcaster[Any]):
         super()._attach(feed, listener)
 
 
-@seed(2)  # from here the fault is caught in 0.2 s, from where its name leads in 37 s
 class AheadIsLive(SoundLogs):
     make = LiveBelowItsPosition
 
@@ -203,7 +203,6 @@ class UsesOldReads(Broadcaster[Any]):
         return super().supply(listener, below, events, reason)
 
 
-@seed(4)  # from here the fault is caught in a second, from some others not in four hundred runs
 class LateReads(BroadcasterMachine):
     make = UsesOldReads
 
@@ -225,6 +224,15 @@ class LateReads(BroadcasterMachine):
     ],
 )
 def test_planted_fault_is_caught(machine: type[BroadcasterMachine]) -> None:
-    """The state machine fails on a broadcaster with this fault."""
-    with pytest.raises(AssertionError):
-        run_state_machine_as_test(machine, settings=QUICK)
+    """The state machine fails on a broadcaster with this fault, from one of a few fixed seeds."""
+    assert any(fails_from(number, machine) for number in SEEDS), f"seeds {SEEDS[0]} to {SEEDS[-1]} do not catch it"
+
+
+def fails_from(number: int, machine: type[BroadcasterMachine]) -> bool:
+    """Run the machine from the seed `number`; tell whether it failed."""
+    try:
+        run_state_machine_as_test(seed(number)(machine), settings=QUICK)
+    except AssertionError:
+        print(f"seed {number} catches {machine.__name__}")  # noqa: T201
+        return True
+    return False
