@@ -23,6 +23,8 @@ _GOOD: dict[str, dict[str, Any]] = {
         "status": "busy",
         "externalCallId": "good-1",
     },
+    # Its example makes a new tool secret, which would end the one that the tests have.
+    "POST /api/calls/voice-ai/config": {},
     "POST /api/webhook/elevenlabs/tools/create-note": {"phone_number": "+14165550100", "note": "good"},
     "POST /api/webhook/elevenlabs/tools/send-sms": {"phone_number": "+14165550100", "message": "good"},
     "POST /api/webhook/elevenlabs/tools/transfer": {"reason": "good"},
