@@ -65,7 +65,7 @@ def connexion_default(*, validate_responses: bool) -> Asgi:
     served = document.load().served
     paths = {PATH: served["paths"][PATH]}
     specification = {**served, "paths": paths}
-    specification["components"]["securitySchemes"]["toolSecret"]["x-bearerInfoFunc"] = "bench.enforcement.believe"
+    specification["components"]["securitySchemes"]["bearerAuth"]["x-bearerInfoFunc"] = "bench.enforcement.believe"
 
     async def note(body: dict[str, Any]) -> tuple[dict[str, Any], int]:
         del body

@@ -171,7 +171,7 @@ def build() -> Any:
     """Only create-note is served; the published document, its security and its schemas are used as they are."""
     served = document.load().served
     specification = {**served, "paths": {CREATE_NOTE: served["paths"][CREATE_NOTE]}}
-    scheme = specification["components"]["securitySchemes"]["toolSecret"]
+    scheme = specification["components"]["securitySchemes"]["bearerAuth"]
     scheme["x-bearerInfoFunc"] = "bench.peers.connexion_default.by_tool_secret"
     app = connexion.AsyncApp(__name__)
     app.add_api(specification, validate_responses=True, resolver=connexion.Resolver(lambda _: create_note))

@@ -3,6 +3,8 @@
 import asyncio
 import sys
 
+import structlog
+
 from domain.principals import Principal, TokenKind
 from persistence.database import open_database
 from realtime.broadcaster import Broadcaster
@@ -13,6 +15,8 @@ from realtime.session import Session
 
 def main() -> None:
     """Serve until the process is killed."""
+    # Nobody reads the output any more once this is ready.
+    structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
     asyncio.run(_serve(*sys.argv[1:]))
 
 
