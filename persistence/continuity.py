@@ -98,14 +98,29 @@ def begin_new_epochs(known: int | None = None) -> bool:
 
 def _moments(witnessed: Sequence[Witnessed]) -> dict[tuple[str, int], str]:
     """Return when the events were committed that stand where these were read."""
-    if not witnessed:
-        return {}
+    found: dict[tuple[str, int], str] = {}
+    for begin in range(0, len(witnessed), _PLACES):
+        some = list(witnessed[begin : begin + _PLACES])
+        # The statement is the same for few places: the last one is given until there is no room.
+        some += some[-1:] * (_PLACES - len(some))
+        values: dict[str, str | int] = {}
+        for place, one in enumerate(some):
+            values |= {f"organization{place}": one.organization_id, f"sequence{place}": one.sequence}
+        found |= {(organization_id, sequence): at for organization_id, sequence, at in _AT.rows(**values)}
+    return found
+
+
+def _where_they_were_read() -> Any:
     event = models.Event
-    places = [(event.organization == one.organization_id) & (event.sequence == one.sequence) for one in witnessed]
-    query: Any = event.select(event.organization, event.sequence, event.at).where(reduce(or_, places))
-    return {(organization_id, sequence): at for organization_id, sequence, at in query.tuples()}
+    places = [
+        (event.organization == Given(f"organization{place}")) & (event.sequence == Given(f"sequence{place}"))
+        for place in range(_PLACES)
+    ]
+    return event.select(event.organization, event.sequence, event.at).where(reduce(or_, places))
 
 
+_PLACES = 16
+_AT = Statement(_where_they_were_read)
 _MARK = Statement(
     lambda: models.LogCheckpoint.select(models.LogCheckpoint.mark).where(models.LogCheckpoint.id == Given("id"))
 )

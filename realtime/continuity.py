@@ -21,7 +21,7 @@ from persistence.database import Database
 from realtime.recollection import Recollection, Remembered
 
 _CHECKPOINT_SECONDS = 5.0
-_MOST_WITNESSED = 64
+_MOST_WITNESSED = 512
 
 log = structlog.get_logger()
 
