@@ -53,10 +53,10 @@ migrate: $(RUNTIME) ## Bring the database up to date
 test: $(INSTALLED) ## Run every test, before committing (about ten minutes); what the engine should not matter for runs on SQLite; CI runs it
 	$(TESTS)
 
-test-quick: $(INSTALLED) ## Run the tests without processes, PostgreSQL and browser, while writing (about two minutes)
+test-quick: $(INSTALLED) ## Run the tests without processes, PostgreSQL and browser, while writing (about three minutes)
 	$(TESTS) -m "not processes and not postgresql and not browser"
 
-test-both: $(INSTALLED) ## Run every test, and on both engines also what the engine should not matter for (about a quarter of an hour); CI does not run it
+test-both: $(INSTALLED) ## Run every test, and on both engines also what the engine should not matter for (about fifteen minutes); CI does not run it
 	$(TESTS) --engines sqlite,postgresql
 
 check: $(INSTALLED) ## Style, types, arrows between the rooms, and drift from the contract (about a minute); CI runs it
