@@ -13,6 +13,7 @@ from actions.relay import Relay
 from actions.tool_calls import normalise
 from domain.agents import refer_address
 from domain.calls import CALL_CONTEXT_SECONDS
+from domain.errors import InvalidRequest
 from domain.times import later, now
 from persistence import availability, call_contexts, contacts, organizations, voice_ai_configs
 
@@ -94,7 +95,10 @@ async def forget_call_contexts(relay: Relay) -> int:
 def _on_trunk(organization_id: str, number: str) -> str:
     config = voice_ai_configs.get(organization_id)
     trunk_domain = config.sinch_est_trunk_domain if config else None
-    return refer_address(number, trunk_domain) if trunk_domain else ""
+    try:
+        return refer_address(number, trunk_domain) if trunk_domain else ""
+    except InvalidRequest:  # a domain that was saved wrongly must not keep the call from being greeted
+        return ""
 
 
 def _number(organization_id: str, given: str | None) -> str | None:

@@ -806,6 +806,8 @@ async def test_call_is_told_the_number_of_a_person_who_is_available(relay: Api) 
     await relay.configure({"sinchEstTrunkDomain": "acme.pstn.sinch.com"})
     kept = await say(isAvailable=True)
     address = await there()
+    await relay.configure({"sinchEstTrunkDomain": "no host name"})
+    wrong = await there()
     await say(isAvailable=False)
     busy = await there()
     removed = await say(isAvailable=True, transferNumber=None)
@@ -817,6 +819,7 @@ async def test_call_is_told_the_number_of_a_person_who_is_available(relay: Api) 
     )
     assert (nobody, busy, await there()) == (("", ""), ("", ""), ("", ""))
     assert (number, address) == (("+14165550111", ""), ("+14165550111", "sip:+14165550111@acme.pstn.sinch.com"))
+    assert wrong == ("+14165550111", "")
 
 
 async def test_transfers_of_the_agents_owner_stay(relay: Api, workspace: FakeWorkspace) -> None:
